@@ -1,0 +1,114 @@
+"""Keeps what a run has been through: how long each stage took and which one broke, so that every run has a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+from checks import Facts
+from errors import DrydockError, Interrupted
+from plan import Plan
+from report import Contract, Failure, Publication, Report, Row, Stage
+
+Result = TypeVar("Result")
+
+
+class Tell(Protocol):
+    """Whom a run tells how far it is."""
+
+    def begins(self, stage: str) -> None: ...  # noqa: D102
+    def ends(self, stage: str, duration_seconds: float, *, broken: bool) -> None: ...  # noqa: D102
+
+
+class Journal:
+    """The notes of one run; `reasons` says of each stage that broke why its facts are missing."""
+
+    def __init__(self, plan: Plan, tell: Tell) -> None:
+        self.reasons: dict[str, str] = {}
+        self._plan = plan
+        self._tell = tell
+        self._started_at = datetime.now(UTC)
+        self._stages: list[Stage] = []
+        self._failures: list[Failure] = []
+
+    async def stage(self, name: str, work: Awaitable[Result]) -> Result:
+        """Await `work` as the stage `name`; what breaks it is noted and ends the run."""
+        self._tell.begins(name)
+        started = time.monotonic()
+        broken = True
+        try:
+            result = await work
+            broken = False
+        except DrydockError as error:
+            self._note(name, error)
+            raise
+        finally:
+            duration_seconds = time.monotonic() - started
+            self._stages.append(Stage(name=name, duration_seconds=round(duration_seconds, 3)))
+            self._tell.ends(name, duration_seconds, broken=broken)
+        return result
+
+    async def attempt(self, name: str, work: Awaitable[Result]) -> Result | None:
+        """Await `work` as the stage `name`; what breaks it is noted, and the others go on without its facts."""
+        try:
+            return await self.stage(name, work)
+        except DrydockError:
+            return None
+
+    @contextmanager
+    def ends_in_a_report(self) -> Iterator[None]:
+        """Note what breaks between the stages, too, and let the run come to its report."""
+        try:
+            yield
+        except DrydockError as error:
+            if not self._failures:
+                self._note("engine", error)
+
+    def interrupted(self) -> None:
+        """Note that somebody stopped the run, whatever else broke because of that."""
+        self._failures.clear()
+        stopped_in = self._stages[-1].name if self._stages else "start"
+        self._note(stopped_in, Interrupted(f"stopped by a signal during {stopped_in}", next_step="run again"))
+
+    def report(
+        self,
+        contract: Contract | None,
+        facts: Facts,
+        rows: tuple[Row, ...],
+        publication: Publication | None,
+    ) -> Report:
+        """All of the run as one value."""
+        plan = self._plan
+        return Report(
+            image_name=plan.policy.image.name,
+            repository=plan.policy.image.repository,
+            tag=plan.tag,
+            push=plan.push,
+            started_at=self._started_at.isoformat(timespec="seconds"),
+            revision=plan.revision,
+            images=plan.images,
+            contract=contract,
+            image=facts.image,
+            smoke=facts.smoke,
+            scan=facts.scan,
+            rows=rows,
+            stages=tuple(self._stages),
+            failures=tuple(self._failures),
+            publication=publication,
+        )
+
+    def _note(self, stage: str, error: DrydockError) -> None:
+        self.reasons[stage] = error.what
+        self._failures.append(
+            Failure(
+                stage=stage,
+                exit_code=error.exit_code,
+                what=error.what,
+                usually=error.usually,
+                next_step=error.next_step,
+                log=error.log,
+            )
+        )

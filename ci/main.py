@@ -1,0 +1,120 @@
+"""Drydock's command line: arguments in, one run, its report out, its exit code back.
+
+`dagger run python ci/main.py` and `python ci/main.py` do the same. Only this file prints and exits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+from rich.console import Console
+from rich.text import Text
+
+import pipeline
+import plan
+import records
+import stages
+from errors import DrydockError
+from render import text
+from render.progress import Live
+from report import Report
+
+STYLES = {"PASS": "green", "FAIL": "bold red", "SKIP": "yellow", "NOT RUN": "yellow"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for and return the exit code that README.md lists."""
+    asked = _parser().parse_args(arguments)
+    errors = Console(stderr=True, soft_wrap=True)
+    try:
+        run = plan.make(
+            policy_path=asked.config,
+            report_dir=asked.report_dir,
+            tag=asked.tag,
+            push=asked.push,
+            environment=os.environ,
+        )
+        if asked.command == "train":
+            anyio.run(_train, run)
+            errors.print("trained    artifacts/model.pkl and artifacts/model.json", highlight=False)
+            return 0
+        errors.print(preamble(run), highlight=False)
+        with Live(errors) as live:
+            report = anyio.run(_run, run, live)
+        records.write(report, run.report_dir, os.environ)
+        _show(report, Console(soft_wrap=True))
+        if asked.debug and (log := run.report_dir / "engine.log").exists():
+            errors.print(Text(log.read_text(encoding="utf-8", errors="replace")))
+        return report.exit_code
+    except DrydockError as error:
+        errors.print(Text(f"{error.what}\n"), end="", style="bold red")
+        errors.print(Text("".join(f"  {line}\n" for line in error.log.splitlines())), end="")
+        errors.print(Text(f"  usually   {error.usually}\n" if error.usually else ""), end="")
+        errors.print(Text(f"  next      {error.next_step}"))
+        return error.exit_code
+
+
+def preamble(run: plan.Plan) -> str:
+    """What the run is about to do, and where each value that was set comes from."""
+    target = f"push to {run.reference}" if run.push else "push nothing"
+    origins = run.policy.origins.get("image.repository", "default")
+    return (
+        f"policy     {run.root.name}: {target} ({origins}); {run.images.world} images; report in {run.report_dir.name}/"
+    )
+
+
+async def _train(run: plan.Plan) -> None:
+    async with stages.connect(run) as engine:
+        await engine.train_into(run.root / "artifacts")
+
+
+async def _run(run: plan.Plan, live: Live) -> Report:
+    with anyio.CancelScope() as everything:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_watch_signals, everything)
+            report = await pipeline.run(run, stages.connect, live, everything)
+            group.cancel_scope.cancel()
+    return report
+
+
+async def _watch_signals(scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+def _show(report: Report, console: Console) -> None:
+    words = Text(text.render(report))
+    for word, style in STYLES.items():
+        words.highlight_regex(rf"(?m)^ {word}\b", style)
+    console.print(words, end="")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python ci/main.py",
+        description="Build a model image, run it, scan it, judge it, and push it only if every check passed.",
+    )
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("run", "train"),
+        default="run",
+        help="run (default): all of it; train: only the model, into artifacts/",
+    )
+    parser.add_argument("--push", action=argparse.BooleanOptionalAction, default=True, help="push the approved image")
+    parser.add_argument("--tag", help="push under this tag, instead of the one that git gives")
+    parser.add_argument("--config", type=Path, default=Path("pipeline.toml"), metavar="FILE", help="the policy")
+    parser.add_argument("--report-dir", type=Path, default=Path("dist"), metavar="DIR", help="where the report goes")
+    parser.add_argument("--debug", action="store_true", help="show the engine's whole log at the end")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

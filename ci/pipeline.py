@@ -1,0 +1,60 @@
+"""The order of a run, and nothing else. Read `run` as the table of contents; each step is a room of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import anyio
+
+import checks
+import trivy
+from checks import Approval, Facts
+from journal import Journal, Tell
+from plan import Plan
+from report import Archive, Contract, Image, Publication, Report, Scan, Smoke
+
+
+class Stages(Protocol):
+    """The one seam to the outside: whatever needs an engine, a scanner or a registry. `stages` has the real ones."""
+
+    async def reach_registry(self) -> None: ...  # noqa: D102
+    async def train(self) -> Contract: ...  # noqa: D102
+    async def build(self, contract: Contract) -> Archive: ...  # noqa: D102
+    async def inspect(self, archive: Archive) -> Image: ...  # noqa: D102
+    async def smoke(self, archive: Archive, contract: Contract) -> Smoke: ...  # noqa: D102
+    async def scan(self, archive: Archive) -> Scan: ...  # noqa: D102
+    async def publish(self, approval: Approval) -> Publication: ...  # noqa: D102
+
+
+class Connect(Protocol):
+    """How a run gets its stages: for as long as it lasts, and no longer."""
+
+    def __call__(self, plan: Plan) -> AbstractAsyncContextManager[Stages]: ...  # noqa: D102
+
+
+async def run(plan: Plan, connect: Connect, tell: Tell, interruption: anyio.CancelScope) -> Report:
+    """Build, look, judge, and publish only what was approved. Ends in a report, whatever broke."""
+    journal = Journal(plan, tell)
+    facts = Facts(reasons=journal.reasons)
+    contract: Contract | None = None
+    publication: Publication | None = None
+    with interruption, journal.ends_in_a_report():
+        async with connect(plan) as stages:
+            if plan.push:
+                await journal.stage("registry", stages.reach_registry())
+            contract = await journal.stage("train", stages.train())
+            archive = await journal.stage("build", stages.build(contract))
+            async with asyncio.TaskGroup() as side_by_side:
+                image = side_by_side.create_task(journal.attempt("inspect", stages.inspect(archive)))
+                smoke = side_by_side.create_task(journal.attempt("smoke", stages.smoke(archive, contract)))
+                scan = side_by_side.create_task(journal.attempt("scan", stages.scan(archive)))
+            covered = await journal.attempt("coverage", trivy.covered(scan.result(), image.result()))
+            facts = Facts(image.result(), smoke.result(), covered, journal.reasons)
+            approval = checks.approve(archive, facts.image, checks.judge(facts, plan.policy))
+            if plan.push and approval:
+                publication = await journal.stage("publish", stages.publish(approval))
+    if interruption.cancelled_caught:
+        journal.interrupted()
+    return journal.report(contract, facts, checks.judge(facts, plan.policy), publication)

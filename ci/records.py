@@ -1,0 +1,79 @@
+"""Writes what a run leaves behind, each file whole or not at all: report.json, release.json, GitHub's summary."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from render import summary
+from report import Release, Report
+from revision import is_version
+
+
+def write(report: Report, report_dir: Path, environment: Mapping[str, str]) -> None:
+    """Write report.json always and release.json for what was published; on GitHub also its summary and outputs.
+
+    A run that published nothing leaves an earlier release.json as it is.
+    """
+    report_dir.mkdir(parents=True, exist_ok=True)
+    _whole(report_dir / "report.json", report.model_dump_json(indent=2))
+    if report.publication:
+        _whole(report_dir / "release.json", release(report).model_dump_json(indent=2))
+    if path := environment.get("GITHUB_STEP_SUMMARY"):
+        _append(Path(path), summary.render(report))
+    if (path := environment.get("GITHUB_OUTPUT")) and report.publication:
+        _append(Path(path), f"digest={report.publication.digest}\nimage={report.publication.reference}\n")
+
+
+def release(report: Report) -> Release:
+    """The record of a published image: what it is, what it was made from, and the checks that it passed."""
+    published, scan, contract = report.publication, report.scan, report.contract
+    if published is None or scan is None or contract is None:
+        raise ValueError("only a published image has a record")
+    not_because = [
+        reason
+        for applies, reason in (
+            (report.images.world == "stand-in", "built on stand-in base images and scanned with sample advisories"),
+            (report.revision.dirty, "built from a work tree with uncommitted changes"),
+            (not is_version(published.tag), f"{published.tag} is no version"),
+        )
+        if applies
+    ]
+    return Release(
+        image=published.reference,
+        digest=published.digest,
+        tags=(published.tag,),
+        published_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        revision=report.revision,
+        model_sha256=contract.artefact.sha256,
+        base_images={"builder": report.images.builder, "runtime": report.images.runtime},
+        scanner=report.images.trivy,
+        scanner_version=scan.scanner_version,
+        database_version=scan.database_version,
+        database_updated_at=scan.database_updated_at,
+        database_digest=scan.database_digest,
+        checks=report.rows,
+        world=report.images.world,
+        is_release=not not_because,
+        not_a_release_because="; ".join(not_because),
+    )
+
+
+def _whole(path: Path, content: str) -> None:
+    """Write a file so that a reader, or a cut run, sees the old one or the new one, never half of one."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(content + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+        Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+
+
+def _append(path: Path, content: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(content)

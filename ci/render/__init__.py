@@ -1,0 +1,1 @@
+"""Says what a report holds, once per reader: people at a terminal, and people on GitHub."""

@@ -1,0 +1,391 @@
+"""The stages as a Dagger engine runs them: train, build, export, smoke, scan, publish. The only room that knows Dagger.
+
+Every stage after `build` works on the one archive that `build` made: the engine keeps its bytes, so nothing can be
+swapped between the scan and the push. Whatever Dagger raises leaves this room as one of `errors`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import anyio
+import dagger
+import httpx
+from dagger import BuildArg, NetworkProtocol, PortForward, ReturnType, dag
+from pydantic import ValidationError
+
+import image
+import registry
+import revision
+import smoke as conversation
+import trivy
+from checks import Approval
+from errors import BuildError, DrydockError, EngineError, RegistryError, ScanError, UsageError, VersionTaken
+from plan import Plan
+from report import Answer, Archive, Contract, Image, Publication, Scan, Smoke
+
+ENGINE_VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
+ANSWER_SECONDS = 5
+SERVICE_PORT = 8000
+# Upstream renews its database every six hours; a step that was cached longer would scan with yesterday's.
+DATABASE_HOURS = 6
+LOG_TAIL_LINES = 20
+
+
+@asynccontextmanager
+async def connect(plan: Plan) -> AsyncIterator[EngineStages]:
+    """Hold a session with the engine that the environment names, or that the Dagger CLI starts."""
+    _require_engine(os.environ.get(ENGINE_VARIABLE, ""))
+    plan.report_dir.mkdir(parents=True, exist_ok=True)
+    with (plan.report_dir / "engine.log").open("w") as log, _engine_errors():
+        async with dagger.connection(dagger.Config(log_output=log)):
+            yield EngineStages(plan)
+
+
+@dataclass(frozen=True)
+class EngineStages:
+    """The stages of one plan, in one session of the engine."""
+
+    plan: Plan
+
+    async def reach_registry(self) -> None:
+        """Fail now, before any work, where the registry does not answer."""
+        await registry.require_answer(self.plan.policy.image.repository)
+
+    async def train(self) -> Contract:
+        """Train in a container, or take the model that `artifacts/` holds; its file is what its contract says.
+
+        The model is then in the report directory, under model/.
+        """
+        if self.plan.policy.build.train:
+            await self.train_into(self._model)
+        return read_contract(self._model)
+
+    async def train_into(self, directory: Path) -> None:
+        """Build the Dockerfile's stage `train` and put the model that it made, and its contract, into `directory`."""
+        dockerfile = self.plan.policy.build.dockerfile
+        with _build_errors(f"the stage `train` of {dockerfile}"):
+            trained = self._context().docker_build(
+                dockerfile=dockerfile, target="train", build_args=self._base_images()
+            )
+            await trained.directory("/artifacts").export(str(directory), wipe=True)
+
+    async def build(self, contract: Contract) -> Archive:
+        """Build the image around the model and export it as one OCI archive, image.tar in the report directory."""
+        plan = self.plan
+        context = self._context().with_directory(
+            "artifacts", dag.host().directory(str(self._model), include=["model.json", contract.artefact.file])
+        )
+        arguments = {
+            "REVISION": plan.revision.name,
+            "SOURCE": plan.revision.source_url,
+            "VERSION": plan.tag,
+            "MODEL_SHA256": contract.artefact.sha256,
+        }
+        path = plan.report_dir / "image.tar"
+        with _build_errors(plan.policy.build.dockerfile):
+            built = context.docker_build(
+                dockerfile=plan.policy.build.dockerfile,
+                build_args=[*self._base_images(), *(BuildArg(name, value) for name, value in arguments.items())],
+            )
+            archive = await built.as_tarball(media_types=dagger.ImageMediaTypes.OCIMediaTypes).sync()
+            await archive.export(str(path))
+        return Archive(path=path, handle=archive)
+
+    async def inspect(self, archive: Archive) -> Image:
+        """Read the archive's layers; in a thread, since decompressing them takes a second or two."""
+        return await anyio.to_thread.run_sync(image.read, archive.path)
+
+    async def smoke(self, archive: Archive, contract: Contract) -> Smoke:
+        """Start the image as its users will, ask for every golden row, and note which user it runs as."""
+        limits = self.plan.policy.limits
+        container = _container(archive)
+        uid = await _uid(container)
+        service = container.with_exposed_port(
+            SERVICE_PORT, protocol=NetworkProtocol.TCP, experimental_skip_healthcheck=True
+        ).as_service(use_entrypoint=True)
+        tunnel = dag.host().tunnel(service, ports=[PortForward(backend=SERVICE_PORT)])
+        ready_seconds, not_ready = None, "the container did not start in time"
+        answers: tuple[Answer, ...] = ()
+        malformed_status = 0
+        try:
+            with anyio.move_on_after(limits.start_seconds):
+                running = await tunnel.start()
+                base_url = await running.endpoint(scheme="http")
+                ready_seconds, not_ready = await conversation.wait_until_ready(base_url, limits)
+            if ready_seconds is not None:
+                answers, malformed_status = await conversation.ask(base_url, contract, limits)
+        except dagger.QueryError as error:
+            not_ready = f"the container did not start: {_first_line(str(error))}"
+        finally:
+            # Stopping what has stopped already is not worth a word.
+            with anyio.CancelScope(shield=True), suppress(dagger.DaggerError):
+                await tunnel.stop(kill=True)
+                await service.stop(kill=True)
+        return Smoke(
+            uid=uid,
+            ready_seconds=None if ready_seconds is None else round(ready_seconds, 1),
+            not_ready=not_ready,
+            log="" if ready_seconds is not None else await _last_words(container, limits.log_lines),
+            answers=answers,
+            tolerance=contract.tolerance,
+            malformed_status=malformed_status,
+        )
+
+    async def scan(self, archive: Archive) -> Scan:
+        """Let the pinned Trivy read the archive once, offline, and read its one report twice."""
+        plan = self.plan
+        lock = plan.root / plan.policy.build.lock
+        with _scan_errors(), anyio.fail_after(plan.policy.scan.timeout_seconds):
+            scanner = dag.container().from_(plan.images.trivy)
+            database = self._database(scanner)
+            metadata = await database.file("metadata.json").contents()
+            # The database's digest is part of this step's inputs, so a verdict is never replayed for another database.
+            prepared = (
+                scanner.with_mounted_temp("/tmp")  # noqa: S108 - in the scanner's own container
+                .with_mounted_directory(f"{trivy.CACHE}/db", database)
+                .with_mounted_file(trivy.ARCHIVE, _file(archive))
+            )
+            scanned = prepared.with_exec(trivy.scan_arguments(), expect=ReturnType.ANY)
+            if await scanned.exit_code():
+                raise _scanner_broke(await scanned.stderr())
+            document = await scanned.file(trivy.REPORT).contents()
+            (plan.report_dir / "trivy.json").write_text(document, encoding="utf-8")
+            gated = scanned.with_exec(
+                trivy.second_reading_arguments(plan.policy.scan.severities), expect=ReturnType.ANY
+            )
+            gate_exit_code = await gated.exit_code()
+            version = await scanner.with_exec(["trivy", "--version", "--format", "json"]).stdout()
+            scan = trivy.read(
+                document,
+                version=trivy.scanner_version(version),
+                database=metadata,
+                database_digest=await database.digest(),
+                locked_packages=trivy.locked_packages(lock.read_text(encoding="utf-8")),
+            )
+            trivy.require_agreement(scan, plan.policy.scan.severities, gate_exit_code)
+            return scan
+
+    async def publish(self, approval: Approval) -> Publication:
+        """Push the approved archive as it is, and read back what the registry now serves under its tag."""
+        plan = self.plan
+        repository, tag = plan.policy.image.repository, plan.tag
+        served = await registry.manifest_digest(repository, tag, plan.login)
+        if revision.is_version(tag) and served not in (None, approval.manifest_digest):
+            raise VersionTaken(
+                f"{plan.reference} exists, with digest {served}; this image is {approval.manifest_digest}",
+                usually="the version was released before, from another commit or on other base images",
+                next_step="release under the next version; a published one never changes",
+            )
+        container = _container(approval.archive)
+        if plan.login:
+            password = dag.set_secret("registry-password", plan.login.password)
+            container = container.with_registry_auth(repository.partition("/")[0], plan.login.user, password)
+        with _push_errors(plan.reference):
+            await container.publish(plan.reference, media_types=dagger.ImageMediaTypes.OCIMediaTypes)
+        served = await registry.manifest_digest(repository, tag, plan.login)
+        if served != approval.manifest_digest:
+            raise RegistryError(
+                f"{plan.reference} serves {served or 'nothing'}, approved was {approval.manifest_digest}",
+                usually="something else pushed this tag at the same time, or a proxy rewrites manifests",
+                next_step="do not deploy this tag; find out who writes to the repository, then run again",
+            )
+        return Publication(repository=repository, tag=tag, digest=served)
+
+    @property
+    def _model(self) -> Path:
+        return self.plan.report_dir / "model" if self.plan.policy.build.train else self.plan.root / "artifacts"
+
+    def _context(self) -> dagger.Directory:
+        return dag.host().directory(str(self.plan.root), include=self.plan.policy.build.context)
+
+    def _base_images(self) -> list[BuildArg]:
+        return [BuildArg("BUILDER", self.plan.images.builder), BuildArg("RUNTIME", self.plan.images.runtime)]
+
+    def _database(self, scanner: dagger.Container) -> dagger.Directory:
+        """The advisory database: a folder of this machine, or downloaded by the scanner itself."""
+        if Path(self.plan.images.database).is_absolute():
+            return dag.host().directory(self.plan.images.database, include=["trivy.db", "metadata.json"])
+        now = datetime.now(UTC)
+        period = f"{now:%Y-%m-%d}-{now.hour // DATABASE_HOURS}"
+        downloaded = (
+            scanner.with_env_variable("DRYDOCK_DATABASE_PERIOD", period)
+            .with_mounted_temp("/tmp")  # noqa: S108 - in the scanner's own container
+            .with_exec(trivy.download_arguments(self.plan.images.database))
+        )
+        return downloaded.directory(f"{trivy.CACHE}/db")
+
+
+def read_contract(directory: Path) -> Contract:
+    """Read model.json in `directory` and hold the model file beside it against it, without loading the model.
+
+    Raises BuildError where either is missing, or the file is not the one that was recorded.
+    """
+    path = directory / "model.json"
+    try:
+        contract = Contract.model_validate_json(path.read_bytes())
+        model = (directory / contract.artefact.file).read_bytes()
+    except OSError as error:
+        raise BuildError(
+            f"{error.filename} cannot be read: {error.strerror}",
+            usually="the policy says build.train = false, and no model was put into artifacts/",
+            next_step="put model.pkl and its model.json there, or set build.train = true",
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BuildError(
+            f"{path} is not a model's contract: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}",
+            next_step="README.md, Bring your own model, has its form",
+        ) from error
+    sha256 = hashlib.sha256(model).hexdigest()
+    if sha256 != contract.artefact.sha256:
+        raise BuildError(
+            f"{contract.artefact.file} is not the recorded model: sha256 {sha256}, expected {contract.artefact.sha256}",
+            usually="the file was cut short in a copy, or the model was trained again without its contract",
+            next_step="copy both files again from where the model was trained",
+        )
+    return contract
+
+
+def _file(archive: Archive) -> dagger.File:
+    return cast("dagger.File", archive.handle)
+
+
+def _container(archive: Archive) -> dagger.Container:
+    return dag.container().import_(_file(archive))
+
+
+async def _uid(container: dagger.Container) -> int | None:
+    """The uid that a process of this image runs with, asked of the image itself; None where it cannot say."""
+    try:
+        return int(await container.with_exec(["id", "-u"]).stdout())
+    except (dagger.QueryError, ValueError):
+        return None
+
+
+async def _last_words(container: dagger.Container, log_lines: int) -> str:
+    """What the image prints when it is started once more for a few seconds: a service's own log cannot be had."""
+    try:
+        start = [*await container.entrypoint(), *await container.default_args()]
+        again = container.with_exec(["timeout", "--kill-after=1", "5", *start], expect=ReturnType.ANY)
+        lines = f"{await again.stdout()}\n{await again.stderr()}".strip().splitlines()
+    except dagger.QueryError as error:
+        lines = str(error).splitlines()
+    return "\n".join(lines[-log_lines:])
+
+
+def _require_engine(address: str) -> None:
+    """Ask at the socket that the environment names: the Dagger CLI itself would keep trying for minutes."""
+    kind, _, place = address.partition("://")
+    try:
+        if kind == "unix":
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(ANSWER_SECONDS)
+                probe.connect(place)
+        elif kind == "tcp":
+            host, _, port = place.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise _no_engine(f"no engine answers at {address}: {error}") from error
+
+
+def _no_engine(what: str, log: str = "") -> EngineError:
+    return EngineError(
+        what,
+        usually="it is not running, or it was stopped in mid-run",
+        next_step="python -m bootstrap starts one; then run again",
+        log=log,
+    )
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """Whatever breaks between us and the engine, and is not a stage's own error, means that the engine is not there."""
+    try:
+        yield
+    except DrydockError:
+        raise
+    except (dagger.DaggerError, httpx.HTTPError, OSError) as error:
+        raise _no_engine(f"the engine did not answer: {_first_line(str(error))}", _tail(str(error))) from error
+
+
+@contextmanager
+def _build_errors(what: str) -> Iterator[None]:
+    with _engine_errors():
+        try:
+            yield
+        except dagger.QueryError as error:
+            raise BuildError(
+                f"{what} did not build: {_first_line(str(error))}",
+                usually="a package or a base image cannot be had, a hash does not match, or an instruction fails",
+                next_step="mend the instruction that the log ends with; --debug shows all of the engine's log",
+                log=_tail(error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)),
+            ) from error
+
+
+@contextmanager
+def _scan_errors() -> Iterator[None]:
+    with _engine_errors():
+        try:
+            yield
+        except TimeoutError as error:
+            raise ScanError(
+                "the scanner took longer than scan.timeout_seconds",
+                usually="the machine is overloaded, or the image has very many files",
+                next_step="run again, or raise scan.timeout_seconds in the policy",
+            ) from error
+        except dagger.ExecError as error:
+            raise _scanner_broke(error.stderr) from error
+        except dagger.QueryError as error:
+            raise ScanError(
+                f"the scanner or its database could not be had: {_first_line(str(error))}",
+                usually="images.toml names a scanner or a database that this machine cannot reach",
+                next_step="check the network; on a machine without a container registry: python -m bootstrap",
+                log=_tail(str(error)),
+            ) from error
+        except OSError as error:
+            raise UsageError(
+                f"{error.filename} cannot be read: {error.strerror}",
+                next_step="name the lock that the Dockerfile installs as build.lock in the policy",
+            ) from error
+
+
+@contextmanager
+def _push_errors(reference: str) -> Iterator[None]:
+    with _engine_errors():
+        try:
+            yield
+        except dagger.QueryError as error:
+            raise RegistryError(
+                f"{reference} could not be pushed: {_first_line(str(error))}",
+                usually="the credentials are missing or may not write there, or the registry is out of space",
+                next_step=f"set {registry.USER_VARIABLE} and {registry.PASSWORD_VARIABLE}, then run again",
+                log=_tail(str(error)),
+            ) from error
+
+
+def _scanner_broke(log: str) -> ScanError:
+    return ScanError(
+        "Trivy stopped without a report",
+        usually="its database is damaged or of another schema, or the archive is not an image to it",
+        next_step="read its last lines below; where they name the database, fetch it anew",
+        log=_tail(log),
+    )
+
+
+def _first_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return re.sub(r"\s+", " ", lines[0])[:300] if lines else "no message"
+
+
+def _tail(text: str) -> str:
+    return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])
