@@ -75,11 +75,11 @@ async def _train(run: plan.Plan) -> None:
 
 
 async def _run(run: plan.Plan, live: Live) -> Report:
-    with anyio.CancelScope() as everything:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_watch_signals, everything)
-            report = await pipeline.run(run, stages.connect, live, everything)
-            group.cancel_scope.cancel()
+    interruption = anyio.CancelScope()
+    async with anyio.create_task_group() as group:
+        group.start_soon(_watch_signals, interruption)
+        report = await pipeline.run(run, stages.connect, live, interruption)
+        group.cancel_scope.cancel()
     return report
 
 
