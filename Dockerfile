@@ -1,0 +1,63 @@
+# The shipped image: a trained model, its server, and what they need to run; nothing that only building needs.
+
+# Both are arguments, so that a run can pin them by digest and a user can say 3.12.
+ARG BUILDER=python:3.13-trixie
+ARG RUNTIME=python:3.13-slim-trixie
+
+FROM ${BUILDER} AS builder
+# A virtual environment can be copied as a whole; pip is left out of it and works on it from outside.
+RUN python -m venv --without-pip /opt/venv && python -m venv /opt/pip
+# The lock alone, so that a change of the code leaves the dependencies' layer, and its digest, as they are.
+COPY service/requirements.txt /build/requirements.txt
+# Every file is checked against its hash; no .pyc files, whose times would make each build another image.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
+        --disable-pip-version-check -r /build/requirements.txt
+# Training comes before the pruning below, which may drop what only training reads.
+FROM builder AS train
+COPY service/ /build/service/
+RUN cd /build && /opt/venv/bin/python -B -m service.train --out /artifacts
+
+FROM builder AS pruned
+# Tests and type stubs are a fifth of the bytes. *.dist-info stays: it is how a scanner knows a package.
+RUN find /opt/venv -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} + \
+    && find /opt/venv -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.h' \) -delete \
+# SciPy in a tree of its own: together the packages would be one layer of more than 200 MB.
+    && cd /opt/venv/lib/python3.*/site-packages \
+    && mkdir -p "/layers/scipy$PWD" && mv scipy scipy.libs scipy-*.dist-info "/layers/scipy$PWD" \
+    && mkdir -p /layers/rest/opt && cp -a /opt/venv /layers/rest/opt/
+
+FROM ${RUNTIME}
+# A numeric user other than root, since only a number can be proved not to be root. pip and its bundled copy go: what
+# cannot install cannot be made to install. All in one instruction, and so in one layer.
+RUN groupadd --gid 10001 app && useradd --uid 10001 --gid app --no-create-home --shell /usr/sbin/nologin app \
+    && rm -rf /usr/local/lib/python3.*/site-packages/pip /usr/local/lib/python3.*/site-packages/pip-*.dist-info \
+        /usr/local/lib/python3.*/ensurepip /usr/local/bin/pip* \
+    && rm -f /var/log/*.log /etc/*- /var/cache/ldconfig/aux-cache
+# The largest and least changing first.
+COPY --from=pruned /layers/scipy/ /
+COPY --from=pruned /layers/rest/ /
+# The environment's Python comes first; a read-only root has no place for .pyc files; logs leave at once.
+ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+# The model changes less often than the code, and both belong to root: the server cannot rewrite itself.
+COPY --chmod=0444 artifacts/model.pkl artifacts/model.json artifacts/
+COPY --chmod=0444 service/__init__.py service/__main__.py service/app.py service/contract.py service/model.py \
+    service/predict.py service/
+USER 10001:10001
+EXPOSE 8000
+# For `docker run`; Dagger 0.19 leaves it out of the image's configuration, and compose has its own.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+# What never changes is the entry point, what a user may change is the command: `docker run IMAGE service.predict`.
+ENTRYPOINT ["python", "-m"]
+CMD ["service"]
+# Last, since every commit changes them; they are configuration and make no layer.
+ARG REVISION=unknown SOURCE="" VERSION="" MODEL_SHA256=""
+ENV DRYDOCK_REVISION=$REVISION
+LABEL org.opencontainers.image.title="iris-classifier" \
+      org.opencontainers.image.description="A model, its server, and its contract" \
+      org.opencontainers.image.revision=$REVISION \
+      org.opencontainers.image.source=$SOURCE \
+      org.opencontainers.image.version=$VERSION \
+      dev.drydock.model.sha256=$MODEL_SHA256

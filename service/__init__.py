@@ -1,0 +1,1 @@
+"""The model and its HTTP server: what runs inside the image."""

@@ -1,0 +1,40 @@
+"""Predicts one row on the command line, a random one unless told: `python -m service.predict [--features ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+
+from service.app import ARTIFACTS
+from service.contract import Contract
+from service.model import ModelRefused, load
+
+
+def random_row(contract: Contract, seed: int | None) -> list[float]:
+    """A row drawn from between the smallest and the largest golden value of each feature."""
+    generator = random.Random(seed)  # noqa: S311 - an example, no secret
+    columns = zip(*(row.features for row in contract.golden), strict=True)
+    return [round(generator.uniform(min(column), max(column)), 1) for column in columns]
+
+
+def main() -> None:
+    """Predict, and print the row beside its answer."""
+    parser = argparse.ArgumentParser(prog="python -m service.predict", description="Predict one row.")
+    parser.add_argument("--features", type=float, nargs="+", help="the row; a random one if left out")
+    parser.add_argument("--seed", type=int, help="draw the same random row every time")
+    asked = parser.parse_args()
+    try:
+        model = load(ARTIFACTS)
+    except ModelRefused as refused:
+        sys.exit(str(refused))
+    row = asked.features or random_row(model.contract, asked.seed)
+    if len(row) != len(model.contract.features):
+        parser.error(f"a row has {len(model.contract.features)} numbers: {', '.join(model.contract.features)}")
+    prediction = model.predict([row])[0]
+    sure = f"{prediction.probabilities[prediction.label]:.0%}"
+    print(f"{', '.join(map(str, row))} → {prediction.label} ({sure})")
+
+
+if __name__ == "__main__":
+    main()
