@@ -115,7 +115,7 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def parsed(body: bytes) -> Any:
+def parsed(body: bytes) -> object:
     """The body as JSON says it; NaN and Infinity are no JSON. Raises Refused."""
     if not body:
         raise Refused(400, 'The body is empty; send {"features": [...]}.')
@@ -126,7 +126,7 @@ def parsed(body: bytes) -> Any:
         raise Refused(400, "The body is not JSON.") from error
 
 
-def rows_of(content: Any, features: list[str]) -> list[list[float]]:
+def rows_of(content: object, features: list[str]) -> list[list[float]]:
     """The rows of a request: `features` is one row, or a list of rows. Raises Refused."""
     if not isinstance(content, dict) or set(content) != {"features"}:
         raise Refused(422, 'Send an object with the one field "features".')
@@ -139,13 +139,13 @@ def rows_of(content: Any, features: list[str]) -> list[list[float]]:
     return [_row(row, features) for row in rows]
 
 
-def _row(row: Any, features: list[str]) -> list[float]:
+def _row(row: object, features: list[str]) -> list[float]:
     if not isinstance(row, list) or len(row) != len(features):
         raise Refused(422, f"A row has {len(features)} numbers: {', '.join(features)}.")
     return [_number(value, name) for value, name in zip(row, features, strict=True)]
 
 
-def _number(value: Any, name: str) -> float:
+def _number(value: object, name: str) -> float:
     # bool is an int to Python, and no measurement to anybody.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Refused(422, f"{name} is not a number.")

@@ -91,7 +91,6 @@ def shipped(tmp_path: Path) -> Project:
     return Project(root, f"test-{uuid.uuid4().hex[:12]}")
 
 
-
 def assert_nothing_pushed(project: Project, finished: Finished) -> None:
     assert project.tags() == []
     assert finished.report.get("publication") is None

@@ -1,0 +1,69 @@
+"""The door: `python -m bootstrap [up|env|status|down|clean]`. Only this file prints and exits."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from rich.console import Console
+from rich.text import Text
+
+from bootstrap import cache, world
+from bootstrap.errors import BootstrapError
+from bootstrap.tools import Watcher
+
+NO_ENGINE = 3
+COMMANDS = {
+    "up": "bring up an engine and a registry, and make what they need (default)",
+    "env": 'print what a shell needs: eval "$(python -m bootstrap env)"',
+    "status": "say what is there",
+    "down": "stop the engine and the registry; what was built stays",
+    "clean": "stop them and remove all that was built",
+}
+WORLDS = {
+    world.NAMED: "using the engine that the environment names; nothing was started",
+    world.STAND_IN: "no official images can be had here; running on stand-ins, made on this machine",
+    "docker": "running the official images with Docker; nothing was built",
+    "podman": "running the official images with Podman; nothing was built",
+}
+
+
+def main() -> int:
+    """Do what was asked and return the exit code: 0, 2 for wrong usage, 3 where no engine can be had."""
+    parser = argparse.ArgumentParser(prog="python -m bootstrap", description="An engine and a registry for a run.")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=COMMANDS,
+        default="up",
+        help="; ".join(f"{name}: {words}" for name, words in COMMANDS.items()),
+    )
+    asked = parser.parse_args().command
+    errors = Console(stderr=True, soft_wrap=True)
+    kept = cache.Cache(cache.root(os.environ), Watcher(errors))
+    try:
+        match asked:
+            case "up":
+                errors.print(Text(f"bootstrap  {WORLDS[world.up(kept, os.environ)]}"))
+            case "env":
+                sys.stdout.write(world.shell(kept, os.environ))
+            case "status":
+                rows = world.status(kept)
+                for name, there, place in rows:
+                    sys.stdout.write(f" {'up' if there else 'down':<6} {name:<10} {place}\n")
+                return 0 if all(there for _, there, _ in rows) else NO_ENGINE
+            case "down":
+                world.down(kept)
+            case "clean":
+                world.clean(kept)
+    except BootstrapError as error:
+        errors.print(Text(error.what), style="bold red")
+        errors.print(Text("".join(f"  {line}\n" for line in error.log.splitlines())), end="")
+        errors.print(Text(f"  next      {error.next_step}"))
+        return NO_ENGINE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Turns the sample advisories into what Trivy's own database builder reads: GHSA-shaped and tracker-shaped JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+DIRECTORY = Path(__file__).parent / "advisories"
+# Releases that the sample has lines for; the tracker's own file maps all of them.
+DISTRIBUTIONS = {"bookworm": "12", "trixie": "13"}
+
+
+def write(cache: Path) -> None:
+    """Write both samples under `cache`, in the folders that `trivy-db build --cache-dir` looks into."""
+    for row in _rows("python.csv"):
+        year, month, _ = row["published"].split("-")
+        path = cache / "ghsa" / "advisories" / "github-reviewed" / year / month / row["ghsa"] / f"{row['ghsa']}.json"
+        _write(path, python_advisory(row))
+    # The builder walks these even where they have nothing to say.
+    (cache / "cocoapods-specs" / "Specs").mkdir(parents=True)
+    tracker = cache / "vuln-list-debian" / "tracker"
+    for empty in ("source", "updates-source", "CVE", "DLA", "DSA"):
+        (tracker / empty).mkdir(parents=True)
+    _write(tracker / "distributions.json", {name: {"major-version": major} for name, major in DISTRIBUTIONS.items()})
+    for cve, rows in _by_cve(_rows("debian.csv")).items():
+        _write(tracker / "CVE" / f"{cve}.json", debian_bug(cve, rows))
+
+
+def python_advisory(row: dict[str, str]) -> dict[str, Any]:
+    """One line of python.csv in the form of the Open Source Vulnerability schema, as GitHub publishes it."""
+    ranges = row["vulnerable_ranges"].split(";")
+    patched = row["patched_version"].split(";") if row["patched_version"] else []
+    return {
+        "schema_version": "1.4.0",
+        "id": row["ghsa"],
+        "aliases": [row["cve"]] if row["cve"] else [],
+        "published": f"{row['published']}T00:00:00Z",
+        "modified": f"{row['published']}T00:00:00Z",
+        "summary": "",
+        "affected": [
+            {
+                "package": {"ecosystem": "PyPI", "name": row["package"]},
+                "ranges": [{"type": "ECOSYSTEM", "events": _events(bounds, patched[number : number + 1])}],
+            }
+            for number, bounds in enumerate(ranges)
+        ],
+        "database_specific": {"severity": row["severity"]},
+    }
+
+
+def debian_bug(cve: str, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """The lines of debian.csv about one CVE as the security tracker's record of it."""
+    return {
+        "Header": {"ID": cve, "Description": ""},
+        "Annotations": [
+            {
+                "Type": "package",
+                "Release": row["release"],
+                "Package": row["source_package"],
+                "Kind": "fixed" if row["fixed_version"] else "unfixed",
+                "Version": row["fixed_version"],
+                "Severity": row["urgency"],
+            }
+            for row in rows
+        ],
+    }
+
+
+def _events(bounds: str, patched: list[str]) -> list[dict[str, str]]:
+    introduced, last = "0", ""
+    for bound in bounds.split(","):
+        if bound.startswith(">="):
+            introduced = bound[2:]
+        elif bound.startswith("<="):
+            last = bound[2:]
+        elif bound.startswith("="):
+            introduced = last = bound[1:]
+    if patched:
+        return [{"introduced": introduced}, {"fixed": patched[0]}]
+    return [{"introduced": introduced}, *([{"last_affected": last}] if last else [])]
+
+
+def _by_cve(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    grouped: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        if row["release"] in DISTRIBUTIONS:
+            grouped.setdefault(row["cve"], []).append(row)
+    return grouped
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with (DIRECTORY / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")

