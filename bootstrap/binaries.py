@@ -79,6 +79,7 @@ def built(cache: Cache, build: Build, go_command: Path) -> Path:
         command = [
             str(go_command),
             "build",
+            "-v",
             "-trimpath",
             "-buildvcs=false",
             "-ldflags",

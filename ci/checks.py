@@ -85,6 +85,7 @@ class Check(Generic[Fact]):
         fact = self.needs(facts)
         if fact is None:
             reasons = [facts.reasons[stage] for stage in self.stages if stage in facts.reasons]
+            reasons += [f"{stage} broke before it" for stage in facts.reasons]
             reason = reasons[0] if reasons else "the run ended before it"
             return Row(name=self.name, measured="", limit="", verdict=Verdict.NOT_RUN, details=(reason,))
         outcome = self.judge(fact, policy)

@@ -31,20 +31,19 @@ class Journal:
         self._plan = plan
         self._tell = tell
         self._started_at = datetime.now(UTC)
+        self._last = "engine"
         self._stages: list[Stage] = []
         self._failures: list[Failure] = []
 
     async def stage(self, name: str, work: Awaitable[Result]) -> Result:
-        """Await `work` as the stage `name`; what breaks it is noted and ends the run."""
+        """Await `work` as the stage `name`; what breaks it ends the run."""
         self._tell.begins(name)
         started = time.monotonic()
+        self._last = name
         broken = True
         try:
             result = await work
             broken = False
-        except DrydockError as error:
-            self._note(name, error)
-            raise
         finally:
             duration_seconds = time.monotonic() - started
             self._stages.append(Stage(name=name, duration_seconds=round(duration_seconds, 3)))
@@ -55,23 +54,22 @@ class Journal:
         """Await `work` as the stage `name`; what breaks it is noted, and the others go on without its facts."""
         try:
             return await self.stage(name, work)
-        except DrydockError:
+        except DrydockError as error:
+            self._note(name, error)
             return None
 
     @contextmanager
     def ends_in_a_report(self) -> Iterator[None]:
-        """Note what breaks between the stages, too, and let the run come to its report."""
+        """Note what ended the run, by the stage that it was in, and let it come to its report."""
         try:
             yield
         except DrydockError as error:
-            if not self._failures:
-                self._note("engine", error)
+            self._note(self._last, error)
 
     def interrupted(self) -> None:
         """Note that somebody stopped the run, whatever else broke because of that."""
         self._failures.clear()
-        stopped_in = self._stages[-1].name if self._stages else "start"
-        self._note(stopped_in, Interrupted(f"stopped by a signal during {stopped_in}", next_step="run again"))
+        self._note(self._last, Interrupted("stopped by a signal", next_step="run again; nothing has to be cleaned up"))
 
     def report(
         self,

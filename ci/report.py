@@ -268,7 +268,6 @@ class Report(Value):
     started_at: str
     revision: Revision
     images: Images
-    archive: Path | None = None
     contract: Contract | None = None
     image: Image | None = None
     smoke: Smoke | None = None

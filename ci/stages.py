@@ -20,7 +20,7 @@ from typing import cast
 import anyio
 import dagger
 import httpx
-from dagger import BuildArg, NetworkProtocol, PortForward, ReturnType, dag
+from dagger import BuildArg, PortForward, ReturnType, dag
 from pydantic import ValidationError
 
 import image
@@ -36,6 +36,7 @@ from report import Answer, Archive, Contract, Image, Publication, Scan, Smoke
 ENGINE_VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
 ANSWER_SECONDS = 5
 SERVICE_PORT = 8000
+STOP_SECONDS = 10
 # Upstream renews its database every six hours; a step that was cached longer would scan with yesterday's.
 DATABASE_HOURS = 6
 LOG_TAIL_LINES = 20
@@ -46,9 +47,15 @@ async def connect(plan: Plan) -> AsyncIterator[EngineStages]:
     """Hold a session with the engine that the environment names, or that the Dagger CLI starts."""
     _require_engine(os.environ.get(ENGINE_VARIABLE, ""))
     plan.report_dir.mkdir(parents=True, exist_ok=True)
-    with (plan.report_dir / "engine.log").open("w") as log, _engine_errors():
-        async with dagger.connection(dagger.Config(log_output=log)):
-            yield EngineStages(plan)
+    path = plan.report_dir / "engine.log"
+    try:
+        with path.open("w", encoding="utf-8") as log, _engine_errors():
+            async with dagger.connection(dagger.Config(log_output=log)):
+                yield EngineStages(plan)
+    except BuildError as error:
+        # The engine has written all of its log by now; its answer has only the instruction's exit code.
+        error.log = _failed_instruction(path.read_text(encoding="utf-8", errors="replace")) or error.log
+        raise
 
 
 @dataclass(frozen=True)
@@ -110,13 +117,15 @@ class EngineStages:
         limits = self.plan.policy.limits
         container = _container(archive)
         uid = await _uid(container)
-        service = container.with_exposed_port(
-            SERVICE_PORT, protocol=NetworkProtocol.TCP, experimental_skip_healthcheck=True
-        ).as_service(use_entrypoint=True)
+        # The engine's own wait for the port has no end where a container never listens; ours has.
+        service = container.with_exposed_port(SERVICE_PORT, experimental_skip_healthcheck=True).as_service(
+            use_entrypoint=True
+        )
         tunnel = dag.host().tunnel(service, ports=[PortForward(backend=SERVICE_PORT)])
-        ready_seconds, not_ready = None, "the container did not start in time"
+        ready_seconds: float | None = None
         answers: tuple[Answer, ...] = ()
         malformed_status = 0
+        not_ready = f"not started within {limits.start_seconds} s"
         try:
             with anyio.move_on_after(limits.start_seconds):
                 running = await tunnel.start()
@@ -125,17 +134,20 @@ class EngineStages:
             if ready_seconds is not None:
                 answers, malformed_status = await conversation.ask(base_url, contract, limits)
         except dagger.QueryError as error:
-            not_ready = f"the container did not start: {_first_line(str(error))}"
+            not_ready = _first_line(str(error))
         finally:
-            # Stopping what has stopped already is not worth a word.
-            with anyio.CancelScope(shield=True), suppress(dagger.DaggerError):
+            # Stopping what has stopped already is not worth a word, and no reason to wait.
+            with anyio.move_on_after(STOP_SECONDS, shield=True), suppress(dagger.DaggerError):
                 await tunnel.stop(kill=True)
                 await service.stop(kill=True)
+        last_words = LastWords("", "")
+        if ready_seconds is None:
+            last_words = await _last_words(container, limits.log_lines)
         return Smoke(
             uid=uid,
             ready_seconds=None if ready_seconds is None else round(ready_seconds, 1),
-            not_ready=not_ready,
-            log="" if ready_seconds is not None else await _last_words(container, limits.log_lines),
+            not_ready="; ".join(filter(None, (not_ready, last_words.ending))),
+            log=last_words.log,
             answers=answers,
             tolerance=contract.tolerance,
             malformed_status=malformed_status,
@@ -272,15 +284,26 @@ async def _uid(container: dagger.Container) -> int | None:
         return None
 
 
-async def _last_words(container: dagger.Container, log_lines: int) -> str:
-    """What the image prints when it is started once more for a few seconds: a service's own log cannot be had."""
+@dataclass(frozen=True)
+class LastWords:
+    """How a container ended, and what it printed."""
+
+    ending: str
+    log: str
+
+
+async def _last_words(container: dagger.Container, log_lines: int) -> LastWords:
+    """Start the image once more for a few seconds and listen: the log of a service cannot be had."""
     try:
         start = [*await container.entrypoint(), *await container.default_args()]
         again = container.with_exec(["timeout", "--kill-after=1", "5", *start], expect=ReturnType.ANY)
+        exit_code = await again.exit_code()
         lines = f"{await again.stdout()}\n{await again.stderr()}".strip().splitlines()
     except dagger.QueryError as error:
-        lines = str(error).splitlines()
-    return "\n".join(lines[-log_lines:])
+        return LastWords("it cannot be started", _tail(str(error)))
+    # timeout's own exit codes, for a process that was still running.
+    ending = "it was running after 5 s" if exit_code in (124, 137) else f"it ended with exit code {exit_code}"
+    return LastWords(ending, "\n".join(lines[-log_lines:]))
 
 
 def _require_engine(address: str) -> None:
@@ -302,7 +325,7 @@ def _no_engine(what: str, log: str = "") -> EngineError:
     return EngineError(
         what,
         usually="it is not running, or it was stopped in mid-run",
-        next_step="python -m bootstrap starts one; then run again",
+        next_step='make run starts one; by hand: python -m bootstrap, then eval "$(python -m bootstrap env)"',
         log=log,
     )
 
@@ -382,9 +405,20 @@ def _scanner_broke(log: str) -> ScanError:
     )
 
 
+def _failed_instruction(log: str) -> str:
+    """What the instruction that failed printed last, out of the engine's log; its lines are `12 : [1.3s] | words`."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines()
+    failed = [match[1] for line in lines if (match := re.match(r"(\d+) *:.*! process .* did not complete", line))]
+    printed = [
+        re.match(rf"{number} *:.*?\[[0-9.]+m?[0-9.]*s\] \| (.*)", line) for number in failed[-1:] for line in lines
+    ]
+    return _tail("\n".join(match[1] for match in printed if match))
+
+
 def _first_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    return re.sub(r"\s+", " ", lines[0])[:300] if lines else "no message"
+    # The engine ends its messages with a number of its own tracing.
+    return re.sub(r"\s+", " ", lines[0].partition(" [traceparent:")[0])[:300] if lines else "no message"
 
 
 def _tail(text: str) -> str:

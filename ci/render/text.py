@@ -13,10 +13,10 @@ def render(report: Report) -> str:
     lines = [_header(report), ""]
     for row in report.rows:
         limit = f"limit {row.limit}" if row.limit else ""
-        lines.append(LABEL.format(verdict=row.verdict, name=row.name, measured=row.measured, limit=limit).rstrip())
-        lines += [
-            f"{DETAIL_INDENT}{'→ ' if number == 0 else '  '}{detail}" for number, detail in enumerate(row.details)
-        ]
+        # What was not measured has its reason where the measurement would stand.
+        measured, details = (row.measured, row.details) if row.measured else (row.details[0], row.details[1:])
+        lines.append(LABEL.format(verdict=row.verdict, name=row.name, measured=measured, limit=limit).rstrip())
+        lines += [f"{DETAIL_INDENT}{'→ ' if number == 0 else '  '}{detail}" for number, detail in enumerate(details)]
     for failure in report.failures:
         lines += ["", f"{failure.stage} broke: {failure.what}"]
         lines += [f"  {line}" for line in failure.log.splitlines()]
@@ -43,6 +43,10 @@ def verdict(report: Report) -> str:
     return "rejected   no check passed; nothing was pushed"
 
 
+def _commit(report: Report) -> str:
+    return report.revision.commit[:12] + ("-dirty" if report.revision.dirty else "")
+
+
 def _header(report: Report) -> str:
     durations = {stage.name: stage.duration_seconds for stage in report.stages}
     took = [
@@ -51,4 +55,4 @@ def _header(report: Report) -> str:
         if name in durations
     ]
     size = f"{round(report.image.size_bytes / MB)} MB" if report.image else "not built"
-    return f"image      {report.image_name} {report.revision.name[:12]}   {size}   {', '.join(took)}".rstrip()
+    return f"image      {report.image_name} {_commit(report)}   {size}   {', '.join(took)}".rstrip()

@@ -1,4 +1,4 @@
-"""Runs `python ci/main.py` as a user would, against the real engine, scanner and registry that the environment names."""
+"""Runs `python ci/main.py` as a user would, against the real engine, scanner and registry."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 REPOSITORY_ROOT = Path(__file__).parents[2]
+MAIN = REPOSITORY_ROOT / "ci" / "main.py"
 REGISTRY = "127.0.0.1:5000"
 
 
@@ -51,8 +52,15 @@ class Project:
     def run(self, *arguments: str, environment: dict[str, str] | None = None) -> Finished:
         report_dir = self.root / "dist"
         done = subprocess.run(
-            [sys.executable, str(REPOSITORY_ROOT / "ci" / "main.py"), "--config", str(self.root / "pipeline.toml")]
-            + ["--report-dir", str(report_dir), "--tag", "test", *arguments],
+            [
+                *(
+                    sys.executable,
+                    str(REPOSITORY_ROOT / "ci" / "main.py"),
+                    "--config",
+                    str(self.root / "pipeline.toml"),
+                ),
+                *("--report-dir", str(report_dir), "--tag", "test", *arguments),
+            ],
             capture_output=True,
             text=True,
             env={**os.environ, "DRYDOCK_REPOSITORY": f"{REGISTRY}/{self.repository}", **(environment or {})},
