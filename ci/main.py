@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             push=asked.push,
             environment=os.environ,
         )
+        records.clear(run.report_dir)
         if asked.command == "train":
             anyio.run(_train, run)
             errors.print("trained    artifacts/model.pkl and artifacts/model.json", highlight=False)

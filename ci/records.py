@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from errors import UsageError
 from render import summary
 from report import Release, Report
 from revision import is_version
+
+LEAVINGS = ("report.json", "image.tar", "trivy.json", "engine.log")
+
+
+def clear(report_dir: Path) -> None:
+    """Make the folder, and remove what the last run left: no run is read by another one's files. Its record stays."""
+    with _writing():
+        report_dir.mkdir(parents=True, exist_ok=True)
+        for name in LEAVINGS:
+            (report_dir / name).unlink(missing_ok=True)
 
 
 def write(report: Report, report_dir: Path, environment: Mapping[str, str]) -> None:
@@ -18,14 +29,14 @@ def write(report: Report, report_dir: Path, environment: Mapping[str, str]) -> N
 
     A run that published nothing leaves an earlier release.json as it is.
     """
-    report_dir.mkdir(parents=True, exist_ok=True)
-    _whole(report_dir / "report.json", report.model_dump_json(indent=2))
-    if report.publication:
-        _whole(report_dir / "release.json", release(report).model_dump_json(indent=2))
-    if path := environment.get("GITHUB_STEP_SUMMARY"):
-        _append(Path(path), summary.render(report))
-    if (path := environment.get("GITHUB_OUTPUT")) and report.publication:
-        _append(Path(path), f"digest={report.publication.digest}\nimage={report.publication.reference}\n")
+    with _writing():
+        _whole(report_dir / "report.json", report.model_dump_json(indent=2))
+        if report.publication:
+            _whole(report_dir / "release.json", release(report).model_dump_json(indent=2))
+        if path := environment.get("GITHUB_STEP_SUMMARY"):
+            _append(Path(path), summary.render(report))
+        if (path := environment.get("GITHUB_OUTPUT")) and report.publication:
+            _append(Path(path), f"digest={report.publication.digest}\nimage={report.publication.reference}\n")
 
 
 def release(report: Report) -> Release:
@@ -62,16 +73,29 @@ def release(report: Report) -> Release:
     )
 
 
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or 'the report'} cannot be written: {error.strerror}",
+            usually="the disk is full, or the folder belongs to somebody else",
+            next_step="free some space, or name another folder with --report-dir, then run again",
+        ) from error
+
+
 def _whole(path: Path, content: str) -> None:
     """Write a file so that a reader, or a cut run, sees the old one or the new one, never half of one."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(content + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-        Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(content + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _append(path: Path, content: str) -> None:

@@ -81,6 +81,8 @@ class Holdout(Value):
 class Contract(Value):
     """model.json: what the model is and what it must answer, written when it was trained."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+
     # `schema` would hide a method of pydantic's own.
     schema_version: Literal[1] = Field(alias="schema")
     name: str

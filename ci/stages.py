@@ -46,7 +46,6 @@ LOG_TAIL_LINES = 20
 async def connect(plan: Plan) -> AsyncIterator[EngineStages]:
     """Hold a session with the engine that the environment names, or that the Dagger CLI starts."""
     _require_engine(os.environ.get(ENGINE_VARIABLE, ""))
-    plan.report_dir.mkdir(parents=True, exist_ok=True)
     path = plan.report_dir / "engine.log"
     try:
         with path.open("w", encoding="utf-8") as log, _engine_errors():
@@ -54,7 +53,7 @@ async def connect(plan: Plan) -> AsyncIterator[EngineStages]:
                 yield EngineStages(plan)
     except BuildError as error:
         # The engine has written all of its log by now; its answer has only the instruction's exit code.
-        error.log = _failed_instruction(path.read_text(encoding="utf-8", errors="replace")) or error.log
+        error.log = failed_instruction(path.read_text(encoding="utf-8", errors="replace")) or error.log
         raise
 
 
@@ -134,7 +133,7 @@ class EngineStages:
             if ready_seconds is not None:
                 answers, malformed_status = await conversation.ask(base_url, contract, limits)
         except dagger.QueryError as error:
-            not_ready = _first_line(str(error))
+            not_ready = first_line(str(error))
         finally:
             # Stopping what has stopped already is not worth a word, and no reason to wait.
             with anyio.move_on_after(STOP_SECONDS, shield=True), suppress(dagger.DaggerError):
@@ -179,7 +178,7 @@ class EngineStages:
             version = await scanner.with_exec(["trivy", "--version", "--format", "json"]).stdout()
             scan = trivy.read(
                 document,
-                version=trivy.scanner_version(version),
+                version=version,
                 database=metadata,
                 database_digest=await database.digest(),
                 locked_packages=trivy.locked_packages(lock.read_text(encoding="utf-8")),
@@ -300,7 +299,7 @@ async def _last_words(container: dagger.Container, log_lines: int) -> LastWords:
         exit_code = await again.exit_code()
         lines = f"{await again.stdout()}\n{await again.stderr()}".strip().splitlines()
     except dagger.QueryError as error:
-        return LastWords("it cannot be started", _tail(str(error)))
+        return LastWords("it cannot be started", tail(str(error)))
     # timeout's own exit codes, for a process that was still running.
     ending = "it was running after 5 s" if exit_code in (124, 137) else f"it ended with exit code {exit_code}"
     return LastWords(ending, "\n".join(lines[-log_lines:]))
@@ -338,7 +337,7 @@ def _engine_errors() -> Iterator[None]:
     except DrydockError:
         raise
     except (dagger.DaggerError, httpx.HTTPError, OSError) as error:
-        raise _no_engine(f"the engine did not answer: {_first_line(str(error))}", _tail(str(error))) from error
+        raise _no_engine(f"the engine did not answer: {first_line(str(error))}", tail(str(error))) from error
 
 
 @contextmanager
@@ -348,10 +347,10 @@ def _build_errors(what: str) -> Iterator[None]:
             yield
         except dagger.QueryError as error:
             raise BuildError(
-                f"{what} did not build: {_first_line(str(error))}",
+                f"{what} did not build: {first_line(str(error))}",
                 usually="a package or a base image cannot be had, a hash does not match, or an instruction fails",
                 next_step="mend the instruction that the log ends with; --debug shows all of the engine's log",
-                log=_tail(error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)),
+                log=tail(error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)),
             ) from error
 
 
@@ -370,10 +369,10 @@ def _scan_errors() -> Iterator[None]:
             raise _scanner_broke(error.stderr) from error
         except dagger.QueryError as error:
             raise ScanError(
-                f"the scanner or its database could not be had: {_first_line(str(error))}",
+                f"the scanner or its database could not be had: {first_line(str(error))}",
                 usually="images.toml names a scanner or a database that this machine cannot reach",
                 next_step="check the network; on a machine without a container registry: python -m bootstrap",
-                log=_tail(str(error)),
+                log=tail(str(error)),
             ) from error
         except OSError as error:
             raise UsageError(
@@ -389,10 +388,10 @@ def _push_errors(reference: str) -> Iterator[None]:
             yield
         except dagger.QueryError as error:
             raise RegistryError(
-                f"{reference} could not be pushed: {_first_line(str(error))}",
+                f"{reference} could not be pushed: {first_line(str(error))}",
                 usually="the credentials are missing or may not write there, or the registry is out of space",
                 next_step=f"set {registry.USER_VARIABLE} and {registry.PASSWORD_VARIABLE}, then run again",
-                log=_tail(str(error)),
+                log=tail(str(error)),
             ) from error
 
 
@@ -401,25 +400,31 @@ def _scanner_broke(log: str) -> ScanError:
         "Trivy stopped without a report",
         usually="its database is damaged or of another schema, or the archive is not an image to it",
         next_step="read its last lines below; where they name the database, fetch it anew",
-        log=_tail(log),
+        log=tail(log),
     )
 
 
-def _failed_instruction(log: str) -> str:
+def failed_instruction(log: str) -> str:
     """What the instruction that failed printed last, out of the engine's log; its lines are `12 : [1.3s] | words`."""
     lines = re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines()
     failed = [match[1] for line in lines if (match := re.match(r"(\d+) *:.*! process .* did not complete", line))]
     printed = [
         re.match(rf"{number} *:.*?\[[0-9.]+m?[0-9.]*s\] \| (.*)", line) for number in failed[-1:] for line in lines
     ]
-    return _tail("\n".join(match[1] for match in printed if match))
+    return tail("\n".join(match[1] for match in printed if match))
 
 
-def _first_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    # The engine ends its messages with a number of its own tracing.
-    return re.sub(r"\s+", " ", lines[0].partition(" [traceparent:")[0])[:300] if lines else "no message"
+def first_line(text: str) -> str:
+    """The first line that says something, as one sentence."""
+    lines = [line for line in _untraced(text).splitlines() if line.strip()]
+    return re.sub(r"\s+", " ", lines[0])[:300] if lines else "no message"
 
 
-def _tail(text: str) -> str:
-    return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])
+def tail(text: str) -> str:
+    """The last lines of a log."""
+    return "\n".join(_untraced(text).splitlines()[-LOG_TAIL_LINES:])
+
+
+def _untraced(text: str) -> str:
+    """The engine's words without the number of its own tracing that it ends them with."""
+    return re.sub(r" \[traceparent:[^\]]*\]", "", text)

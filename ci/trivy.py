@@ -57,13 +57,14 @@ def download_arguments(repository: str) -> list[str]:
 def read(
     document: str, *, version: str, database: str, database_digest: str, locked_packages: dict[str, str]
 ) -> report.Scan:
-    """Read Trivy's JSON report and the database's metadata.json.
+    """Read Trivy's JSON report, its `--version --format json`, and the database's metadata.json.
 
-    Raises ScanError where either is not in the form that Trivy 0.74 writes.
+    Raises ScanError where one of them is not in the form that Trivy 0.74 writes.
     """
     try:
-        return _read(json.loads(document), version, json.loads(database), database_digest, locked_packages)
-    except (ValueError, KeyError, TypeError) as error:
+        scanner_version = str(json.loads(version)["Version"])
+        return _read(json.loads(document), scanner_version, json.loads(database), database_digest, locked_packages)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScanError(
             f"Trivy's report could not be read: {error!r}",
             usually="the scanner was stopped while it wrote, or it is of another version",
@@ -73,7 +74,7 @@ def read(
 
 def _read(
     document: dict[str, Any],
-    version: str,
+    scanner_version: str,
     database: dict[str, Any],
     database_digest: str,
     locked_packages: dict[str, str],
@@ -82,7 +83,7 @@ def _read(
     results: list[dict[str, Any]] = document.get("Results") or []
     system = metadata.get("OS") or {}
     return report.Scan(
-        scanner_version=version,
+        scanner_version=scanner_version,
         database_version=str(database["Version"]),
         database_updated_at=database["UpdatedAt"],
         database_digest=database_digest,
@@ -115,11 +116,6 @@ def _read(
             for found in result.get("Secrets", [])
         ),
     )
-
-
-def scanner_version(document: str) -> str:
-    """The version out of `trivy --version --format json`."""
-    return str(json.loads(document)["Version"])
 
 
 def require_agreement(scan: report.Scan, severities: Sequence[str], gate_exit_code: int) -> None:

@@ -1,0 +1,52 @@
+# `make run` is the main job, `make test` tests it; the rest is for people who change Drydock. Each calls one thing.
+# More words for it go into ARGS: make run ARGS="--no-push", make test ARGS="-m 'not engine'".
+PYTHON ?= python3
+SHELL := bash
+BIN := .venv/bin
+ENGINE := eval "$$($(BIN)/python -m bootstrap env)"
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header
+.PHONY: run test lint train bench lock clean
+
+run: .venv/run
+	@$(BIN)/python -m bootstrap
+	@$(ENGINE) && $(BIN)/python ci/main.py $(ARGS)
+
+test: .venv/dev
+	@$(BIN)/python -m bootstrap
+	@$(ENGINE) && $(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+train: .venv/run
+	@$(BIN)/python -m bootstrap
+	@$(ENGINE) && $(BIN)/python ci/main.py train
+
+bench: .venv/run
+	@$(BIN)/python -m bootstrap
+	@$(ENGINE) && $(BIN)/python bench/pipeline.py $(ARGS)
+
+lock: .venv/dev
+	$(COMPILE) --universal --python-version 3.11 pyproject.toml --output-file requirements.txt
+	$(COMPILE) --universal --python-version 3.11 --extra dev pyproject.toml --output-file requirements-dev.txt
+	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements.in \
+	    --output-file service/requirements.txt
+
+clean:
+	@test ! -x $(BIN)/python || $(BIN)/python -m bootstrap clean
+	rm -rf .venv dist artifacts
+
+# --require-hashes: nothing gets in that is not in the lock.
+.venv/run: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Drydock needs Python 3.11 or newer; say make PYTHON=python3.12 …")'
+	@echo "python     .venv gets the locked packages of $< …"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.venv/dev: requirements-dev.txt .venv/run
+	@echo "python     .venv gets the locked packages of $< as well, in a minute or two …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@

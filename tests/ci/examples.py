@@ -1,0 +1,200 @@
+"""A good run's values, each of which a test may change in the one place that it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from checks import Facts
+from config import Policy
+from plan import Plan
+from report import (
+    Answer,
+    Archive,
+    Artefact,
+    Contract,
+    Contributor,
+    Finding,
+    GoldenRow,
+    Holdout,
+    Image,
+    Images,
+    Layer,
+    Publication,
+    Report,
+    Revision,
+    Row,
+    Scan,
+    Secret,
+    Smoke,
+    Stage,
+    Verdict,
+)
+
+COMMIT = "1f3c9e2ab0d14c6f8e7a5b3c2d1e0f9a8b7c6d5e"
+MANIFEST_DIGEST = "sha256:" + "a1" * 32
+CONFIG_DIGEST = "sha256:" + "c0" * 32
+MODEL_SHA256 = "d4" * 32
+REPOSITORY = "127.0.0.1:5000/iris-classifier"
+LOCKED = {"fastapi": "0.115.0", "numpy": "2.1.0"}
+
+SMALL = GoldenRow(features=(1.0, 2.0), label="small", probabilities={"small": 0.75, "large": 0.25})
+LARGE = GoldenRow(features=(8.0, 9.0), label="large", probabilities={"small": 0.125, "large": 0.875})
+
+CONTRACT = Contract(
+    schema=1,
+    name="iris-classifier",
+    task="classification",
+    artefact=Artefact(file="model.pkl", sha256=MODEL_SHA256, size_bytes=42),
+    features=("width", "height"),
+    labels=("small", "large"),
+    python="3.13",
+    libraries={"scikit-learn": "1.7.0"},
+    holdout=Holdout(rows=38, accuracy=0.95),
+    golden=(SMALL, LARGE),
+    tolerance=1e-6,
+)
+
+BASE = Layer(digest="sha256:b0", created_by="", compressed_bytes=40_000_000, size_bytes=120_000_000)
+DEPENDENCIES = Layer(
+    digest="sha256:b1",
+    created_by="COPY /layers/rest/ /",
+    compressed_bytes=50_000_000,
+    size_bytes=150_000_000,
+    largest=(Contributor(name="scipy", size_bytes=93_000_000), Contributor(name="sklearn", size_bytes=52_000_000)),
+)
+
+OFFICIAL = Images(
+    world="official",
+    builder="docker.io/library/python:3.13-trixie@sha256:82",
+    runtime="docker.io/library/python:3.13-slim-trixie@sha256:9d",
+    trivy="docker.io/aquasec/trivy:0.74.0@sha256:62",
+    database="mirror.gcr.io/aquasec/trivy-db:2",
+)
+STAND_IN = OFFICIAL.model_copy(update={"world": "stand-in", "database": "/sample/db"})
+
+REVISION = Revision(commit=COMMIT, dirty=False, source_url="https://github.com/owner/name")
+HIGH = Finding(
+    id="CVE-2024-24762",
+    package="python-multipart",
+    installed_version="0.0.6",
+    fixed_version="0.0.7",
+    severity="HIGH",
+    title="slow",
+)
+UNFIXED = Finding(id="CVE-2025-1", package="libc6", installed_version="2.41", fixed_version="", severity="CRITICAL")
+
+
+def policy(**sections: dict[str, object]) -> Policy:
+    return Policy.model_validate(sections)
+
+
+def image(*layers: Layer, user: str = "10001:10001") -> Image:
+    return Image(
+        manifest_digest=MANIFEST_DIGEST,
+        config_digest=CONFIG_DIGEST,
+        user=user,
+        labels={"org.opencontainers.image.revision": COMMIT},
+        layers=layers or (BASE, DEPENDENCIES),
+    )
+
+
+def answer(row: GoldenRow, label: str = "", probabilities: dict[str, float] | None = None, status: int = 200) -> Answer:
+    return Answer(
+        expected=row, status=status, label=label or row.label, probabilities=probabilities or row.probabilities
+    )
+
+
+def smoke(
+    *answers: Answer,
+    uid: int | None = 10001,
+    ready_seconds: float | None = 1.2,
+    not_ready: str = "",
+    log: str = "",
+    malformed_status: int = 400,
+) -> Smoke:
+    return Smoke(
+        uid=uid,
+        ready_seconds=ready_seconds,
+        not_ready=not_ready,
+        log=log,
+        answers=answers or (answer(SMALL), answer(LARGE)),
+        tolerance=CONTRACT.tolerance,
+        malformed_status=malformed_status,
+    )
+
+
+def scan(
+    findings: Sequence[Finding] = (),
+    secrets: Sequence[Secret] = (),
+    python_packages: dict[str, str] | None = None,
+    os_family: str = "debian",
+    os_packages: int = 78,
+    config_digest: str = CONFIG_DIGEST,
+) -> Scan:
+    return Scan(
+        scanner_version="0.74.0",
+        database_version="2",
+        database_updated_at="2026-11-22T00:00:00Z",
+        database_digest="sha256:db",
+        config_digest=config_digest,
+        os_family=os_family,
+        os_version="13.1" if os_family else "",
+        os_packages=os_packages,
+        python_packages=LOCKED if python_packages is None else python_packages,
+        locked_packages=LOCKED,
+        findings=tuple(findings),
+        secrets=tuple(secrets),
+    )
+
+
+def facts() -> Facts:
+    return Facts(image(), smoke(), scan())
+
+
+def plan(
+    report_dir: Path, *, policy: Policy | None = None, images: Images = OFFICIAL, push: bool = True, tag: str = "1.2.3"
+) -> Plan:
+    return Plan(
+        root=report_dir.parent,
+        policy=policy or Policy(),
+        images=images,
+        revision=REVISION,
+        tag=tag,
+        push=push,
+        report_dir=report_dir,
+        login=None,
+    )
+
+
+def publication(tag: str = "1.2.3") -> Publication:
+    return Publication(repository=REPOSITORY, tag=tag, digest=MANIFEST_DIGEST)
+
+
+def report(**changed: object) -> Report:
+    """A published image's report."""
+    rows = (
+        Row(name="runs as non-root", measured="USER 10001:10001, uid 10001", limit="not 0", verdict=Verdict.PASS),
+        Row(name="image size", measured="270 MB", limit="500 MB", verdict=Verdict.PASS),
+    )
+    values: dict[str, object] = {
+        "image_name": "iris-classifier",
+        "repository": REPOSITORY,
+        "tag": "1.2.3",
+        "push": True,
+        "started_at": "2026-11-22T12:00:00+00:00",
+        "revision": REVISION,
+        "images": OFFICIAL,
+        "contract": CONTRACT,
+        "image": image(),
+        "smoke": smoke(),
+        "scan": scan(),
+        "rows": rows,
+        "stages": (Stage(name="train", duration_seconds=3.2), Stage(name="build", duration_seconds=41.4)),
+        "publication": publication(),
+    }
+    return Report.model_validate({**values, **changed})
+
+
+def archive(path: Path) -> Archive:
+    return Archive(path=path, handle=None)

@@ -1,0 +1,53 @@
+"""A small HTTP server on this machine, for whatever a test wants the other side to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    body: bytes
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def serving(answer: Callable[[Request], Response | None]) -> Iterator[str]:
+    """Serve `answer` at the address that is yielded, as host:port; None cuts the connection."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_one(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            response = answer(Request(self.command, self.path, body, dict(self.headers)))
+            if response is None:
+                self.close_connection = True
+                return
+            self.send_response(response.status)
+            for name, value in {**response.headers, "Content-Length": str(len(response.body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(response.body)
+
+        do_GET = do_POST = handle_one  # noqa: N815 - the names that http.server calls
+
+        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - as above
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()

@@ -1,0 +1,85 @@
+"""The stages of a run without an engine: each says what a test told it to, and notes that it was called."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from checks import Approval
+from plan import Plan
+from report import Archive, Contract, Image, Publication, Scan, Smoke
+from tests.ci import examples
+
+
+@dataclass
+class StandIn:
+    """A good image, unless told otherwise; `breaks` says what a stage raises, `interrupted_in` where Ctrl-C comes."""
+
+    image: Image = field(default_factory=examples.image)
+    smoked: Smoke = field(default_factory=examples.smoke)
+    scanned: Scan = field(default_factory=examples.scan)
+    breaks: dict[str, BaseException] = field(default_factory=dict)
+    interrupted_in: str = ""
+    interrupt: Callable[[], None] = lambda: None
+    called: list[str] = field(default_factory=list)
+    approvals: list[Approval] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def connect(self, plan: Plan) -> AsyncIterator[StandIn]:
+        await self._enter("connect")
+        yield self
+        self.called.append("disconnect")
+
+    async def reach_registry(self) -> None:
+        await self._enter("registry")
+
+    async def train(self) -> Contract:
+        await self._enter("train")
+        return examples.CONTRACT
+
+    async def build(self, contract: Contract) -> Archive:
+        await self._enter("build")
+        return examples.archive(Path("image.tar"))
+
+    async def inspect(self, archive: Archive) -> Image:
+        await self._enter("inspect")
+        return self.image
+
+    async def smoke(self, archive: Archive, contract: Contract) -> Smoke:
+        await self._enter("smoke")
+        return self.smoked
+
+    async def scan(self, archive: Archive) -> Scan:
+        await self._enter("scan")
+        return self.scanned
+
+    async def publish(self, approval: Approval) -> Publication:
+        self.approvals.append(approval)
+        await self._enter("publish")
+        return examples.publication()
+
+    async def _enter(self, stage: str) -> None:
+        self.called.append(stage)
+        await anyio.sleep(0)
+        if stage in self.breaks:
+            raise self.breaks[stage]
+        if stage == self.interrupted_in:
+            self.interrupt()
+            await anyio.sleep_forever()
+
+
+class Silent:
+    """Hears how far a run is, and says nothing."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+
+    def begins(self, stage: str) -> None:
+        self.heard.append(("begins", stage))
+
+    def ends(self, stage: str, duration_seconds: float, *, broken: bool) -> None:
+        self.heard.append(("broke" if broken else "ends", stage))

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import config
+from config import Policy
+from errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "pipeline.toml"
+    path.write_text(text)
+    return path
+
+
+def refused(path: Path, environment: dict[str, str] | None = None) -> UsageError:
+    with pytest.raises(UsageError) as error:
+        config.load(path, environment or {})
+    return error.value
+
+
+def test_the_shipped_policy_is_the_default_one_spelt_out() -> None:
+    shipped = config.load(ROOT / "pipeline.toml", {})
+    assert shipped.model_dump() == Policy().model_dump()
+    every_key = {f"{section}.{key}" for section, keys in shipped.model_dump(exclude={"skip"}).items() for key in keys}
+    assert set(shipped.origins) == every_key
+
+
+def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
+    path = written(tmp_path, '[image]\nname = "mine"\n\n[limits]\n# why\nimage_size_mb = 400\n')
+    policy = config.load(path, {"DRYDOCK_REPOSITORY": "ghcr.io/me/mine"})
+    assert (policy.image.name, policy.image.repository, policy.limits.image_size_mb) == ("mine", "ghcr.io/me/mine", 400)
+    assert policy.origins == {
+        "image.name": "pipeline.toml:2",
+        "limits.image_size_mb": "pipeline.toml:6",
+        "image.repository": "DRYDOCK_REPOSITORY",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "usually"),
+    [
+        ("[limits]\n\nimage_sise_mb = 400\n", ":3: unknown key limits.image_sise_mb", "did you mean image_size_mb?"),
+        ("[limit]\nimage_size_mb = 400\n", ":1: unknown key limit", "did you mean limits?"),
+        (
+            "[limits]\nfoo = 1\n",
+            ":2: unknown key limits.foo",
+            "known keys are image_size_mb, layer_size_mb, log_lines, request_seconds, start_seconds",
+        ),
+        ("\norigins = 1\n", ":2: unknown key origins", "known keys are build, image, limits, scan, skip"),
+        (
+            '[limits]\nimage_size_mb = "400"\n',
+            ":2: limits.image_size_mb is '400': input should be a valid integer",
+            "",
+        ),
+        ("[limits]\nimage_size_mb = 0\n", ":2: limits.image_size_mb is 0: input should be greater than 0", ""),
+        ("[build]\ntrain = 1\n", ":2: build.train is 1: input should be a valid boolean", ""),
+        (
+            '[scan]\nseverities = ["HIGH", "SEVERE"]\n',
+            ":2: scan.severities is 'SEVERE': input should be 'unknown', 'low', 'medium', 'high' or 'critical'",
+            "",
+        ),
+        (
+            "[scan]\nseverities = []\n",
+            ":2: scan.severities is []: list should have at least 1 item after validation, not 0",
+            "",
+        ),
+        (
+            '[skip]\n"image size" = ""\n',
+            ":2: skip.image size is '': string should have at least 1 character",
+            "",
+        ),
+    ],
+)
+def test_a_wrong_key_or_type_names_file_line_and_key(tmp_path: Path, text: str, what: str, usually: str) -> None:
+    path = written(tmp_path, text)
+    error = refused(path)
+    assert (error.what, error.usually, error.exit_code) == (f"{path}{what}", usually, 2)
+    assert error.next_step
+
+
+def test_a_file_that_is_no_toml_or_not_there_is_said_in_a_sentence(tmp_path: Path) -> None:
+    path = written(tmp_path, "[limits\n")
+    assert refused(path).what.startswith(f"{path} is not TOML: ")
+    assert refused(tmp_path / "none.toml").what == f"{tmp_path / 'none.toml'} cannot be read: No such file or directory"
+    path.write_bytes(b"\xff\xfe")
+    assert refused(path).what.startswith(f"{path} is not TOML: ")
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [
+        "iris",
+        "ghcr.io/Owner/name",
+        "ghcr.io/owner/name:1.0",
+        "ghcr.io/owner/name@sha256:1",
+        "https://ghcr.io/owner/name",
+        'ghcr.io/owner/name"; curl x',
+        "ghcr.io/owner/$(id)",
+        "ghcr.io/owner/-name",
+        "ghcr.io/" + "a" * 250,
+    ],
+)
+def test_a_repository_that_no_registry_takes_is_refused_from_file_and_environment(
+    tmp_path: Path, repository: str
+) -> None:
+    path = written(tmp_path, f"[image]\nrepository = '{repository}'\n")
+    assert f"image.repository {repository!r} is not host/name in lower case" in refused(path).what
+    assert refused(path).what.startswith("pipeline.toml:2: ")
+    assert refused(written(tmp_path, ""), {"DRYDOCK_REPOSITORY": repository}).what.startswith("DRYDOCK_REPOSITORY: ")
+
+
+@pytest.mark.parametrize("repository", ["ghcr.io/owner/name", "127.0.0.1:5000/a", "r.example/a_b/c--d/e.f"])
+def test_a_repository_that_registries_take_is_taken(tmp_path: Path, repository: str) -> None:
+    assert config.load(written(tmp_path, ""), {"DRYDOCK_REPOSITORY": repository}).image.repository == repository

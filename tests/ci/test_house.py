@@ -1,0 +1,83 @@
+"""The rules of the house, which no type checker knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import errors
+from errors import DrydockError
+
+ROOT = Path(__file__).parents[2]
+ROOMS = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in (ROOT / "ci").rglob("*.py")}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def called(tree: ast.AST) -> set[str]:
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+def test_only_stages_knows_dagger() -> None:
+    assert [room for room, tree in ROOMS.items() if "dagger" in imported(tree)] == ["ci/stages.py"]
+
+
+def test_only_main_prints_or_exits() -> None:
+    speaking = {"print", "sys.exit", "exit", "sys.stdout.write", "sys.stderr.write", "os._exit"}
+    assert [room for room, tree in ROOMS.items() if speaking & called(tree)] == ["ci/main.py"]
+
+
+def test_only_checks_makes_an_approval() -> None:
+    assert [room for room, tree in ROOMS.items() if {"Approval", "checks.Approval"} & called(tree)] == ["ci/checks.py"]
+
+
+def test_the_pipeline_and_the_service_never_import_each_other() -> None:
+    rooms = {path.stem for path in (ROOT / "ci").glob("*.py")}
+    for tree in ROOMS.values():
+        assert "service" not in imported(tree)
+    for path in (ROOT / "service").glob("*.py"):
+        assert not rooms & imported(ast.parse(path.read_text()))
+
+
+def test_no_room_is_named_like_a_module_of_the_standard_library() -> None:
+    assert not {path.stem for path in (ROOT / "ci").glob("*")} & sys.stdlib_module_names
+
+
+def test_the_exit_codes_are_the_same_in_the_readme_the_error_tree_and_the_errors() -> None:
+    kinds = {kind.exit_code: kind.__name__ for kind in DrydockError.__subclasses__()}
+    tree = dict(re.findall(r"[├└]── (\w+)\s+(\d+) ", errors.__doc__ or ""))
+    assert {int(code): name for name, code in tree.items()} == kinds
+    table = re.findall(r"(?m)^\| (\d+) \|", (ROOT / "README.md").read_text())
+    assert [int(code) for code in table] == [0, 1, *sorted(kinds)]
+
+
+@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt", "service/requirements.txt"])
+def test_every_locked_package_has_its_version_and_its_hashes(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    requirements = re.split(r"(?m)^(?=[a-z0-9])", re.sub(r"(?m)^\s*#.*\n", "", text))[1:]
+    assert requirements
+    for requirement in requirements:
+        assert re.match(r"[\w.\-]+(\[[\w,]+\])?==[\w.]+", requirement), requirement
+        assert "--hash=sha256:" in requirement
+    assert "://" not in re.sub(r"#.*", "", text)
+
+
+def test_every_dependency_that_is_chosen_is_locked() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    chosen = re.findall(r'(?m)^  "([a-z-]+)[^"]*",\s+# ', project)
+    assert "tenacity" in chosen
+    locked = (ROOT / "requirements-dev.txt").read_text()
+    for name in chosen:
+        assert re.search(rf"(?m)^{name}==", locked), name

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import main
+import stages
+from errors import EngineError, ScanError
+from report import Archive, Scan
+from tests.ci import examples
+from tests.ci.stand_in import StandIn
+
+ROOT = Path(__file__).parents[2]
+COMMON = ["--config", str(ROOT / "pipeline.toml"), "--tag", "1.2.3"]
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """The command line as it is, with stages that need no engine."""
+    stand_in = StandIn()
+    monkeypatch.setattr(stages, "connect", stand_in.connect)
+    for name in ("DRYDOCK_IMAGES", "DRYDOCK_REPOSITORY", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+    return stand_in
+
+
+def typed(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "ci" / "main.py"), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environment or {})},
+        check=False,
+    )
+
+
+def test_a_run_prints_its_table_and_ends_with_its_exit_code(
+    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main([*COMMON, "--report-dir", str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    last = shown.out.splitlines()[-1]
+    assert last == f"published  127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}"
+    assert " PASS    runs as non-root             USER 10001:10001, uid 10001  limit not 0\n" in shown.out
+    policy = f"policy     {ROOT.name}: push to 127.0.0.1:5000/iris-classifier:1.2.3 (pipeline.toml:6)"
+    assert shown.err.startswith(policy)
+    assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == 0
+
+
+def test_a_rejection_is_exit_code_1_and_its_own_last_line(
+    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in.scanned = examples.scan([examples.HIGH])
+    assert main.main([*COMMON, "--report-dir", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "rejected   1 of 8 checks failed; nothing was pushed"
+
+
+@pytest.mark.parametrize(
+    ("stage", "error", "exit_code"),
+    [
+        ("connect", EngineError("no engine answers", next_step="start it"), 3),
+        ("scan", ScanError("no database", next_step="fetch it"), 5),
+    ],
+)
+def test_what_breaks_has_its_own_exit_code_and_its_report(
+    stand_in: StandIn,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    stage: str,
+    error: EngineError | ScanError,
+    exit_code: int,
+) -> None:
+    stand_in.breaks = {stage: error}
+    assert main.main([*COMMON, "--report-dir", str(tmp_path)]) == exit_code
+    assert f"  next      {error.next_step}" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == exit_code
+
+
+@pytest.mark.parametrize("flags", [[], ["--debug"]])
+def test_debug_shows_the_engines_whole_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    class Talking(StandIn):
+        async def scan(self, archive: Archive) -> Scan:
+            (tmp_path / "engine.log").write_text("what the engine said")
+            return await super().scan(archive)
+
+    monkeypatch.setattr(stages, "connect", Talking().connect)
+    main.main([*COMMON, "--report-dir", str(tmp_path), *flags])
+    assert ("what the engine said" in capsys.readouterr().err) == bool(flags)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
+        (["deploy"], "invalid choice: 'deploy'"),
+        (["--tag", '1"; curl x'], "--tag '1\"; curl x' is not a tag"),
+        (["--tag", "latest"], "--tag latest is refused"),
+        (["--config", "none.toml"], "none.toml cannot be read: No such file or directory"),
+        (["--report-dir", "/dev/null/dist"], "cannot be written: Not a directory"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_before_anything_starts(arguments: list[str], said: str, tmp_path: Path) -> None:
+    # An engine that would be asked for would be said not to answer.
+    done = typed(
+        *("--config", str(ROOT / "pipeline.toml"), "--report-dir", str(tmp_path / "dist"), *arguments),
+        environment={"_EXPERIMENTAL_DAGGER_RUNNER_HOST": "unix:///nowhere"},
+    )
+    assert said in done.stderr
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_policy_is_exit_code_2_with_file_line_key_and_the_nearest_known_one(tmp_path: Path) -> None:
+    policy = tmp_path / "pipeline.toml"
+    policy.write_text("[limits]\nlayer_sise_mb = 100\n")
+    done = typed("--config", str(policy), "--report-dir", str(tmp_path / "dist"))
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"{policy}:2: unknown key limits.layer_sise_mb\n"
+        "  usually   did you mean layer_size_mb?\n"
+        "  next      mend or remove that line, then run again\n"
+    )
+    assert not (tmp_path / "dist").exists()
+
+
+def test_no_engine_is_exit_code_3_with_how_to_start_one_and_a_report(tmp_path: Path) -> None:
+    done = typed(
+        *(*COMMON, "--report-dir", str(tmp_path)),
+        environment={"_EXPERIMENTAL_DAGGER_RUNNER_HOST": f"unix://{tmp_path}/none.sock"},
+    )
+    assert done.returncode == 3
+    assert 'next      make run starts one; by hand: python -m bootstrap, then eval "$(python -m bootstrap env)"' in (
+        done.stdout
+    )
+    assert done.stdout.splitlines()[-1] == "no verdict engine broke (exit code 3); nothing was pushed"
+    assert "Traceback" not in done.stdout + done.stderr
+    assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == 3
+
+
+def test_help_names_every_flag_and_no_other() -> None:
+    shown = typed("--help").stdout
+    flags = {word.strip(",[]") for word in shown.split() if word.strip("[").startswith("--")}
+    assert flags == {"--help", "--push", "--no-push", "--tag", "--config", "--report-dir", "--debug"}

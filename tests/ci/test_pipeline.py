@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+import pipeline
+from errors import BuildError, DrydockError, EngineError, RegistryError, ScanError, VersionTaken
+from plan import Plan
+from report import Report, Verdict
+from tests.ci import examples
+from tests.ci.stand_in import Silent, StandIn
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return examples.plan(tmp_path / "dist")
+
+
+def run(plan: Plan, stages: StandIn, tell: Silent | None = None) -> Report:
+    async def ran() -> Report:
+        interruption = anyio.CancelScope()
+        stages.interrupt = interruption.cancel
+        return await pipeline.run(plan, stages.connect, tell or Silent(), interruption)
+
+    return anyio.run(ran)
+
+
+def test_a_good_image_is_published_after_everything_else(plan: Plan) -> None:
+    stages, tell = StandIn(), Silent()
+    report = run(plan, stages, tell)
+    assert stages.called[:4] == ["connect", "registry", "train", "build"]
+    assert set(stages.called[4:7]) == {"inspect", "smoke", "scan"}
+    assert stages.called[7:] == ["publish", "disconnect"]
+    assert report.exit_code == 0
+    assert report.publication == examples.publication()
+    assert [stage.name for stage in report.stages][:3] == ["registry", "train", "build"]
+    assert tell.heard[-1] == ("ends", "publish")
+
+
+def test_what_is_published_is_the_archive_that_was_judged(plan: Plan) -> None:
+    stages = StandIn()
+    run(plan, stages)
+    assert [approval.manifest_digest for approval in stages.approvals] == [examples.MANIFEST_DIGEST]
+
+
+def test_without_a_push_the_registry_is_not_even_asked(tmp_path: Path) -> None:
+    stages = StandIn()
+    report = run(examples.plan(tmp_path, push=False), stages)
+    assert {"registry", "publish"}.isdisjoint(stages.called)
+    assert (report.exit_code, report.publication) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("stages", "failed"),
+    [
+        (StandIn(image=examples.image(user="root"), smoked=examples.smoke(uid=0)), ["runs as non-root"]),
+        (StandIn(scanned=examples.scan([examples.HIGH])), ["HIGH or CRITICAL"]),
+        (
+            StandIn(smoked=examples.smoke(examples.answer(examples.SMALL, "large"))),
+            ["answers /predict as trained"],
+        ),
+    ],
+)
+def test_a_rejected_image_is_not_published(plan: Plan, stages: StandIn, failed: list[str]) -> None:
+    report = run(plan, stages)
+    assert "publish" not in stages.called
+    assert (report.exit_code, report.publication) == (1, None)
+    assert [row.name for row in report.rows if row.verdict is Verdict.FAIL] == failed
+
+
+@pytest.mark.parametrize(
+    ("stage", "error"),
+    [
+        ("registry", RegistryError("no registry answers", next_step="start it")),
+        ("train", BuildError("no model", next_step="train it")),
+        ("build", BuildError("RUN failed", next_step="mend it")),
+        ("inspect", BuildError("cut short", next_step="again")),
+        ("smoke", EngineError("gone", next_step="start it")),
+        ("scan", ScanError("no database", next_step="fetch it")),
+        ("publish", RegistryError("refused", next_step="log in")),
+        ("publish", VersionTaken("exists", next_step="next version")),
+    ],
+)
+def test_whatever_breaks_the_run_ends_in_a_report_and_publishes_nothing(
+    plan: Plan, stage: str, error: DrydockError
+) -> None:
+    stages, tell = StandIn(breaks={stage: error}), Silent()
+    report = run(plan, stages, tell)
+    assert [(failure.stage, failure.what) for failure in report.failures] == [(stage, error.what)]
+    assert report.exit_code == error.exit_code
+    assert report.publication is None
+    assert ("broke", stage) in tell.heard
+    assert stage == "publish" or not stages.approvals
+
+
+def test_an_engine_that_does_not_answer_is_a_report_too(plan: Plan) -> None:
+    report = run(plan, StandIn(breaks={"connect": EngineError("no engine answers", next_step="start it")}))
+    assert [(failure.stage, failure.exit_code) for failure in report.failures] == [("engine", 3)]
+    assert {(row.verdict, row.details) for row in report.rows} == {(Verdict.NOT_RUN, ("engine broke before it",))}
+
+
+def test_one_look_that_breaks_leaves_the_others_their_verdicts(plan: Plan) -> None:
+    report = run(plan, StandIn(breaks={"scan": ScanError("no database", next_step="fetch it")}))
+    verdicts = {row.name: row.verdict for row in report.rows}
+    assert verdicts["answers /predict as trained"] is Verdict.PASS
+    assert verdicts["image size"] is Verdict.PASS
+    assert verdicts["HIGH or CRITICAL"] is Verdict.NOT_RUN
+    assert report.exit_code == 5
+
+
+def test_a_rejection_outweighs_what_broke_besides(plan: Plan) -> None:
+    stages = StandIn(image=examples.image(user="root"), breaks={"scan": ScanError("no database", next_step="fetch it")})
+    assert run(plan, stages).exit_code == 1
+
+
+def test_a_scanner_that_saw_less_has_no_verdict(plan: Plan) -> None:
+    report = run(plan, StandIn(scanned=examples.scan(python_packages={})))
+    assert [failure.stage for failure in report.failures] == ["coverage"]
+    assert report.exit_code == 5
+    assert report.publication is None
+
+
+@pytest.mark.parametrize("stage", ["build", "scan", "publish"])
+def test_an_interrupted_run_ends_in_a_report_and_publishes_nothing(plan: Plan, stage: str) -> None:
+    report = run(plan, StandIn(interrupted_in=stage))
+    assert [(failure.stage, failure.exit_code) for failure in report.failures] == [(stage, 130)]
+    assert report.publication is None
+
+
+def test_a_bug_of_our_own_is_not_dressed_up(plan: Plan) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(plan, StandIn(breaks={"build": ZeroDivisionError()}))

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import plan
+from errors import UsageError
+from plan import Plan
+
+ROOT = Path(__file__).parents[2]
+STAND_IN = """\
+world = "stand-in"
+builder = "docker.io/library/python:3.13-trixie@sha256:1"
+runtime = "docker.io/library/python:3.13-slim-trixie@sha256:2"
+trivy = "docker.io/aquasec/trivy:0.74.0@sha256:3"
+database = "/sample/db"
+"""
+
+
+def made(root: Path, *, tag: str | None = "1.2.3", push: bool = True, **environment: str) -> Plan:
+    return plan.make(
+        policy_path=root / "pipeline.toml",
+        report_dir=root / "dist",
+        tag=tag,
+        push=push,
+        environment=environment,
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "pipeline.toml").write_text("")
+    (tmp_path / "images.toml").write_text(STAND_IN)
+    return tmp_path
+
+
+def test_a_plan_knows_where_the_image_goes(project: Path) -> None:
+    gathered = made(project)
+    assert gathered.root == project
+    assert gathered.reference == "127.0.0.1:5000/iris-classifier:1.2.3"
+    assert gathered.images.world == "stand-in"
+
+
+def test_every_shipped_pin_is_a_digest() -> None:
+    images = made(ROOT).images
+    assert images.world == "official"
+    for pin in (images.builder, images.runtime, images.trivy):
+        name, _, digest = pin.partition("@sha256:")
+        assert name.count(":") == 1
+        assert len(digest) == 64
+
+
+def test_the_environment_names_other_images(project: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(STAND_IN.replace("sha256:1", "sha256:9"))
+    assert made(project, DRYDOCK_IMAGES=str(other)).images.builder.endswith("sha256:9")
+
+
+@pytest.mark.parametrize("content", [None, "world = ", 'world = "mine"', 'world = "official"', STAND_IN + "more = 1"])
+def test_pins_that_are_not_whole_stop_the_run_before_it_starts(project: Path, content: str | None) -> None:
+    path = project / "images.toml"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UsageError, match=f"{path} does not name the images of a run: "):
+        made(project)
+
+
+def test_a_version_on_stand_in_images_leaves_this_machine_by_no_door(project: Path) -> None:
+    with pytest.raises(UsageError, match=r"1\.2\.3 would be a release built on stand-in images"):
+        made(project, DRYDOCK_REPOSITORY="ghcr.io/owner/name")
+    assert made(project, DRYDOCK_REPOSITORY="ghcr.io/owner/name", push=False)
+    assert made(project, DRYDOCK_REPOSITORY="ghcr.io/owner/name", tag="sha-1f3c9e2")
+    assert made(project, DRYDOCK_REPOSITORY="localhost:5000/name")
+
+
+def test_a_skip_of_an_unknown_check_names_its_line(project: Path) -> None:
+    (project / "pipeline.toml").write_text('[skip]\n"image sise" = "it is large"\n')
+    with pytest.raises(UsageError) as refused:
+        made(project)
+    assert refused.value.what == "pipeline.toml:2: there is no check 'image sise' to skip"

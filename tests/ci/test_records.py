@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import records
+from errors import UsageError
+from report import Report
+from tests.ci import examples
+
+
+def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> None:
+    records.clear(tmp_path / "dist")
+    records.write(examples.report(), tmp_path / "dist", {})
+    assert sorted(path.name for path in (tmp_path / "dist").iterdir()) == ["release.json", "report.json"]
+    report = json.loads((tmp_path / "dist" / "report.json").read_text())
+    assert (report["exit_code"], report["publication"]["digest"]) == (0, examples.MANIFEST_DIGEST)
+    release = json.loads((tmp_path / "dist" / "release.json").read_text())
+    published_at = release.pop("published_at")
+    assert published_at.endswith("+00:00")
+    assert release == {
+        "schema_version": 1,
+        "image": f"127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}",
+        "digest": examples.MANIFEST_DIGEST,
+        "tags": ["1.2.3"],
+        "revision": {"commit": examples.COMMIT, "dirty": False, "source_url": "https://github.com/owner/name"},
+        "model_sha256": examples.MODEL_SHA256,
+        "base_images": {
+            "builder": "docker.io/library/python:3.13-trixie@sha256:82",
+            "runtime": "docker.io/library/python:3.13-slim-trixie@sha256:9d",
+        },
+        "scanner": "docker.io/aquasec/trivy:0.74.0@sha256:62",
+        "scanner_version": "0.74.0",
+        "database_version": "2",
+        "database_updated_at": "2026-11-22T00:00:00Z",
+        "database_digest": "sha256:db",
+        "checks": [
+            {
+                "name": "runs as non-root",
+                "measured": "USER 10001:10001, uid 10001",
+                "limit": "not 0",
+                "verdict": "PASS",
+                "details": [],
+            },
+            {"name": "image size", "measured": "270 MB", "limit": "500 MB", "verdict": "PASS", "details": []},
+        ],
+        "world": "official",
+        "is_release": True,
+        "not_a_release_because": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "because"),
+    [
+        ({"images": examples.STAND_IN}, "built on stand-in base images and scanned with sample advisories"),
+        (
+            {"revision": examples.REVISION.model_copy(update={"dirty": True})},
+            "built from a work tree with uncommitted changes",
+        ),
+        ({"publication": examples.publication("sha-1f3c9e2")}, "sha-1f3c9e2 is no version"),
+    ],
+)
+def test_a_record_says_why_it_is_no_release(changed: dict[str, object], because: str) -> None:
+    record = records.release(examples.report(**changed))
+    assert (record.is_release, record.not_a_release_because) == (False, because)
+
+
+def test_a_run_that_published_nothing_leaves_the_earlier_record(tmp_path: Path) -> None:
+    records.write(examples.report(), tmp_path, {})
+    before = (tmp_path / "release.json").read_bytes()
+    records.write(examples.report(publication=None), tmp_path, {})
+    assert (tmp_path / "release.json").read_bytes() == before
+    assert json.loads((tmp_path / "report.json").read_text())["publication"] is None
+
+
+def test_a_new_run_begins_without_the_leavings_of_the_last_one(tmp_path: Path) -> None:
+    leavings = ("report.json", "image.tar", "trivy.json", "engine.log")
+    for name in (*leavings, "release.json", "somebody's own"):
+        (tmp_path / name).write_text("of the last run")
+    records.clear(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["release.json", "somebody's own"]
+
+
+def test_a_report_directory_that_cannot_be_one_is_said_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "dist").write_text("a file")
+    with pytest.raises(UsageError, match=f"{tmp_path}/dist cannot be written: File exists"):
+        records.clear(tmp_path / "dist")
+
+
+def test_a_write_that_breaks_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records.write(examples.report(), tmp_path, {})
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match="the report cannot be written: No space left on device"):
+        records.write(examples.report(publication=None), tmp_path, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["release.json", "report.json"]
+    assert json.loads((tmp_path / "report.json").read_text())["publication"]["tag"] == "1.2.3"
+
+
+def test_github_gets_its_summary_and_outputs(tmp_path: Path) -> None:
+    summary, outputs = tmp_path / "summary.md", tmp_path / "outputs"
+    outputs.write_text("before=1\n")
+    environment = {"GITHUB_STEP_SUMMARY": str(summary), "GITHUB_OUTPUT": str(outputs)}
+    records.write(examples.report(), tmp_path, environment)
+    assert summary.read_text().startswith("## iris-classifier\n")
+    assert outputs.read_text() == (
+        f"before=1\ndigest={examples.MANIFEST_DIGEST}\n"
+        f"image=127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}\n"
+    )
+
+
+def test_what_was_not_published_has_no_outputs(tmp_path: Path) -> None:
+    environment = {"GITHUB_OUTPUT": str(tmp_path / "outputs")}
+    records.write(examples.report(publication=None), tmp_path, environment)
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_report_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    records.write(examples.report(), tmp_path, {})
+    values = json.loads((tmp_path / "report.json").read_text())
+    del values["exit_code"]  # derived from the rest
+    assert Report.model_validate_json(json.dumps(values)) == examples.report()
