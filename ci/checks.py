@@ -222,4 +222,5 @@ def _finding(found: report.Finding) -> str:
 
 def _contributors(contributors: Iterable[report.Contributor]) -> str:
     largest = sorted(contributors, key=lambda owner: owner.size_bytes, reverse=True)[:4]
-    return ", ".join(f"{owner.name} {round(owner.size_bytes / MB)} MB" for owner in largest)
+    shares = [(owner.name, round(owner.size_bytes / MB)) for owner in largest]
+    return ", ".join(f"{name} {share} MB" for name, share in shares if share) or "many small files"

@@ -24,6 +24,10 @@ SITE_PACKAGES = re.compile(r".*/(?:site|dist)-packages/(?P<top>[^/]+)")
 # numpy.libs and numpy-2.4.dist-info belong to numpy.
 BESIDES_THE_PACKAGE = re.compile(r"(\.libs|-[^-]+\.dist-info)$")
 
+# How Dagger writes an instruction into an image's history.
+DAGGERS_STEP = re.compile(r"^\[[^\]]+ \d+/\d+\] ")
+DAGGERS_RUN = re.compile(r"^mount / from exec (/bin/sh -c )?")
+
 
 def read(archive: Path) -> report.Image:
     """Read the one image of the OCI archive at `archive`.
@@ -97,8 +101,9 @@ def contributor(path: str) -> str:
 
 
 def _plain(created_by: str) -> str:
-    """The instruction as the Dockerfile has it, without BuildKit's mark and with its spaces folded."""
-    return " ".join(created_by.removesuffix("# buildkit").split())
+    """The instruction as the Dockerfile has it, without the marks of BuildKit and Dagger and with its spaces folded."""
+    words = " ".join(created_by.removesuffix("# buildkit").split())
+    return DAGGERS_RUN.sub("RUN ", DAGGERS_STEP.sub("", words))
 
 
 def _blob(layout: tarfile.TarFile, digest: str) -> bytes:

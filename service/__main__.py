@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import uvicorn
@@ -20,6 +21,8 @@ def main() -> None:
         model = load(app.ARTIFACTS)
     except ModelRefused as refused:
         sys.exit(str(refused))
+    # uvicorn stops in order and then sends itself the signal once more: without a handler that one would kill.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         app.create(model),
         host="0.0.0.0",  # noqa: S104 - inside a container every other address would be unreachable

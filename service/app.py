@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from service.contract import Contract
 from service.model import Model, Prediction
@@ -56,7 +57,9 @@ class ModelBody(BaseModel):
 
 def create(model: Model) -> FastAPI:
     """The application that serves `model`."""
-    app = FastAPI(title=model.contract.name, description="Predicts, and says what it is.", version="1")
+    app = FastAPI(
+        title=model.contract.name, description="Predicts, and says what it is.", version="1", redirect_slashes=False
+    )
     features = model.contract.features
 
     @app.post("/predict", response_model=PredictBody, openapi_extra={"requestBody": _documented(features)})
@@ -108,10 +111,14 @@ async def _body(request: Request) -> bytes:
     if declared.isdecimal() and int(declared) > BODY_LIMIT_BYTES:
         raise too_large
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_LIMIT_BYTES:
-            raise too_large
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > BODY_LIMIT_BYTES:
+                raise too_large
+    except ClientDisconnect as gone:
+        # Nobody reads this answer; without it the log would show a traceback for a caller who hung up.
+        raise Refused(400, "The body ended too early.") from gone
     return bytes(body)
 
 

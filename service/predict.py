@@ -6,7 +6,7 @@ import argparse
 import random
 import sys
 
-from service.app import ARTIFACTS
+from service.app import ARTIFACTS, Refused, rows_of
 from service.contract import Contract
 from service.model import ModelRefused, load
 
@@ -29,9 +29,11 @@ def main() -> None:
     except ModelRefused as refused:
         sys.exit(str(refused))
     row = asked.features or random_row(model.contract, asked.seed)
-    if len(row) != len(model.contract.features):
-        parser.error(f"a row has {len(model.contract.features)} numbers: {', '.join(model.contract.features)}")
-    prediction = model.predict([row])[0]
+    try:
+        rows = rows_of({"features": row}, model.contract.features)
+    except Refused as refused:
+        parser.error(str(refused))
+    prediction = model.predict(rows)[0]
     sure = f"{prediction.probabilities[prediction.label]:.0%}"
     print(f"{', '.join(map(str, row))} → {prediction.label} ({sure})")
 

@@ -162,6 +162,12 @@ def test_what_is_too_large_names_its_biggest_contributors() -> None:
     assert row("image size", facts, policy).details == ("largest: scipy 93 MB, sklearn 52 MB",)
 
 
+def test_what_is_too_large_in_small_pieces_names_none_of_them() -> None:
+    crumbs = layer(201 * MB).model_copy(update={"largest": (Contributor(name="/a", size_bytes=499_999),)})
+    judged = row("largest layer", Facts(image=examples.image(crumbs)))
+    assert judged.details == ("RUN make data: many small files. Split the layer, or drop some of it.",)
+
+
 def test_a_finding_names_its_package_and_its_cure() -> None:
     judged = row("HIGH or CRITICAL", Facts(scan=examples.scan([examples.HIGH])))
     assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, "1 in 80 packages", "0")

@@ -63,6 +63,21 @@ def test_an_archive_is_read_as_the_registry_and_docker_will_see_it(tmp_path: Pat
     assert read.layers[1].largest == (Contributor(name="/app", size_bytes=4),)
 
 
+@pytest.mark.parametrize(
+    ("created_by", "instruction"),
+    [
+        ("RUN /bin/sh -c make # buildkit", "RUN /bin/sh -c make"),
+        ("[stage-1 3/4] COPY service/server.py /app/server.py", "COPY service/server.py /app/server.py"),
+        ("[builder 2/3] RUN make [all]", "RUN make [all]"),
+        ("mount / from exec /bin/sh -c truncate -s 9 /big", "RUN truncate -s 9 /big"),
+        ("pulled from docker.io/library/python:3.13", "pulled from docker.io/library/python:3.13"),
+    ],
+)
+def test_an_instruction_is_named_as_the_dockerfile_has_it(tmp_path: Path, created_by: str, instruction: str) -> None:
+    read = image.read(layout(tmp_path / "image.tar", {"a": b"1"}, history=[{"created_by": created_by}]))
+    assert read.layers[0].created_by == instruction
+
+
 def test_a_file_that_a_later_layer_removes_still_counts(tmp_path: Path) -> None:
     read = image.read(layout(tmp_path / "image.tar", {"data/big": b"x" * 1000}, {"data/.wh.big": b""}))
     assert read.size_bytes == 1000

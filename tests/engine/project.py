@@ -1,0 +1,114 @@
+"""Runs `python ci/main.py` as a user would, against the real engine, scanner and registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+REPOSITORY_ROOT = Path(__file__).parents[2]
+MAIN = REPOSITORY_ROOT / "ci" / "main.py"
+REGISTRY = "127.0.0.1:5000"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended: its exit code, what it printed, and its report."""
+
+    exit_code: int
+    output: str
+    report: dict[str, Any]
+    report_dir: Path
+
+    def row(self, name: str) -> dict[str, Any]:
+        return next(row for row in self.report["rows"] if row["name"] == name)
+
+    def failed(self) -> list[str]:
+        return [row["name"] for row in self.report["rows"] if row["verdict"] == "FAIL"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with a Dockerfile and a policy, and a repository of its own in the registry."""
+
+    root: Path
+    repository: str
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.root / file
+        text = path.read_text()
+        assert old in text, f"{file} has no {old!r} to break"
+        path.write_text(text.replace(old, new))
+
+    def start(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [
+                *(sys.executable, str(MAIN), "--config", str(self.root / "pipeline.toml")),
+                *("--report-dir", str(self.root / "dist"), "--tag", "test", *arguments),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={
+                **os.environ,
+                # The same images in either world: a project of a test has no pins of its own.
+                "DRYDOCK_IMAGES": os.environ.get("DRYDOCK_IMAGES") or str(REPOSITORY_ROOT / "images.toml"),
+                "DRYDOCK_REPOSITORY": f"{REGISTRY}/{self.repository}",
+                **(environment or {}),
+            },
+        )
+
+    def finish(self, process: subprocess.Popen[str]) -> Finished:
+        output, _ = process.communicate()
+        report = self.root / "dist" / "report.json"
+        return Finished(
+            exit_code=process.returncode,
+            output=output,
+            report=json.loads(report.read_text()) if report.exists() else {},
+            report_dir=self.root / "dist",
+        )
+
+    def run(self, *arguments: str, environment: dict[str, str] | None = None) -> Finished:
+        return self.finish(self.start(*arguments, environment=environment))
+
+    def tags(self) -> list[str]:
+        """The repository's tags as the registry itself lists them; none where it does not know the repository."""
+        response = httpx.get(f"http://{REGISTRY}/v2/{self.repository}/tags/list")
+        return list(response.json().get("tags") or [])
+
+    def manifest(self, reference: str) -> httpx.Response:
+        """A manifest as the registry serves it, by tag or digest."""
+        return httpx.get(
+            f"http://{REGISTRY}/v2/{self.repository}/manifests/{reference}", headers={"Accept": MANIFEST}
+        ).raise_for_status()
+
+    def assert_rejected(self, finished: Finished, *checks: str) -> None:
+        """The image was judged, these checks and no others failed, and the registry knows nothing of it."""
+        assert finished.exit_code == 1, finished.output
+        assert finished.failed() == list(checks)
+        assert finished.output.splitlines()[-1] == (
+            f"rejected   {len(checks)} of {len(finished.report['rows'])} checks failed; nothing was pushed"
+        )
+        self.assert_nothing_pushed(finished)
+
+    def assert_broken(self, finished: Finished, stage: str, exit_code: int) -> None:
+        """The run has no verdict, since this stage broke, and the registry knows nothing of it."""
+        assert finished.exit_code == exit_code, finished.output
+        assert finished.report["failures"][0]["stage"] == stage
+        assert finished.output.splitlines()[-1] == (
+            f"no verdict {stage} broke (exit code {exit_code}); nothing was pushed"
+        )
+        assert "Traceback" not in finished.output
+        self.assert_nothing_pushed(finished)
+
+    def assert_nothing_pushed(self, finished: Finished) -> None:
+        assert self.tags() == []
+        assert finished.report.get("publication") is None
+        assert not (finished.report_dir / "release.json").exists()

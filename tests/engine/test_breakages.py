@@ -1,0 +1,177 @@
+"""Whatever breaks has its own exit code, its words and its report, and nothing is in the registry afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.engine.project import REPOSITORY_ROOT, Project
+
+
+def test_a_failing_instruction_is_named_with_its_own_last_words(tiny: Project) -> None:
+    tiny.edit("Dockerfile", "USER 10001", "RUN echo no room in the dock >&2; exit 7\nUSER 10001")
+    finished = tiny.run()
+    tiny.assert_broken(finished, "build", 4)
+    failure = finished.report["failures"][0]
+    assert "echo no room in the dock" in failure["what"]
+    assert failure["log"].splitlines()[0] == "no room in the dock"
+
+
+def test_a_package_whose_hash_differs_stops_the_build(shipped: Project) -> None:
+    lock = shipped.root / "service" / "requirements.txt"
+    first, *others = re.split(r"(?m)^(?=\w)", lock.read_text())
+    lock.write_text("".join([re.sub(r"sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", first), *others]))
+    finished = shipped.run()
+    shipped.assert_broken(finished, "train", 4)
+    assert "THESE PACKAGES DO NOT MATCH THE HASHES" in finished.output
+
+
+def test_a_base_image_that_is_gone_stops_the_build(tiny: Project) -> None:
+    tiny.edit("Dockerfile", "FROM ${RUNTIME}", "FROM python:3.13-nonesuch")
+    finished = tiny.run()
+    tiny.assert_broken(finished, "train", 4)
+    assert "python:3.13-nonesuch" in finished.report["failures"][0]["what"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut short", "another"])
+def test_a_model_that_is_not_its_contracts_stops_the_run_before_anything_is_built(tiny: Project, damage: str) -> None:
+    tiny.edit("pipeline.toml", "[build]", "[build]\ntrain = false")
+    model = b"a table of two rows"
+    artifacts = tiny.root / "artifacts"
+    artifacts.mkdir()
+    written = {"missing": None, "cut short": model[:-1], "another": b"another table"}[damage]
+    if written is not None:
+        (artifacts / "model.pkl").write_bytes(written)
+    row = {"features": [1.0], "label": "small", "probabilities": {"small": 1.0}}
+    artefact = {"file": "model.pkl", "sha256": hashlib.sha256(model).hexdigest(), "size_bytes": len(model)}
+    contract = {
+        "schema": 1,
+        "name": "tiny",
+        "task": "classification",
+        "artefact": artefact,
+        "features": ["size"],
+        "labels": ["small"],
+        "python": "3.13",
+        "libraries": {},
+        "holdout": {"rows": 1, "accuracy": 1.0},
+        "golden": [row],
+        "tolerance": 0.0,
+    }
+    (artifacts / "model.json").write_text(json.dumps(contract))
+    finished = tiny.run()
+    tiny.assert_broken(finished, "train", 4)
+    assert [stage["name"] for stage in finished.report["stages"]] == ["registry", "train"]
+
+
+@pytest.mark.parametrize(
+    ("removed", "what"),
+    [
+        (
+            "/usr/local/lib/python3.13/site-packages/*.dist-info",
+            "the scanner saw 0 of the lock's 1 packages, not tiny",
+        ),
+        ("/var/lib/dpkg", "the scanner saw debian and 0 system packages, expected at least 1"),
+        (
+            "/etc/os-release /usr/lib/os-release /etc/debian_version",
+            "the scanner saw no operating system and 0 system packages, expected at least 1",
+        ),
+    ],
+)
+def test_a_scanner_that_was_blinded_has_no_verdict(tiny: Project, removed: str, what: str) -> None:
+    tiny.edit("Dockerfile", "USER 10001", f"RUN rm -rf {removed}\nUSER 10001")
+    finished = tiny.run()
+    tiny.assert_broken(finished, "coverage", 5)
+    assert finished.report["failures"][0]["what"] == what
+
+
+def test_a_database_that_is_damaged_is_no_verdict(tiny: Project, tmp_path: Path) -> None:
+    database = tmp_path / "db"
+    database.mkdir()
+    (database / "trivy.db").write_bytes(b"no database")
+    (database / "metadata.json").write_text('{"Version": 2, "UpdatedAt": "2026-01-01T00:00:00Z"}')
+    images = tmp_path / "images.toml"
+    pins = Path(os.environ.get("DRYDOCK_IMAGES", "images.toml")).read_text().splitlines()
+    kept = [line for line in pins if not line.startswith("database")]
+    images.write_text("\n".join([*kept, f'database = "{database}"']))
+    finished = tiny.run(environment={"DRYDOCK_IMAGES": str(images)})
+    tiny.assert_broken(finished, "scan", 5)
+
+
+def test_a_registry_that_does_not_answer_is_known_before_any_work(tiny: Project) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+    finished = tiny.run(environment={"DRYDOCK_REPOSITORY": f"{host}/tiny"})
+    tiny.assert_broken(finished, "registry", 6)
+    assert [stage["name"] for stage in finished.report["stages"]] == ["registry"]
+
+
+def test_a_version_that_exists_with_another_digest_stays_as_it_is(tiny: Project) -> None:
+    assert tiny.run("--tag", "1.2.3").exit_code == 0
+    before = tiny.manifest("1.2.3").content
+    tiny.edit("service/server.py", '"not JSON"', '"no JSON"')
+    finished = tiny.run("--tag", "1.2.3")
+    assert finished.exit_code == 7, finished.output
+    assert tiny.manifest("1.2.3").content == before
+
+
+def test_a_version_that_exists_with_the_same_digest_is_a_success(tiny: Project) -> None:
+    first, second = tiny.run("--tag", "1.2.3"), tiny.run("--tag", "1.2.3")
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert first.report["publication"]["digest"] == second.report["publication"]["digest"]
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_leaves_nothing_half_done_and_the_next_one_works(
+    tiny: Project, by: signal.Signals
+) -> None:
+    process = started_and_building(tiny)
+    process.send_signal(by)
+    finished = tiny.finish(process)
+    tiny.assert_broken(finished, "build", 130)
+    tiny.edit("Dockerfile", SLOW, "")
+    assert tiny.run().exit_code == 0
+
+
+def test_an_engine_that_dies_in_mid_run_is_said_in_seconds(tiny: Project) -> None:
+    process = started_and_building(tiny)
+    try:
+        runtime = "podman" if shutil.which("podman") else "docker"
+        subprocess.run([runtime, "kill", "drydock-engine"], check=True, capture_output=True)
+        # Raises TimeoutExpired where the run waits for the dead.
+        process.wait(timeout=30)
+    finally:
+        process.kill()
+        subprocess.run([sys.executable, "-m", "bootstrap"], check=True, capture_output=True, cwd=REPOSITORY_ROOT)
+    finished = tiny.finish(process)
+    tiny.assert_broken(finished, "build", 3)
+    assert finished.report["contract"]["name"] == "tiny"
+    assert "make run starts one" in finished.report["failures"][0]["next_step"]
+
+
+SLOW = "RUN echo waiting; sleep 60\n"
+
+
+def started_and_building(project: Project) -> subprocess.Popen[str]:
+    """A run that is in mid-build, and will be for a minute."""
+    project.edit("Dockerfile", "USER 10001", f"{SLOW}USER 10001")
+    process = project.start()
+    log = project.root / "dist" / "engine.log"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if log.exists() and "| waiting" in log.read_text(errors="replace"):
+            return process
+        time.sleep(0.2)
+    process.kill()
+    raise AssertionError(process.communicate()[0])

@@ -1,0 +1,77 @@
+"""One training for all of these tests, and copies of it that a test may break."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.model import Model, load
+from service.train import train
+
+REPOSITORY_ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY_ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good model and its contract, to be read only."""
+    directory = tmp_path_factory.mktemp("trained") / "artifacts"
+    train(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def model(artifacts: Path) -> Model:
+    return load(artifacts)
+
+
+@pytest.fixture(scope="session")
+def swapped(model: Model) -> Model:
+    """The same model beside a contract that lists the first two labels the wrong way round."""
+    labels = ["versicolor", "setosa", "virginica"]
+    return Model(model.contract.model_copy(update={"labels": labels}), model.classifier)
+
+
+@pytest.fixture
+def breakable(artifacts: Path, tmp_path: Path) -> Path:
+    """A copy of `artifacts`, in a folder of that name as the server expects it."""
+    return Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
+
+
+def rewrite(directory: Path, **changes: Any) -> None:  # noqa: ANN401 - whatever JSON can say
+    """Change fields of the contract in `directory`."""
+    path = directory / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def replace_model(directory: Path, content: bytes, sha256: str = "") -> None:
+    """Put other bytes in the model's place; the contract names their own hash unless told another."""
+    (directory / "model.pkl").write_bytes(content)
+    sha256 = sha256 or hashlib.sha256(content).hexdigest()
+    rewrite(directory, artefact={"file": "model.pkl", "sha256": sha256, "size_bytes": len(content)})
+
+
+def truncate_model(directory: Path) -> str:
+    """Cut the model off after 1000 bytes, as a copy that broke off would; returns the sentence that refuses it."""
+    whole = (directory / "model.pkl").read_bytes()
+    cut = whole[:1000]
+    (directory / "model.pkl").write_bytes(cut)
+    return (
+        f"model.pkl is not the recorded model: expected sha256 {hashlib.sha256(whole).hexdigest()} "
+        f"({len(whole)} bytes), got {hashlib.sha256(cut).hexdigest()} (1000 bytes); copy it again."
+    )
+
+
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python in `folder`, as a user would."""
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
