@@ -13,7 +13,7 @@ from bootstrap import cache, world
 from bootstrap.errors import BootstrapError
 from bootstrap.tools import Watcher
 
-NO_ENGINE = 3
+NO_ENGINE, INTERRUPTED = 3, 130
 COMMANDS = {
     "up": "bring up an engine and a registry, and make what they need (default)",
     "env": 'print what a shell needs: eval "$(python -m bootstrap env)"',
@@ -30,7 +30,7 @@ WORLDS = {
 
 
 def main() -> int:
-    """Do what was asked and return the exit code: 0, 2 for wrong usage, 3 where no engine can be had."""
+    """Do what was asked; the exit code is 0, 2 for wrong usage, 3 where no engine can be had, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m bootstrap", description="An engine and a registry for a run.")
     parser.add_argument(
         "command",
@@ -45,7 +45,9 @@ def main() -> int:
     try:
         match asked:
             case "up":
-                errors.print(Text(f"bootstrap  {WORLDS[world.up(kept, os.environ)]}"))
+                with kept.watcher:
+                    found = world.up(kept, os.environ)
+                errors.print(Text(f"bootstrap  {WORLDS[found]}"))
             case "env":
                 sys.stdout.write(world.shell(kept, os.environ))
             case "status":
@@ -62,6 +64,13 @@ def main() -> int:
         errors.print(Text("".join(f"  {line}\n" for line in error.log.splitlines())), end="")
         errors.print(Text(f"  next      {error.next_step}"))
         return NO_ENGINE
+    except OSError as error:
+        errors.print(Text(str(error)), style="bold red")
+        errors.print(Text(f"  next      see that {kept.root} is a folder that can be written, then run again"))
+        return NO_ENGINE
+    except KeyboardInterrupt:
+        errors.print(Text("stopped; what was finished is kept, and the next call goes on from here"))
+        return INTERRUPTED
     return 0
 
 

@@ -14,10 +14,13 @@ DISTRIBUTIONS = {"bookworm": "12", "trixie": "13"}
 
 def write(cache: Path) -> None:
     """Write both samples under `cache`, in the folders that `trivy-db build --cache-dir` looks into."""
+    merged: dict[str, dict[str, Any]] = {}
     for row in _rows("python.csv"):
-        year, month, _ = row["published"].split("-")
-        path = cache / "ghsa" / "advisories" / "github-reviewed" / year / month / row["ghsa"] / f"{row['ghsa']}.json"
-        _write(path, python_advisory(row))
+        advisory = python_advisory(row)
+        merged.setdefault(row["ghsa"], {**advisory, "affected": []})["affected"] += advisory["affected"]
+    for ghsa, advisory in merged.items():
+        year, month, _ = advisory["published"].split("-")
+        _write(cache / "ghsa" / "advisories" / "github-reviewed" / year / month / ghsa / f"{ghsa}.json", advisory)
     # The builder walks these even where they have nothing to say.
     (cache / "cocoapods-specs" / "Specs").mkdir(parents=True)
     tracker = cache / "vuln-list-debian" / "tracker"

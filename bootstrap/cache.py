@@ -18,7 +18,7 @@ CACHE_VARIABLE = "DRYDOCK_CACHE"
 def root(environment: Mapping[str, str]) -> Path:
     """Where everything is kept: ~/.cache/drydock, or where DRYDOCK_CACHE says."""
     named = environment.get(CACHE_VARIABLE)
-    return Path(named) if named else Path.home() / ".cache" / "drydock"
+    return Path(named).absolute() if named else Path.home() / ".cache" / "drydock"
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,9 @@ def mirrors(apt: Path, codename: str) -> list[Mirror]:
             text = path.read_text(encoding="utf-8")
             read = _stanzas if path.suffix == ".sources" else _lines
             for uri, suite, keyring in read(text):
+                # A vendor signs with a key of its own.
+                if keyring and "debian-archive" not in keyring:
+                    continue
                 if suite in (codename, f"{codename}-updates", f"{codename}-security"):
                     mirror = Mirror(uri, suite.replace(codename, SUITE), keyring or KEYRING)
                     found += [mirror] if mirror not in found else []
@@ -114,7 +117,7 @@ def _stanzas(text: str) -> list[tuple[str, str, str]]:
             for key, value in re.findall(r"(?m)^([\w-]+):((?:.*)(?:\n[ \t].*)*)", without_comments)
         }
         if "deb" in fields.get("types", []) and fields.get("enabled") != ["no"]:
-            keyring = next((word for word in fields.get("signed-by", []) if word.startswith("/")), "")
+            keyring = next(iter(fields.get("signed-by", [])), "")
             found += [(uri, suite, keyring) for uri in fields.get("uris", []) for suite in fields.get("suites", [])]
     return found
 

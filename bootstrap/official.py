@@ -19,6 +19,8 @@ REGISTRY_IMAGE = (
 )
 REGISTRY_NAME = "drydock-registry"
 ASK_SECONDS = 10
+# As Dagger names them; it has an old name for Docker alone.
+SCHEMES = {"docker": "docker-container", "podman": "container+podman"}
 
 
 def runtime(cache: Cache) -> str | None:
@@ -42,41 +44,47 @@ def up(cache: Cache, command: str) -> None:
     """Run the engine and the registry, on the host's network so that the engine reaches the registry."""
     config = cache.root / "official-engine.json"
     write_whole(config, json.dumps({"registries": {services.REGISTRY: {"http": True}}}))
-    _started(command, services.ENGINE, engine_arguments(config))
-    _started(command, REGISTRY_NAME, registry_arguments())
+    _started(command, services.ENGINE, ENGINE_IMAGE, engine_options(config))
+    _started(command, REGISTRY_NAME, REGISTRY_IMAGE, registry_options())
 
 
-def engine_arguments(config: Path) -> list[str]:
+def engine_options(config: Path) -> list[str]:
     """The engine: privileged, since it runs containers itself; its cache in a volume of its own."""
     return [
         *("--privileged", "--network", "host", "--volume", f"{services.ENGINE}:/var/lib/dagger"),
-        *("--volume", f"{config}:/etc/dagger/engine.json:ro", ENGINE_IMAGE),
+        *("--volume", f"{config}:/etc/dagger/engine.json:ro"),
     ]
 
 
-def registry_arguments() -> list[str]:
+def registry_options() -> list[str]:
     """The registry: on this machine's own address only."""
     return [
         *("--network", "host", "--volume", f"{REGISTRY_NAME}:/var/lib/registry"),
-        *("--env", f"REGISTRY_HTTP_ADDR={services.REGISTRY}", REGISTRY_IMAGE),
+        *("--env", f"REGISTRY_HTTP_ADDR={services.REGISTRY}"),
     ]
 
 
 def environment(command: str) -> dict[str, str]:
     """What a shell needs to run `ci/main.py` in this world; the SDK gets the Dagger CLI by itself."""
-    return {"_EXPERIMENTAL_DAGGER_RUNNER_HOST": f"{command}-container://{services.ENGINE}", "DAGGER_NO_NAG": "1"}
+    return {"_EXPERIMENTAL_DAGGER_RUNNER_HOST": f"{SCHEMES[command]}://{services.ENGINE}", "DAGGER_NO_NAG": "1"}
 
 
 def down(command: str) -> None:
     """Remove both containers; their volumes stay."""
-    subprocess.run([command, "rm", "--force", services.ENGINE, REGISTRY_NAME], capture_output=True, check=False)
+    if shutil.which(command):
+        subprocess.run([command, "rm", "--force", services.ENGINE, REGISTRY_NAME], capture_output=True, check=False)
 
 
-def _started(command: str, name: str, arguments: list[str]) -> None:
-    state = output([command, "inspect", "--format", "{{.State.Running}}", name], ASK_SECONDS)
-    if state == "true":
-        return
-    words = [command, "start", name] if state == "false" else [command, "run", "--detach", "--name", name, *arguments]
+def _started(command: str, name: str, image: str, options: list[str]) -> None:
+    """Have a container of `image` running under `name`; one of another image is replaced."""
+    words = [command, "run", "--detach", "--name", name, *options, image]
+    match output([command, "inspect", "--format", "{{.State.Running}} {{.Config.Image}}", name], ASK_SECONDS):
+        case found if found == f"true {image}":
+            return
+        case found if found == f"false {image}":
+            words = [command, "start", name]
+        case str():
+            subprocess.run([command, "rm", "--force", name], capture_output=True, check=False)
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BootstrapError(

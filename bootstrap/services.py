@@ -10,10 +10,10 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+
+import httpx
 
 from bootstrap.cache import Cache, write_whole
 from bootstrap.errors import BootstrapError
@@ -44,17 +44,16 @@ def engine_answers(path: Path) -> bool:
 
 
 def registry_answers() -> bool:
-    """Whether a registry answers at REGISTRY. Raises BootstrapError where something else does."""
+    """Whether a registry answers at REGISTRY; no proxy is asked. Raises BootstrapError where something else does."""
     try:
-        with urllib.request.urlopen(f"http://{REGISTRY}/v2/", timeout=2) as response:
-            status = response.status
-    except urllib.error.HTTPError as error:
-        status = error.code
-    except OSError:
+        answer = str(httpx.get(f"http://{REGISTRY}/v2/", timeout=2, trust_env=False).status_code)
+    except httpx.RemoteProtocolError:
+        answer = "without HTTP"
+    except httpx.TransportError:
         return False
-    if status != 200:
+    if answer != "200":
         raise BootstrapError(
-            f"what listens on {REGISTRY} is no registry of ours: it answers {status}",
+            f"what listens on {REGISTRY} is no registry of ours: it answers {answer}",
             "stop it (ss -ltnp shows it), then run again",
         )
     return True
@@ -72,6 +71,7 @@ def start_registry(cache: Cache) -> None:
     }
     # JSON is YAML.
     write_whole(cache.root / "registry.yml", json.dumps(config))
+    cache.log("registry").parent.mkdir(parents=True, exist_ok=True)
     with cache.watcher.step("registry"), cache.log("registry").open("w") as log:
         command = ["docker-registry", "serve", str(cache.root / "registry.yml")]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -95,9 +95,12 @@ def stop_registry(root: Path) -> None:
 
 
 def start_engine(cache: Cache, image: str) -> None:
-    """Run the engine, unless it answers. What Podman thinks is running, but does not answer, is replaced."""
+    """Run the engine, unless it answers and is of this image; another one, or a dead one, is replaced.
+
+    Podman says "Up" of an engine that was killed from outside, too.
+    """
     path = socket_path(cache.root)
-    if engine_answers(path):
+    if engine_answers(path) and output(["podman", "inspect", "--format", "{{.ImageName}}", ENGINE]) == image:
         return
     for name in ("run", "state", "certificates"):
         (cache.root / name).mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import urllib.request
 from pathlib import Path
+
+import httpx
 
 from bootstrap import advisories, binaries, debian, services
 from bootstrap.cache import Cache, contents, write_whole
@@ -64,8 +65,7 @@ def up(cache: Cache) -> None:
     os.environ["PATH"] += os.pathsep + "/usr/sbin"
     debian.install(cache, PACKAGES)
     go = binaries.go(cache)
-    dagger = binaries.built(cache, binaries.DAGGER, go)
-    trivy = binaries.built(cache, binaries.TRIVY, go)
+    dagger, trivy = binaries.built_side_by_side(cache, (binaries.DAGGER, binaries.TRIVY), go)
     _link_client(cache.root, dagger)
     codename = debian.codename(Path("/etc/os-release").read_text(encoding="utf-8"))
     mirrors = debian.mirrors(Path("/etc/apt"), codename)
@@ -189,7 +189,12 @@ def _pushed(cache: Cache, name: str, tag: str, root: Path, config: tuple[str, ..
     def make(directory: Path) -> None:
         _import(cache, root, local, config)
         cache.watcher.run(["podman", "push", "--tls-verify=false", local], cache.log("push"))
-        (directory / "digest").write_text(_served_digest(name, tag) or "")
+        digest = _served_digest(name, tag)
+        if digest is None:
+            raise BootstrapError(
+                f"the registry does not serve {local}", f"read {cache.log('registry')}, then run again"
+            )
+        (directory / "digest").write_text(digest)
 
     step = f"push-{tag}"
     made = cache.made(step, inputs, make)
@@ -202,14 +207,12 @@ def _pushed(cache: Cache, name: str, tag: str, root: Path, config: tuple[str, ..
 
 def _served_digest(name: str, tag: str) -> str | None:
     """The digest that the local registry has under a tag, or None."""
-    request = urllib.request.Request(
-        f"http://{services.REGISTRY}/v2/{name}/manifests/{tag}", headers={"Accept": MANIFEST}, method="HEAD"
-    )
+    url = f"http://{services.REGISTRY}/v2/{name}/manifests/{tag}"
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - as above
-            return str(response.headers["Docker-Content-Digest"])
-    except OSError:
+        response = httpx.head(url, headers={"Accept": MANIFEST}, timeout=10, trust_env=False)
+    except httpx.TransportError:
         return None
+    return response.headers.get("Docker-Content-Digest") if response.is_success else None
 
 
 def _unpack(cache: Cache, archive: Path, tree: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.status import Status
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from bootstrap.errors import BootstrapError
@@ -20,10 +20,34 @@ TAIL_LINES = 20
 
 
 class Watcher:
-    """Tells people at `console` what is going on: a live line on a terminal, a line now and then elsewhere."""
+    """Tells people at `console` what is going on: live lines on a terminal, a line now and then elsewhere.
+
+    Enter it for the live lines. Programs may run side by side, each from a thread of its own.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._live = Progress(
+            TextColumn("   "),
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._running: set[subprocess.Popen[str]] = set()
+
+    def __enter__(self) -> Watcher:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def stop(self) -> None:
+        """Kill whatever still runs: what it was for has failed already."""
+        for process in list(self._running):
+            process.kill()
 
     def say(self, words: str) -> None:
         """One line."""
@@ -48,22 +72,31 @@ class Watcher:
     ) -> None:
         """Run `command`, all its words into the file `log`. Raises BootstrapError with the last of them."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", encoding="utf-8") as words, self._console.status(command[0]) as status:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=words,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
-                cwd=cwd,
-                text=True,
-            )
+        with log.open("w", encoding="utf-8") as words:
             try:
-                self._watch(process, Path(command[0]).name, stdin, log, status)
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=words,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **(environment or {})},
+                    cwd=cwd,
+                    text=True,
+                )
+            except OSError as error:
+                what = f"{command[0]} cannot be run: {error.strerror}"
+                raise BootstrapError(what, f"install {command[0]}, then run again") from error
+            line = self._live.add_task(log.stem)
+            self._running.add(process)
+            try:
+                self._watch(process, stdin, log, line)
             except BaseException:
                 process.kill()
                 process.wait()
                 raise
+            finally:
+                self._running.remove(process)
+                self._live.remove_task(line)
         if process.returncode:
             raise BootstrapError(
                 f"{' '.join(command[:3])} … failed with exit code {process.returncode}",
@@ -71,7 +104,7 @@ class Watcher:
                 tail(log),
             )
 
-    def _watch(self, process: subprocess.Popen[str], name: str, stdin: str, log: Path, status: Status) -> None:
+    def _watch(self, process: subprocess.Popen[str], stdin: str, log: Path, line: TaskID) -> None:
         started = said = time.monotonic()
         pending: str | None = stdin
         while True:
@@ -81,11 +114,11 @@ class Watcher:
             except subprocess.TimeoutExpired:
                 pending = None
             now = time.monotonic()
-            words = Text(f"    {name} {now - started:.0f} s  {last_line(log)[:80]}")
-            status.update(words)
+            words = f"{log.stem} {now - started:.0f} s  {last_line(log)[:80]}"
+            self._live.update(line, description=words)
             if not self._console.is_terminal and now - said >= HEARTBEAT_SECONDS:
                 said = now
-                self._console.print(words)
+                self.say(f"    {words}")
 
 
 def output(command: Sequence[str], timeout_seconds: float = 20) -> str | None:

@@ -78,21 +78,27 @@ def status(cache: Cache) -> list[tuple[str, bool, str]]:
 
 def down(cache: Cache) -> None:
     """Stop the engine and the registry; what was built stays."""
-    world = _last(cache)
-    if world in ("docker", "podman"):
-        official.down(world)
-        return
-    services.stop_engine()
-    services.stop_registry(cache.root)
+    with _alone(cache):
+        _stop(cache)
 
 
 def clean(cache: Cache) -> None:
     """Stop everything and remove all that was built."""
-    down(cache)
-    if shutil.which("podman"):
-        images = output(["podman", "images", "--quiet", "--filter", f"reference=localhost/{services.ENGINE}"]) or ""
-        subprocess.run(["podman", "rmi", "--force", "--ignore", *images.split()], capture_output=True, check=False)
-    shutil.rmtree(cache.root, ignore_errors=True)
+    with _alone(cache):
+        _stop(cache)
+        if shutil.which("podman"):
+            images = output(["podman", "images", "--quiet", "--filter", f"reference=localhost/{services.ENGINE}"]) or ""
+            subprocess.run(["podman", "rmi", "--force", "--ignore", *images.split()], capture_output=True, check=False)
+        shutil.rmtree(cache.root, ignore_errors=True)
+
+
+def _stop(cache: Cache) -> None:
+    world = _last(cache)
+    if world in ("docker", "podman"):
+        official.down(world)
+    elif world:
+        services.stop_engine()
+        services.stop_registry(cache.root)
 
 
 def _last(cache: Cache) -> str:

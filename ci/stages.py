@@ -10,8 +10,9 @@ import hashlib
 import os
 import re
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import cast
 import anyio
 import dagger
 import httpx
+import psutil
 from dagger import BuildArg, PortForward, ReturnType, dag
 from pydantic import ValidationError
 
@@ -37,6 +39,9 @@ ENGINE_VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
 ANSWER_SECONDS = 5
 SERVICE_PORT = 8000
 STOP_SECONDS = 10
+# An engine that is named answers at once; where none is, the client fetches one first.
+HELLO_SECONDS, FETCH_SECONDS = 20, 600
+GOODBYE_SECONDS = 5
 # Upstream renews its database every six hours; a step that was cached longer would scan with yesterday's.
 DATABASE_HOURS = 6
 LOG_TAIL_LINES = 20
@@ -45,12 +50,20 @@ LOG_TAIL_LINES = 20
 @asynccontextmanager
 async def connect(plan: Plan) -> AsyncIterator[EngineStages]:
     """Hold a session with the engine that the environment names, or that the Dagger CLI starts."""
-    _require_engine(os.environ.get(ENGINE_VARIABLE, ""))
+    address = os.environ.get(ENGINE_VARIABLE, "")
+    _require_engine(address)
     path = plan.report_dir / "engine.log"
     try:
         with path.open("w", encoding="utf-8") as log, _engine_errors():
-            async with dagger.connection(dagger.Config(log_output=log)):
-                yield EngineStages(plan)
+            async with AsyncExitStack() as session:
+                with _client_within(HELLO_SECONDS if address else FETCH_SECONDS):
+                    # What did not reach the engine is not asked again: the client keeps no state to go on from.
+                    await session.enter_async_context(dagger.connection(dagger.Config(log_output=log, retry=None)))
+                try:
+                    yield EngineStages(plan)
+                finally:
+                    with suppress(dagger.SessionError), _client_within(GOODBYE_SECONDS):
+                        await session.aclose()
     except BuildError as error:
         # The engine has written all of its log by now; its answer has only the instruction's exit code.
         error.log = failed_instruction(path.read_text(encoding="utf-8", errors="replace")) or error.log
@@ -320,6 +333,22 @@ def _require_engine(address: str) -> None:
         raise _no_engine(f"no engine answers at {address}: {error}") from error
 
 
+@contextmanager
+def _client_within(seconds: float) -> Iterator[None]:
+    """Kill the Dagger client after this time: it waits for minutes for an engine that is gone, and the SDK for it."""
+
+    def kill() -> None:
+        for child in psutil.Process().children():
+            child.kill()
+
+    timer = threading.Timer(seconds, kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _no_engine(what: str, log: str = "") -> EngineError:
     return EngineError(
         what,
@@ -337,7 +366,7 @@ def _engine_errors() -> Iterator[None]:
     except DrydockError:
         raise
     except (dagger.DaggerError, httpx.HTTPError, OSError) as error:
-        raise _no_engine(f"the engine did not answer: {first_line(str(error))}", tail(str(error))) from error
+        raise _no_engine(f"the engine did not answer: {first_line(str(error))}", rest(str(error))) from error
 
 
 @contextmanager
@@ -372,7 +401,7 @@ def _scan_errors() -> Iterator[None]:
                 f"the scanner or its database could not be had: {first_line(str(error))}",
                 usually="images.toml names a scanner or a database that this machine cannot reach",
                 next_step="check the network; on a machine without a container registry: python -m bootstrap",
-                log=tail(str(error)),
+                log=rest(str(error)),
             ) from error
         except OSError as error:
             raise UsageError(
@@ -391,7 +420,7 @@ def _push_errors(reference: str) -> Iterator[None]:
                 f"{reference} could not be pushed: {first_line(str(error))}",
                 usually="the credentials are missing or may not write there, or the registry is out of space",
                 next_step=f"set {registry.USER_VARIABLE} and {registry.PASSWORD_VARIABLE}, then run again",
-                log=tail(str(error)),
+                log=rest(str(error)),
             ) from error
 
 
@@ -406,12 +435,11 @@ def _scanner_broke(log: str) -> ScanError:
 
 def failed_instruction(log: str) -> str:
     """What the instruction that failed printed last, out of the engine's log; its lines are `12 : [1.3s] | words`."""
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines()
-    failed = [match[1] for line in lines if (match := re.match(r"(\d+) *:.*! process .* did not complete", line))]
-    printed = [
-        re.match(rf"{number} *:.*?\[[0-9.]+m?[0-9.]*s\] \| (.*)", line) for number in failed[-1:] for line in lines
-    ]
-    return tail("\n".join(match[1] for match in printed if match))
+    lines = [re.match(r"(\d+) *:(.*)", line) for line in re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines()]
+    steps = [(line[1], line[2]) for line in lines if line]
+    failed = {number for number, words in steps if re.search(r"! process .* did not complete", words)}
+    printed = [re.search(r"\[[0-9.]+m?[0-9.]*s\] \| (.*)", words) for number, words in steps if number in failed]
+    return tail("\n".join(words[1] for words in printed if words))
 
 
 def first_line(text: str) -> str:
@@ -423,6 +451,11 @@ def first_line(text: str) -> str:
 def tail(text: str) -> str:
     """The last lines of a log."""
     return "\n".join(_untraced(text).splitlines()[-LOG_TAIL_LINES:])
+
+
+def rest(text: str) -> str:
+    """What comes after the first line, which stands above it."""
+    return tail("\n".join(text.strip().splitlines()[1:]))
 
 
 def _untraced(text: str) -> str:

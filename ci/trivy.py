@@ -82,6 +82,8 @@ def _read(
     metadata = document["Metadata"]
     results: list[dict[str, Any]] = document.get("Results") or []
     system = metadata.get("OS") or {}
+    # Trivy's word for a system that it did not recognise.
+    system = {} if system.get("Family") == "none" else system
     return report.Scan(
         scanner_version=scanner_version,
         database_version=str(database["Version"]),

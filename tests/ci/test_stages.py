@@ -80,6 +80,8 @@ def test_a_failed_instruction_shows_what_it_printed_and_not_what_others_did() ->
 12  : [1m2.5s] | exit status 1
 12  : RUN pip install ERROR [0.5s]
 12  : ! process "/bin/sh -c pip install nonesuch" did not complete successfully: exit code: 1
+9   : Container.export ERROR [0.6s]
+9   : ! process "/bin/sh -c pip install nonesuch" did not complete successfully: exit code: 1
 """
     assert stages.failed_instruction(log) == "ERROR: No matching distribution found for nonesuch\nexit status 1"
     assert stages.failed_instruction("") == ""
@@ -96,6 +98,11 @@ def test_a_failed_instruction_shows_what_it_printed_and_not_what_others_did() ->
 )
 def test_the_engines_words_are_cut_to_one_line(words: str, said: str) -> None:
     assert stages.first_line(words) == said
+
+
+def test_what_was_said_is_not_said_again() -> None:
+    assert stages.rest("the one line") == ""
+    assert stages.rest("the first\nthe second\nthe third\n") == "the second\nthe third"
 
 
 def test_a_tail_has_no_tracing_numbers() -> None:

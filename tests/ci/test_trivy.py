@@ -87,8 +87,9 @@ def test_what_was_cut_short_is_no_verdict(document: str, version: str, database:
         trivy.read(document, version=version, database=database, database_digest="", locked_packages={})
 
 
-def test_an_image_with_nothing_to_find_has_no_results() -> None:
-    scan = read({"Metadata": {"ImageID": examples.CONFIG_DIGEST}})
+@pytest.mark.parametrize("system", [{}, {"OS": {"Family": "none"}}])
+def test_an_image_with_nothing_to_find_has_no_results(system: dict[str, object]) -> None:
+    scan = read({"Metadata": {"ImageID": examples.CONFIG_DIGEST, **system}})
     assert (scan.os_family, scan.os_packages, scan.findings) == ("", 0, ())
 
 
