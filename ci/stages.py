@@ -38,6 +38,7 @@ from report import Answer, Archive, Contract, Image, Publication, Scan, Smoke
 ENGINE_VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
 ANSWER_SECONDS = 5
 SERVICE_PORT = 8000
+CONTEXT_LABEL = "dev.drydock.context.digest"
 STOP_SECONDS = 10
 # An engine that is named answers at once; where none is, the client fetches one first.
 HELLO_SECONDS, FETCH_SECONDS = 20, 600
@@ -116,7 +117,10 @@ class EngineStages:
                 dockerfile=plan.policy.build.dockerfile,
                 build_args=[*self._base_images(), *(BuildArg(name, value) for name, value in arguments.items())],
             )
-            archive = await built.as_tarball(media_types=dagger.ImageMediaTypes.OCIMediaTypes).sync()
+            # Dagger finds a tarball again by the image's files and configuration; that they lie in other layers now it
+            # would not see. The context's digest makes the configuration differ wherever the build does.
+            labelled = built.with_label(CONTEXT_LABEL, await context.digest())
+            archive = await labelled.as_tarball(media_types=dagger.ImageMediaTypes.OCIMediaTypes).sync()
             await archive.export(str(path))
         return Archive(path=path, handle=archive)
 

@@ -55,6 +55,16 @@ def test_a_layer_over_200_mb_is_rejected_and_named(tiny: Project) -> None:
     assert row["details"] == [f"{instruction}: /data 200 MB. Split the layer, or drop some of it."]
 
 
+def test_a_layer_that_was_split_is_two_at_once(tiny: Project) -> None:
+    """The files are the same, and so is the revision: Dagger alone would hand out the archive of the first build."""
+    tiny.edit("Dockerfile", "USER 10001", "RUN truncate -s 120MB /a && truncate -s 120MB /b\nUSER 10001")
+    tiny.assert_rejected(tiny.run(), "largest layer")
+    tiny.edit("Dockerfile", "/a && truncate", "/a\nRUN truncate")
+    finished = tiny.run()
+    assert finished.exit_code == 0, finished.output
+    assert finished.row("largest layer")["measured"] == "120 MB"
+
+
 def test_an_image_over_its_limit_is_rejected_even_where_a_later_layer_removes_the_file(tiny: Project) -> None:
     tiny.edit("Dockerfile", "USER 10001", "RUN truncate -s 100000000 /big\nRUN rm /big\nUSER 10001")
     tiny.edit("pipeline.toml", "[limits]", "[limits]\nimage_size_mb = 200")
@@ -84,9 +94,14 @@ def test_a_server_that_takes_a_malformed_request_is_rejected(tiny: Project) -> N
     tiny.assert_rejected(tiny.run(), MALFORMED)
 
 
+def impatient(project: Project) -> Project:
+    project.edit("pipeline.toml", "start_seconds = 60", "start_seconds = 10")
+    return project
+
+
 def test_a_container_that_dies_at_its_start_is_rejected_with_its_last_words(tiny: Project) -> None:
     tiny.edit("service/server.py", "import json\n", 'import json\nraise SystemExit("no licence for this model")\n')
-    finished = tiny.run()
+    finished = impatient(tiny).run()
     tiny.assert_rejected(finished, ANSWERS, MALFORMED)
     details = finished.row(ANSWERS)["details"]
     assert "it ended with exit code 1" in details[0]
@@ -95,7 +110,7 @@ def test_a_container_that_dies_at_its_start_is_rejected_with_its_last_words(tiny
 
 def test_a_container_that_never_gets_ready_is_rejected_after_a_bounded_wait(tiny: Project) -> None:
     tiny.edit("service/server.py", "http.server.Threading", 'print("loading", flush=True)\nwhile True: pass\nhttp.')
-    finished = tiny.run()
+    finished = impatient(tiny).run()
     tiny.assert_rejected(finished, ANSWERS, MALFORMED)
     details = finished.row(ANSWERS)["details"]
     assert "it was running after 5 s" in details[0]
@@ -104,7 +119,7 @@ def test_a_container_that_never_gets_ready_is_rejected_after_a_bounded_wait(tiny
 
 def test_a_server_that_only_its_own_container_reaches_is_rejected(tiny: Project) -> None:
     tiny.edit("service/server.py", 'HOST = "0.0.0.0"', 'HOST = "127.0.0.1"')
-    finished = tiny.run()
+    finished = impatient(tiny).run()
     tiny.assert_rejected(finished, ANSWERS, MALFORMED)
     assert finished.row(ANSWERS)["measured"] == "not ready"
 
