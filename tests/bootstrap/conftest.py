@@ -41,8 +41,8 @@ class StandIns:
 
     def add(self, name: str, script: str = "", *, folder: Path | None = None) -> Path:
         program = (folder or self.path) / name
-        # Tabs keep the words apart that have spaces in them.
-        note = f"{{ printf %s '{name}'; for word; do printf '\\t%s' \"$word\"; done; echo; }} >>'{self._notes}'"
+        # Tabs keep the words apart that have spaces in them; one write a call, since two may come at the same time.
+        note = f"line='{name}'; for word; do line=\"$line\t$word\"; done; printf '%s\\n' \"$line\" >>'{self._notes}'"
         program.write_text(f"#!/bin/sh\n{note}\n{script}\n")
         program.chmod(0o755)
         return program
