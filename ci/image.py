@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from isal import igzip, igzip_lib
+
 import report
 from errors import BuildError
 
@@ -37,7 +39,8 @@ def read(archive: Path) -> report.Image:
     try:
         with tarfile.open(archive) as layout:
             return _read(layout)
-    except (tarfile.TarError, KeyError, ValueError, OSError) as error:
+    # isal's stub calls its error an instance.
+    except (tarfile.TarError, OSError, EOFError, KeyError, ValueError, igzip_lib.IsalError) as error:  # type: ignore[misc]
         raise BuildError(
             f"{archive} is not a whole OCI archive: {error}",
             usually="the disk is full, or something else wrote to the report directory during the run",
@@ -87,7 +90,7 @@ def _files(layout: tarfile.TarFile, digest: str) -> Iterator[tuple[str, int]]:
     blob = layout.extractfile(_blob_name(digest))
     if blob is None:
         raise KeyError(digest)
-    with blob, tarfile.open(fileobj=blob, mode="r|*") as layer:
+    with blob, igzip.open(blob) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as layer:
         for member in layer:
             yield member.name, member.size if member.isreg() else 0
 

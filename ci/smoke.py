@@ -10,7 +10,7 @@ import httpx
 from config import LimitsSection
 from report import Answer, Contract, GoldenRow
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.25
 MALFORMED = b'{"features": [5.1, 3.5,'
 
 

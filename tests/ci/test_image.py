@@ -128,6 +128,19 @@ def test_an_archive_that_is_cut_short_is_no_image(tmp_path: Path) -> None:
     assert error.value.what.startswith(f"{path} is not a whole OCI archive: ")
 
 
+@pytest.mark.parametrize("damage", [slice(30, None), slice(10, 20)])
+def test_a_layer_that_cannot_be_unpacked_is_no_image(tmp_path: Path, damage: slice) -> None:
+    path = layout(tmp_path / "image.tar", {"a": bytes(range(256)) * 50})
+    packed_layer = gzip.compress(packed({"a": bytes(range(256)) * 50}), mtime=0)
+    damaged = bytearray(packed_layer)
+    damaged[damage] = bytes(len(damaged[damage]))
+    whole = path.read_bytes()
+    assert packed_layer in whole
+    path.write_bytes(whole.replace(packed_layer, bytes(damaged)))
+    with pytest.raises(BuildError, match="is not a whole OCI archive: "):
+        image.read(path)
+
+
 def test_a_blob_that_is_not_its_digest_is_no_image(tmp_path: Path) -> None:
     path = layout(tmp_path / "image.tar", {"a": b"12345"})
     path.write_bytes(path.read_bytes().replace(b'"User": "10001"', b'"User": "00000"'))
