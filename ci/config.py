@@ -51,7 +51,7 @@ class LimitsSection(_Section):
 
     image_size_mb: Count = 500
     layer_size_mb: Count = 200
-    start_seconds: Count = 30
+    start_seconds: Count = 60
     request_seconds: Count = 10
     log_lines: Count = 15
 

@@ -6,9 +6,7 @@ swapped between the scan and the push. Whatever Dagger raises leaves this room a
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -23,8 +21,9 @@ import dagger
 import httpx
 import psutil
 from dagger import BuildArg, PortForward, ReturnType, dag
-from pydantic import ValidationError
 
+import contract as contract_of
+import engine_log
 import image
 import registry
 import revision
@@ -45,7 +44,6 @@ HELLO_SECONDS, FETCH_SECONDS = 20, 600
 GOODBYE_SECONDS = 5
 # Upstream renews its database every six hours; a step that was cached longer would scan with yesterday's.
 DATABASE_HOURS = 6
-LOG_TAIL_LINES = 20
 
 
 @asynccontextmanager
@@ -67,7 +65,7 @@ async def connect(plan: Plan) -> AsyncIterator[EngineStages]:
                         await session.aclose()
     except BuildError as error:
         # The engine has written all of its log by now; its answer has only the instruction's exit code.
-        error.log = failed_instruction(path.read_text(encoding="utf-8", errors="replace")) or error.log
+        error.log = engine_log.failed_instruction(path.read_text(encoding="utf-8", errors="replace")) or error.log
         raise
 
 
@@ -88,7 +86,7 @@ class EngineStages:
         """
         if self.plan.policy.build.train:
             await self.train_into(self._model)
-        return read_contract(self._model)
+        return contract_of.read(self._model)
 
     async def train_into(self, directory: Path) -> None:
         """Build the Dockerfile's stage `train` and put the model that it made, and its contract, into `directory`."""
@@ -150,7 +148,7 @@ class EngineStages:
             if ready_seconds is not None:
                 answers, malformed_status = await conversation.ask(base_url, contract, limits)
         except dagger.QueryError as error:
-            not_ready = first_line(str(error))
+            not_ready = engine_log.first_line(str(error))
         finally:
             # Stopping what has stopped already is not worth a word, and no reason to wait.
             with anyio.move_on_after(STOP_SECONDS, shield=True), suppress(dagger.DaggerError):
@@ -253,37 +251,6 @@ class EngineStages:
         return downloaded.directory(f"{trivy.CACHE}/db")
 
 
-def read_contract(directory: Path) -> Contract:
-    """Read model.json in `directory` and hold the model file beside it against it, without loading the model.
-
-    Raises BuildError where either is missing, or the file is not the one that was recorded.
-    """
-    path = directory / "model.json"
-    try:
-        contract = Contract.model_validate_json(path.read_bytes())
-        model = (directory / contract.artefact.file).read_bytes()
-    except OSError as error:
-        raise BuildError(
-            f"{error.filename} cannot be read: {error.strerror}",
-            usually="the policy says build.train = false, and no model was put into artifacts/",
-            next_step="put model.pkl and its model.json there, or set build.train = true",
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise BuildError(
-            f"{path} is not a model's contract: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}",
-            next_step="README.md, Bring your own model, has its form",
-        ) from error
-    sha256 = hashlib.sha256(model).hexdigest()
-    if sha256 != contract.artefact.sha256:
-        raise BuildError(
-            f"{contract.artefact.file} is not the recorded model: sha256 {sha256}, expected {contract.artefact.sha256}",
-            usually="the file was cut short in a copy, or the model was trained again without its contract",
-            next_step="copy both files again from where the model was trained",
-        )
-    return contract
-
-
 def _file(archive: Archive) -> dagger.File:
     return cast("dagger.File", archive.handle)
 
@@ -316,7 +283,7 @@ async def _last_words(container: dagger.Container, log_lines: int) -> LastWords:
         exit_code = await again.exit_code()
         lines = f"{await again.stdout()}\n{await again.stderr()}".strip().splitlines()
     except dagger.QueryError as error:
-        return LastWords("it cannot be started", tail(str(error)))
+        return LastWords("it cannot be started", engine_log.tail(str(error)))
     # timeout's own exit codes, for a process that was still running.
     ending = "it was running after 5 s" if exit_code in (124, 137) else f"it ended with exit code {exit_code}"
     return LastWords(ending, "\n".join(lines[-log_lines:]))
@@ -370,7 +337,9 @@ def _engine_errors() -> Iterator[None]:
     except DrydockError:
         raise
     except (dagger.DaggerError, httpx.HTTPError, OSError) as error:
-        raise _no_engine(f"the engine did not answer: {first_line(str(error))}", rest(str(error))) from error
+        raise _no_engine(
+            f"the engine did not answer: {engine_log.first_line(str(error))}", engine_log.rest(str(error))
+        ) from error
 
 
 @contextmanager
@@ -380,10 +349,12 @@ def _build_errors(what: str) -> Iterator[None]:
             yield
         except dagger.QueryError as error:
             raise BuildError(
-                f"{what} did not build: {first_line(str(error))}",
+                f"{what} did not build: {engine_log.first_line(str(error))}",
                 usually="a package or a base image cannot be had, a hash does not match, or an instruction fails",
                 next_step="mend the instruction that the log ends with; --debug shows all of the engine's log",
-                log=tail(error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)),
+                log=engine_log.tail(
+                    error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)
+                ),
             ) from error
 
 
@@ -402,10 +373,10 @@ def _scan_errors() -> Iterator[None]:
             raise _scanner_broke(error.stderr) from error
         except dagger.QueryError as error:
             raise ScanError(
-                f"the scanner or its database could not be had: {first_line(str(error))}",
+                f"the scanner or its database could not be had: {engine_log.first_line(str(error))}",
                 usually="images.toml names a scanner or a database that this machine cannot reach",
                 next_step="check the network; on a machine without a container registry: python -m bootstrap",
-                log=rest(str(error)),
+                log=engine_log.rest(str(error)),
             ) from error
         except OSError as error:
             raise UsageError(
@@ -421,10 +392,10 @@ def _push_errors(reference: str) -> Iterator[None]:
             yield
         except dagger.QueryError as error:
             raise RegistryError(
-                f"{reference} could not be pushed: {first_line(str(error))}",
+                f"{reference} could not be pushed: {engine_log.first_line(str(error))}",
                 usually="the credentials are missing or may not write there, or the registry is out of space",
                 next_step=f"set {registry.USER_VARIABLE} and {registry.PASSWORD_VARIABLE}, then run again",
-                log=rest(str(error)),
+                log=engine_log.rest(str(error)),
             ) from error
 
 
@@ -433,35 +404,5 @@ def _scanner_broke(log: str) -> ScanError:
         "Trivy stopped without a report",
         usually="its database is damaged or of another schema, or the archive is not an image to it",
         next_step="read its last lines below; where they name the database, fetch it anew",
-        log=tail(log),
+        log=engine_log.tail(log),
     )
-
-
-def failed_instruction(log: str) -> str:
-    """What the instruction that failed printed last, out of the engine's log; its lines are `12 : [1.3s] | words`."""
-    lines = [re.match(r"(\d+) *:(.*)", line) for line in re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines()]
-    steps = [(line[1], line[2]) for line in lines if line]
-    failed = {number for number, words in steps if re.search(r"! process .* did not complete", words)}
-    printed = [re.search(r"\[[0-9.]+m?[0-9.]*s\] \| (.*)", words) for number, words in steps if number in failed]
-    return tail("\n".join(words[1] for words in printed if words))
-
-
-def first_line(text: str) -> str:
-    """The first line that says something, as one sentence."""
-    lines = [line for line in _untraced(text).splitlines() if line.strip()]
-    return re.sub(r"\s+", " ", lines[0])[:300] if lines else "no message"
-
-
-def tail(text: str) -> str:
-    """The last lines of a log."""
-    return "\n".join(_untraced(text).splitlines()[-LOG_TAIL_LINES:])
-
-
-def rest(text: str) -> str:
-    """What comes after the first line, which stands above it."""
-    return tail("\n".join(text.strip().splitlines()[1:]))
-
-
-def _untraced(text: str) -> str:
-    """The engine's words without the number of its own tracing that it ends them with."""
-    return re.sub(r" \[traceparent:[^\]]*\]", "", text)

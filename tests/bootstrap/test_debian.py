@@ -13,8 +13,8 @@ from tests.bootstrap.conftest import StandIns
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 DEB822 = """\
 Types: deb deb-src
-# http://snapshot.debian.org/archive/debian/20250520T000000Z
-URIs: http://deb.debian.org/debian
+# http://snapshot.example/archive/debian/20250520T000000Z
+URIs: http://debian.example/debian
 Suites: bookworm
 # A comment does not end a field that goes on.
   bookworm-updates bookworm-backports
@@ -22,7 +22,7 @@ Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 
 types: deb
-uris: http://deb.debian.org/debian-security
+uris: http://debian.example/debian-security
 suites: bookworm-security
 components: main
 signed-by: /etc/apt/debian-archive.gpg
@@ -40,14 +40,14 @@ Components: main
 """
 ONE_LINE = """\
 # deb http://comment.example/debian bookworm main
-deb http://deb.debian.org/debian bookworm main contrib
+deb http://debian.example/debian bookworm main contrib
 deb-src http://sources.example/debian bookworm main
 deb [arch=amd64 signed-by=/etc/apt/debian-archive.gpg] https://mirror.example/debian bookworm-updates main # nearby
-deb [trusted=yes] http://deb.debian.org/debian-security\tbookworm-security  main
+deb [trusted=yes] http://debian.example/debian-security\tbookworm-security  main
 """
 THIRD_PARTY = {
-    "google.list": "deb https://packages.cloud.google.com/apt cloud-sdk-bookworm main\n",
-    "node.sources": "Types: deb\nURIs: https://deb.nodesource.com/node_20.x\nSuites: nodistro\nComponents: main\n",
+    "google.list": "deb https://packages.vendor.example/apt cloud-sdk-bookworm main\n",
+    "node.sources": "Types: deb\nURIs: https://packages.other.example/node_20.x\nSuites: nodistro\nComponents: main\n",
     "old.list.save": "deb http://saved.example/debian bookworm main\n",
 }
 
@@ -66,10 +66,10 @@ def apt(folder: Path, files: dict[str, str]) -> Path:
         (
             {"debian.sources": DEB822},
             [
-                Mirror("http://deb.debian.org/debian", "trixie", KEYRING),
-                Mirror("http://deb.debian.org/debian", "trixie-updates", KEYRING),
+                Mirror("http://debian.example/debian", "trixie", KEYRING),
+                Mirror("http://debian.example/debian", "trixie-updates", KEYRING),
                 Mirror(
-                    "http://deb.debian.org/debian-security",
+                    "http://debian.example/debian-security",
                     "trixie-security",
                     "/etc/apt/debian-archive.gpg",
                 ),
@@ -78,19 +78,19 @@ def apt(folder: Path, files: dict[str, str]) -> Path:
         (
             {"sources.list": ONE_LINE},
             [
-                Mirror("http://deb.debian.org/debian", "trixie", KEYRING),
+                Mirror("http://debian.example/debian", "trixie", KEYRING),
                 Mirror("https://mirror.example/debian", "trixie-updates", "/etc/apt/debian-archive.gpg"),
-                Mirror("http://deb.debian.org/debian-security", "trixie-security", KEYRING),
+                Mirror("http://debian.example/debian-security", "trixie-security", KEYRING),
             ],
         ),
         (
             # The same mirror named twice counts once.
-            {"sources.list": "deb http://deb.debian.org/debian bookworm main\n", "more.sources": DEB822},
+            {"sources.list": "deb http://debian.example/debian bookworm main\n", "more.sources": DEB822},
             [
-                Mirror("http://deb.debian.org/debian", "trixie", KEYRING),
-                Mirror("http://deb.debian.org/debian", "trixie-updates", KEYRING),
+                Mirror("http://debian.example/debian", "trixie", KEYRING),
+                Mirror("http://debian.example/debian", "trixie-updates", KEYRING),
                 Mirror(
-                    "http://deb.debian.org/debian-security",
+                    "http://debian.example/debian-security",
                     "trixie-security",
                     "/etc/apt/debian-archive.gpg",
                 ),
@@ -122,9 +122,9 @@ Signed-By:
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_a_vendors_source_is_no_mirror_of_debian(tmp_path: Path, vendor: str) -> None:
-    files = {"sources.list": "deb http://deb.debian.org/debian bookworm main\n", vendor: VENDORS[vendor]}
+    files = {"sources.list": "deb http://debian.example/debian bookworm main\n", vendor: VENDORS[vendor]}
     assert debian.mirrors(apt(tmp_path / "apt", files), "bookworm") == [
-        Mirror("http://deb.debian.org/debian", "trixie", KEYRING)
+        Mirror("http://debian.example/debian", "trixie", KEYRING)
     ]
 
 
@@ -134,8 +134,8 @@ def test_a_vendors_source_is_no_mirror_of_debian(tmp_path: Path, vendor: str) ->
         ({}, "bookworm", "bookworm"),
         (THIRD_PARTY, "bookworm", "bookworm"),
         # Updates alone are no Debian.
-        ({"sources.list": "deb http://deb.debian.org/debian bookworm-updates main\n"}, "bookworm", "bookworm"),
-        ({"sources.list": "deb http://deb.debian.org/debian bookworm main\n"}, "", "this system"),
+        ({"sources.list": "deb http://debian.example/debian bookworm-updates main\n"}, "bookworm", "bookworm"),
+        ({"sources.list": "deb http://debian.example/debian bookworm main\n"}, "", "this system"),
     ],
 )
 def test_a_machine_without_debians_mirrors_is_told_so(
@@ -200,8 +200,8 @@ def test_a_machine_without_apt_is_told_what_to_install(cache: Cache) -> None:
 
 
 SOURCES = [
-    Mirror("http://deb.debian.org/debian", "trixie", KEYRING),
-    Mirror("http://deb.debian.org/debian-security", "trixie-security", "/etc/apt/debian-archive.gpg"),
+    Mirror("http://debian.example/debian", "trixie", KEYRING),
+    Mirror("http://debian.example/debian-security", "trixie-security", "/etc/apt/debian-archive.gpg"),
 ]
 
 
@@ -216,8 +216,8 @@ def test_a_root_file_system_is_made_once_from_the_mirrors(cache: Cache, stand_in
 
     tar = debian.root_file_system(cache, "python", SOURCES, ("ca-certificates", "python3"), hooks)
     assert tar.read_text() == (
-        f"deb [signed-by={KEYRING}] http://deb.debian.org/debian trixie main\n"
-        "deb [signed-by=/etc/apt/debian-archive.gpg] http://deb.debian.org/debian-security trixie-security main\n"
+        f"deb [signed-by={KEYRING}] http://debian.example/debian trixie main\n"
+        "deb [signed-by=/etc/apt/debian-archive.gpg] http://debian.example/debian-security trixie-security main\n"
     )
     asked, made = stand_ins.calls()
     assert asked == ["apt-config", "dump"]

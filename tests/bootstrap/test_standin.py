@@ -107,7 +107,7 @@ def machine(tmp_path: Path, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
     """A machine on which all can be made, quickly; the folder where its images are listed."""
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    mirror = Mirror("http://deb.debian.org/debian", "trixie", debian.KEYRING)
+    mirror = Mirror("http://debian.example/debian", "trixie", debian.KEYRING)
     monkeypatch.setattr(debian, "mirrors", lambda apt, codename: [mirror])
     certificates = tmp_path / "ca-certificates.crt"
     certificates.write_text("certificates")

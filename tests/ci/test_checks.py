@@ -81,7 +81,7 @@ def test_a_container_that_never_got_ready_shows_the_tail_of_its_log() -> None:
     log = "\n".join(f"line {number}" for number in range(100))
     smoke = examples.smoke(ready_seconds=None, not_ready="it ended with exit code 1", log=log)
     judged = row(NAMES[0], Facts(smoke=smoke), examples.policy(limits={"log_lines": 2}))
-    assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, "not ready", "30 s")
+    assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, "not ready", "60 s")
     assert judged.details == ("it ended with exit code 1", "line 98", "line 99")
 
 

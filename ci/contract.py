@@ -1,0 +1,42 @@
+"""Reads a model's contract, and holds the model's file against it without loading the model: a pickle runs code."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from errors import BuildError
+from report import Contract
+
+
+def read(directory: Path) -> Contract:
+    """Read model.json in `directory` and hold the model file beside it against it, without loading the model.
+
+    Raises BuildError where either is missing, or the file is not the one that was recorded.
+    """
+    path = directory / "model.json"
+    try:
+        contract = Contract.model_validate_json(path.read_bytes())
+        model = (directory / contract.artefact.file).read_bytes()
+    except OSError as error:
+        raise BuildError(
+            f"{error.filename} cannot be read: {error.strerror}",
+            usually="the policy says build.train = false, and no model was put into artifacts/",
+            next_step="put model.pkl and its model.json there, or set build.train = true",
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BuildError(
+            f"{path} is not a model's contract: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}",
+            next_step="README.md, Bring your own model, has its form",
+        ) from error
+    sha256 = hashlib.sha256(model).hexdigest()
+    if sha256 != contract.artefact.sha256:
+        raise BuildError(
+            f"{contract.artefact.file} is not the recorded model: sha256 {sha256}, expected {contract.artefact.sha256}",
+            usually="the file was cut short in a copy, or the model was trained again without its contract",
+            next_step="copy both files again from where the model was trained",
+        )
+    return contract

@@ -1,0 +1,37 @@
+"""Finds in the engine's words what a person wants to read: the first line, the last ones, the failed instruction's."""
+
+from __future__ import annotations
+
+import re
+
+TAIL_LINES = 20
+
+
+def failed_instruction(log: str) -> str:
+    """What the instruction that failed printed last, out of the engine's log; its lines are `12 : [1.3s] | words`."""
+    lines = [re.match(r"(\d+) *:(.*)", line) for line in re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines()]
+    steps = [(line[1], line[2]) for line in lines if line]
+    failed = {number for number, words in steps if re.search(r"! process .* did not complete", words)}
+    printed = [re.search(r"\[[0-9.]+m?[0-9.]*s\] \| (.*)", words) for number, words in steps if number in failed]
+    return tail("\n".join(words[1] for words in printed if words))
+
+
+def first_line(text: str) -> str:
+    """The first line that says something, as one sentence."""
+    lines = [line for line in _untraced(text).splitlines() if line.strip()]
+    return re.sub(r"\s+", " ", lines[0])[:300] if lines else "no message"
+
+
+def tail(text: str) -> str:
+    """The last lines of a log."""
+    return "\n".join(_untraced(text).splitlines()[-TAIL_LINES:])
+
+
+def rest(text: str) -> str:
+    """What comes after the first line, which stands above it."""
+    return tail("\n".join(text.strip().splitlines()[1:]))
+
+
+def _untraced(text: str) -> str:
+    """The engine's words without the number of its own tracing that it ends them with."""
+    return re.sub(r" \[traceparent:[^\]]*\]", "", text)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+import engine_log
+
+
+def test_a_failed_instruction_shows_what_it_printed_and_not_what_others_did() -> None:
+    log = """\
+11  : [0.1s] | Collecting numpy
+12  : \x1b[1mRUN pip install\x1b[0m
+12  : [0.3s] | ERROR: No matching distribution found for nonesuch
+11  : [0.4s] | Installing numpy
+12  : [1m2.5s] | exit status 1
+12  : RUN pip install ERROR [0.5s]
+12  : ! process "/bin/sh -c pip install nonesuch" did not complete successfully: exit code: 1
+9   : Container.export ERROR [0.6s]
+9   : ! process "/bin/sh -c pip install nonesuch" did not complete successfully: exit code: 1
+"""
+    assert engine_log.failed_instruction(log) == "ERROR: No matching distribution found for nonesuch\nexit status 1"
+    assert engine_log.failed_instruction("") == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("failed: x [traceparent:00-11]", "failed: x"),
+        ("\n  a\t b\nc", " a b"),
+        ("", "no message"),
+        ("a" * 400, "a" * 300),
+    ],
+)
+def test_the_engines_words_are_cut_to_one_line(words: str, said: str) -> None:
+    assert engine_log.first_line(words) == said
+
+
+def test_what_was_said_is_not_said_again() -> None:
+    assert engine_log.rest("the one line") == ""
+    assert engine_log.rest("the first\nthe second\nthe third\n") == "the second\nthe third"
+
+
+def test_a_tail_has_no_tracing_numbers() -> None:
+    assert engine_log.tail("a [traceparent:00-11]\nb") == "a\nb"
+    assert engine_log.tail("\n".join(map(str, range(100)))).splitlines() == list(map(str, range(80, 100)))
