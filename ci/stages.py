@@ -39,9 +39,8 @@ ANSWER_SECONDS = 5
 SERVICE_PORT = 8000
 CONTEXT_LABEL = "dev.drydock.context.digest"
 STOP_SECONDS = 10
-# An engine that is named answers at once; where none is, the client fetches one first.
-HELLO_SECONDS, FETCH_SECONDS = 20, 600
-GOODBYE_SECONDS = 5
+PROBE_SECONDS = 2
+GOODBYE_SECONDS = 15
 # Upstream renews its database every six hours; a step that was cached longer would scan with yesterday's.
 DATABASE_HOURS = 6
 
@@ -53,11 +52,10 @@ async def connect(plan: Plan) -> AsyncIterator[EngineStages]:
     _require_engine(address)
     path = plan.report_dir / "engine.log"
     try:
-        with path.open("w", encoding="utf-8") as log, _engine_errors():
+        with path.open("w", encoding="utf-8") as log, _engine_errors(), _client_dies_with_engine(address):
             async with AsyncExitStack() as session:
-                with _client_within(HELLO_SECONDS if address else FETCH_SECONDS):
-                    # What did not reach the engine is not asked again: the client keeps no state to go on from.
-                    await session.enter_async_context(dagger.connection(dagger.Config(log_output=log, retry=None)))
+                # What did not reach the engine is not asked again: the client keeps no state to go on from.
+                await session.enter_async_context(dagger.connection(dagger.Config(log_output=log, retry=None)))
                 try:
                     yield EngineStages(plan)
                 finally:
@@ -305,19 +303,38 @@ def _require_engine(address: str) -> None:
 
 
 @contextmanager
+def _client_dies_with_engine(address: str) -> Iterator[None]:
+    """Kill the Dagger client once nobody answers at `address`: it would wait for minutes, and the SDK for it."""
+    over = threading.Event()
+
+    def watch() -> None:
+        with suppress(EngineError):
+            while not over.wait(PROBE_SECONDS):
+                _require_engine(address)
+            return
+        _kill_client()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+@contextmanager
 def _client_within(seconds: float) -> Iterator[None]:
-    """Kill the Dagger client after this time: it waits for minutes for an engine that is gone, and the SDK for it."""
-
-    def kill() -> None:
-        for child in psutil.Process().children():
-            child.kill()
-
-    timer = threading.Timer(seconds, kill)
+    """Kill the Dagger client after this time, for engines at whose address nothing can be asked."""
+    timer = threading.Timer(seconds, _kill_client)
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+
+
+def _kill_client() -> None:
+    for child in psutil.Process().children():
+        child.kill()
 
 
 def _no_engine(what: str, log: str = "") -> EngineError:
