@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def test_the_dagger_command_runs_the_same_pipeline(project: Project) -> None:
         pytest.skip("no dagger command here: with Docker the client brings its own")
     done = subprocess.run(
         [
-            *(dagger, "run", "--progress=plain", "python", str(REPOSITORY_ROOT / "ci" / "main.py"), "--no-push"),
+            *(dagger, "run", "--progress=plain", sys.executable, str(REPOSITORY_ROOT / "ci" / "main.py"), "--no-push"),
             *(
                 "--tag",
                 "test",
