@@ -30,7 +30,7 @@ def read(directory: Path) -> Contract:
         first = error.errors()[0]
         raise BuildError(
             f"{path} is not a model's contract: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}",
-            next_step="README.md, Bring your own model, has its form",
+            next_step="README.md, Your own model, has its form",
         ) from error
     sha256 = hashlib.sha256(model).hexdigest()
     if sha256 != contract.artefact.sha256:
