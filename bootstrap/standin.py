@@ -81,7 +81,7 @@ def up(cache: Cache) -> None:
         "trivy": _pushed(cache, "aquasec/trivy", binaries.TRIVY_VERSION, _trivy_root(cache, trivy), TRIVY_CONFIG),
     }
     lines = [f'{name} = "docker.io/{pin}"' for name, pin in pins.items()]
-    write_whole(images_path(cache.root), "\n".join(['world = "stand-in"', *lines, f'database = "{database}"', ""]))
+    write_whole(images_path(cache.root), "\n".join(['world = "stand-in"', *lines, f'databases = ["{database}"]', ""]))
     services.start_engine(cache, engine_image)
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import report
-from config import Policy
+from config import IgnoreEntry, Policy
 from errors import UsageError
-from report import MB, Row, Verdict
+from report import MB, IgnoreState, Row, Treatment, Verdict
 
 Fact = TypeVar("Fact")
+SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
+DAYS_FROM_HOURS = 72
 
 
 @dataclass
@@ -22,6 +25,7 @@ class Facts:
     image: report.Image | None = None
     smoke: report.Smoke | None = None
     scan: report.Scan | None = None
+    updates: report.Updates | None = None
     reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -36,7 +40,7 @@ class Approval:
 def approve(archive: report.Archive, image: report.Image | None, rows: Sequence[Row]) -> Approval | None:
     """Approve where something passed and nothing failed or was left out; no rows at all are never an approval."""
     verdicts = {row.verdict for row in rows}
-    if image is None or Verdict.PASS not in verdicts or not verdicts <= {Verdict.PASS, Verdict.SKIP}:
+    if image is None or Verdict.PASS not in verdicts or not verdicts <= {Verdict.PASS, Verdict.WARN, Verdict.SKIP}:
         return None
     return Approval(archive, image.manifest_digest)
 
@@ -63,10 +67,13 @@ def judge(facts: Facts, policy: Policy) -> tuple[Row, ...]:
 class Outcome:
     """How one check came out, before it has its name."""
 
-    passed: bool
+    verdict: Verdict
     measured: str
     limit: str
     details: Iterable[str] = ()
+
+
+NOT_READY = Outcome(Verdict.NOT_RUN, "", "", ("the image never got ready to be asked",))
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class Check(Generic[Fact]):
             name=self.name,
             measured=outcome.measured,
             limit=outcome.limit,
-            verdict=Verdict.PASS if outcome.passed else Verdict.FAIL,
+            verdict=outcome.verdict,
             details=tuple(outcome.details),
         )
 
@@ -102,16 +109,37 @@ def answers(smoke: report.Smoke, policy: Policy) -> Outcome:
     """Every golden row gets its recorded label, and probabilities within the contract's tolerance."""
     if smoke.ready_seconds is None:
         tail = smoke.log.splitlines()[-policy.limits.log_lines :]
-        return Outcome(False, "not ready", f"{policy.limits.start_seconds} s", (smoke.not_ready, *tail))
+        return Outcome(Verdict.FAIL, "not ready", f"{policy.limits.start_seconds} s", (smoke.not_ready, *tail))
     asked = len(smoke.answers)
     wrong = [complaint for answer in smoke.answers if (complaint := _complaint(answer, smoke.tolerance))]
-    return Outcome(asked > 0 and not wrong, f"{asked - len(wrong)} of {asked} rows", str(asked), wrong[:3])
+    return Outcome(_pass_if(asked > 0 and not wrong), f"{asked - len(wrong)} of {asked} rows", str(asked), wrong[:3])
+
+
+def latency(smoke: report.Smoke, policy: Policy) -> Outcome:
+    """How long an answer took beside the budget: told, and no reason to reject, since it is this machine's time too."""
+    if smoke.ready_seconds is None:
+        return NOT_READY
+    slowest_ms = smoke.slowest_seconds * 1000
+    within = slowest_ms <= policy.limits.latency_ms
+    return Outcome(
+        Verdict.PASS if within else Verdict.WARN,
+        f"median {smoke.median_seconds * 1000:.0f} ms, slowest {slowest_ms:.0f} ms",
+        f"{policy.limits.latency_ms} ms",
+        () if within else ("on a busy machine this says little; measure again, or raise limits.latency_ms",),
+    )
 
 
 def malformed(smoke: report.Smoke, _: Policy) -> Outcome:
-    """A request that is not JSON gets a 4xx: the caller's fault is never the server's."""
-    got = f"HTTP {smoke.malformed_status}" if smoke.malformed_status else "no answer"
-    return Outcome(400 <= smoke.malformed_status < 500, got, "4xx")
+    """A request that no client should send gets a 4xx: the caller's fault is never the server's."""
+    if smoke.ready_seconds is None:
+        return NOT_READY
+    sent = len(smoke.malformed)
+    wrong = [
+        f"{request.name}: {f'HTTP {request.status}' if request.status else 'no answer'}"
+        for request in smoke.malformed
+        if not 400 <= request.status < 500
+    ]
+    return Outcome(_pass_if(sent > 0 and not wrong), f"{sent - len(wrong)} of {sent} with 4xx", str(sent), wrong)
 
 
 def non_root(fact: tuple[report.Image, report.Smoke], _: Policy) -> Outcome:
@@ -124,7 +152,7 @@ def non_root(fact: tuple[report.Image, report.Smoke], _: Policy) -> Outcome:
     uid = "unknown" if smoke.uid is None else str(smoke.uid)
     passed = configured.isdecimal() and int(configured) != 0 and smoke.uid not in (None, 0)
     cure = () if passed else ("end the Dockerfile with a numeric user other than 0, such as USER 10001:10001",)
-    return Outcome(passed, f"USER {image.user or 'not set'}, uid {uid}", "not 0", cure)
+    return Outcome(_pass_if(passed), f"USER {image.user or 'not set'}, uid {uid}", "not 0", cure)
 
 
 def image_size(image: report.Image, policy: Policy) -> Outcome:
@@ -132,8 +160,10 @@ def image_size(image: report.Image, policy: Policy) -> Outcome:
     limit_bytes = policy.limits.image_size_mb * MB
     passed = image.size_bytes <= limit_bytes
     everything = (owner for layer in image.layers for owner in layer.largest)
-    details = () if passed else (f"largest: {_contributors(everything)}",)
-    return Outcome(passed, megabytes(image.size_bytes, limit_bytes), f"{policy.limits.image_size_mb} MB", details)
+    details = [] if passed else [f"largest: {_contributors(everything)}"]
+    if image.waste and not passed:
+        details.append(f"waste: {_wasted(image)}")
+    return Outcome(_pass_if(passed), megabytes(image.size_bytes, limit_bytes), f"{limit_bytes // MB} MB", details)
 
 
 def largest_layer(image: report.Image, policy: Policy) -> Outcome:
@@ -145,39 +175,135 @@ def largest_layer(image: report.Image, policy: Policy) -> Outcome:
     details = (
         () if passed else (f"{instruction}: {_contributors(layer.largest)}. Split the layer, or drop some of it.",)
     )
-    return Outcome(passed, megabytes(layer.size_bytes, limit_bytes), f"{policy.limits.layer_size_mb} MB", details)
+    return Outcome(_pass_if(passed), megabytes(layer.size_bytes, limit_bytes), f"{limit_bytes // MB} MB", details)
 
 
 def coverage(scan: report.Scan, _: Policy) -> Outcome:
-    """The scanner saw the packages that are there; where it did not, the scan is no scan (`trivy.require_coverage`)."""
+    """The scanner saw the packages that are there; where it did not, the scan is no scan (`trivy.covered`)."""
     seen = len(scan.locked_packages) - len(scan.unseen_packages)
     system = f"{scan.os_family} {scan.os_version}".strip() or "no system"
     return Outcome(
-        bool(scan.os_packages) and not scan.unseen_packages,
+        _pass_if(bool(scan.os_packages) and not scan.unseen_packages),
         f"{seen} locked, {scan.os_packages} of {system}",
         f"{len(scan.locked_packages)} locked",
     )
 
 
+def canary(scan: report.Scan, _: Policy) -> Outcome:
+    """The scanner found what was hidden for it in an image known to be vulnerable (`trivy.require_canary`)."""
+    hidden = scan.canary.expected
+    found = len(hidden) - len(scan.canary.missed)
+    return Outcome(
+        _pass_if(bool(hidden) and found == len(hidden)), f"{found} of {len(hidden)} hidden", str(len(hidden))
+    )
+
+
+def advisories(scan: report.Scan, policy: Policy) -> Outcome:
+    """The advisories are of today; where they are too old, the scan is no scan (`trivy.require_usable_database`)."""
+    age_hours = scan.database_age_hours
+    measured = f"{age_hours:.0f} h old" if age_hours < DAYS_FROM_HOURS else f"{age_hours / 24:.0f} days old"
+    limit = f"{policy.scan.database_max_hours} h"
+    if scan.database_is_sample:
+        words = "a sample of this machine's own, which says little about the image: the result is no release"
+        return Outcome(Verdict.WARN, measured, "none", (words,))
+    if age_hours > policy.scan.database_warn_hours:
+        words = f"older than {policy.scan.database_warn_hours} h: {scan.database_source} was not renewed upstream"
+        return Outcome(Verdict.WARN, measured, limit, (words,))
+    return Outcome(_pass_if(age_hours <= policy.scan.database_max_hours), measured, limit)
+
+
 def vulnerabilities(scan: report.Scan, policy: Policy) -> Outcome:
-    """No finding of the policy's severities; one without a fix counts only where the policy says `reject`."""
-    severe = [found for found in scan.findings if found.severity in policy.scan.severities]
-    counted = [found for found in severe if found.fixed_version or policy.scan.unfixed == "reject"]
-    details = [_finding(found) for found in counted]
-    if left := len(severe) - len(counted):
-        details.append(f"{left} more without a fix yet, listed in report.json")
-    return Outcome(not counted, f"{len(counted)} in {scan.package_count} packages", "0", details)
+    """No finding of the policy's severities, but for what is ignored or, where the policy says so, has no fix yet."""
+    judged = judge_findings(scan, policy)
+    by_treatment = {treatment: [each for each in judged if each.treatment is treatment] for treatment in Treatment}
+    rejecting = by_treatment[Treatment.REJECTS]
+    details = [_finding(each) for each in rejecting]
+    details += [f"ignored: {_finding(each)}" for each in by_treatment[Treatment.IGNORED]]
+    if unfixed := len(by_treatment[Treatment.UNFIXED]):
+        details.append(f"{unfixed} more without a fix yet, listed in the report")
+    return Outcome(_pass_if(not rejecting), f"{len(rejecting)} in {scan.package_count} packages", "0", details)
+
+
+def ignores_in_order(scan: report.Scan, policy: Policy) -> Outcome:
+    """Every ignore of the policy hides something; an expired one hides nothing, and a dead one had nothing to hide."""
+    ignores = judge_ignores(scan, policy)
+    stale = [ignore for ignore in ignores if ignore.state is not IgnoreState.ACTIVE]
+    stale_verdict = Verdict.FAIL if policy.scan.dead_ignores == "reject" else Verdict.WARN
+    words = {
+        IgnoreState.EXPIRED: "{id} expired on {expires}: {owner} mends it, or says anew why not",
+        IgnoreState.DEAD: "{id} matches nothing: remove it, {owner}",
+    }
+    return Outcome(
+        stale_verdict if stale else Verdict.PASS,
+        f"{len(ignores) - len(stale)} of {len(ignores)} in use",
+        str(len(ignores)),
+        [words[ignore.state].format(**ignore.model_dump()) for ignore in stale],
+    )
+
+
+def pending_updates(updates: report.Updates, policy: Policy) -> Outcome:
+    """The distribution has no security update for what is in the image: a second opinion beside the scanner's."""
+    verdict = Verdict.FAIL if policy.scan.pending_updates == "reject" else Verdict.WARN
+    if updates.why_not:
+        # What could not be asked is no failure of the image, and where the answer is demanded no pass either.
+        unasked = Verdict.NOT_RUN if policy.scan.pending_updates == "reject" else Verdict.WARN
+        return Outcome(unasked, "" if unasked is Verdict.NOT_RUN else "not asked", "0", (updates.why_not,))
+    pending = updates.security
+    details = [f"{each.package} {each.installed_version} → {each.available_version}" for each in pending]
+    if details:
+        details.append("take a newer base image, or upgrade in the Dockerfile")
+    return Outcome(verdict if pending else Verdict.PASS, f"{len(pending)} pending", "0", details)
 
 
 def secrets(scan: report.Scan, _: Policy) -> Outcome:
     """No token or key in a layer, the environment or the history."""
     details = [f"{found.rule} in {found.target}" for found in scan.secrets]
-    return Outcome(not scan.secrets, f"{len(scan.secrets)} found", "0", details)
+    return Outcome(_pass_if(not scan.secrets), f"{len(scan.secrets)} found", "0", details)
+
+
+def judge_ignores(scan: report.Scan, policy: Policy) -> tuple[report.Ignore, ...]:
+    """Each ignore of the policy and how it stands: its last day is the one that `expires` names, in UTC."""
+    today = datetime.fromisoformat(scan.scanned_at).date()
+    found = {finding.id for finding in scan.findings}
+
+    def state(entry: IgnoreEntry) -> IgnoreState:
+        if entry.id not in found:
+            return IgnoreState.DEAD
+        return IgnoreState.EXPIRED if entry.expires < today else IgnoreState.ACTIVE
+
+    return tuple(
+        report.Ignore(
+            id=entry.id, reason=entry.reason, owner=entry.owner, expires=entry.expires.isoformat(), state=state(entry)
+        )
+        for entry in policy.ignore
+    )
+
+
+def judge_findings(scan: report.Scan, policy: Policy) -> tuple[report.JudgedFinding, ...]:
+    """Each finding and what the policy makes of it: what rejects the image first, then by severity and name."""
+    ignores = judge_ignores(scan, policy)
+
+    def judged(found: report.Finding) -> report.JudgedFinding:
+        matching = [ignore for ignore in ignores if ignore.id == found.id]
+        active = [ignore for ignore in matching if ignore.state is IgnoreState.ACTIVE]
+        note = f"its ignore expired on {matching[0].expires} ({matching[0].owner})" if matching else ""
+        treatment = Treatment.REJECTS
+        if active:
+            treatment = Treatment.IGNORED
+            note = f"{active[0].reason} ({active[0].owner}, until {active[0].expires})"
+        elif found.severity not in policy.scan.severities:
+            treatment = Treatment.LISTED
+        elif not found.fixed_version and policy.scan.unfixed == "list":
+            treatment = Treatment.UNFIXED
+        return report.JudgedFinding(finding=found, treatment=treatment, age_days=_age_days(found, scan), note=note)
+
+    return tuple(sorted(map(judged, scan.findings), key=_by_weight))
 
 
 CHECKS: tuple[Check[Any], ...] = (
     Check("answers /predict as trained", ("smoke",), lambda facts: facts.smoke, answers),
-    Check("refuses a malformed request", ("smoke",), lambda facts: facts.smoke, malformed),
+    Check("answers in time", ("smoke",), lambda facts: facts.smoke, latency),
+    Check("refuses malformed requests", ("smoke",), lambda facts: facts.smoke, malformed),
     Check(
         "runs as non-root",
         ("inspect", "smoke"),
@@ -187,7 +313,11 @@ CHECKS: tuple[Check[Any], ...] = (
     Check("image size", ("inspect",), lambda facts: facts.image, image_size),
     Check("largest layer", ("inspect",), lambda facts: facts.image, largest_layer),
     Check("scanner saw what is inside", ("scan", "coverage"), lambda facts: facts.scan, coverage),
+    Check("scanner finds the canary", ("scan", "coverage"), lambda facts: facts.scan, canary),
+    Check("advisories are recent", ("scan", "coverage"), lambda facts: facts.scan, advisories),
     Check("HIGH or CRITICAL", ("scan", "coverage"), lambda facts: facts.scan, vulnerabilities),
+    Check("ignores are in order", ("scan", "coverage"), lambda facts: facts.scan, ignores_in_order),
+    Check("no security update pending", ("updates",), lambda facts: facts.updates, pending_updates),
     Check("secrets in the image", ("scan", "coverage"), lambda facts: facts.scan, secrets),
 )
 
@@ -215,9 +345,32 @@ def _complaint(answer: report.Answer, tolerance: float) -> str:
     return ""
 
 
-def _finding(found: report.Finding) -> str:
+def _pass_if(condition: bool) -> Verdict:
+    return Verdict.PASS if condition else Verdict.FAIL
+
+
+def _finding(judged: report.JudgedFinding) -> str:
+    found = judged.finding
     cure = f"fixed in {found.fixed_version}" if found.fixed_version else "no fix yet"
-    return f"{found.id} {found.severity} {found.package} {found.installed_version}, {cure}"
+    note = f"; {judged.note}" if judged.note else ""
+    return f"{found.id} {found.severity} {found.package} {found.installed_version}, {cure}{note}"
+
+
+def _age_days(found: report.Finding, scan: report.Scan) -> int | None:
+    if not found.published_at:
+        return None
+    return (datetime.fromisoformat(scan.scanned_at) - datetime.fromisoformat(found.published_at)).days
+
+
+def _by_weight(judged: report.JudgedFinding) -> tuple[int, int, str, str]:
+    found = judged.finding
+    severity = SEVERITIES.index(found.severity) if found.severity in SEVERITIES else len(SEVERITIES)
+    return (list(Treatment).index(judged.treatment), severity, found.package, found.id)
+
+
+def _wasted(image: report.Image) -> str:
+    largest = [(each.path, each.why, round(each.size_bytes / MB)) for each in image.waste[:4]]
+    return ", ".join(f"/{path} {why} {size} MB" for path, why, size in largest if size) or "many small files"
 
 
 def _contributors(contributors: Iterable[report.Contributor]) -> str:

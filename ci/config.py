@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from errors import UsageError
 
 REPOSITORY_VARIABLE = "DRYDOCK_REPOSITORY"
+IGNORE_DAYS = 90
 
 # The grammar of a repository name, with a registry's host before it:
 # https://github.com/distribution/reference/blob/v0.6.0/reference.go
@@ -21,6 +24,8 @@ REPOSITORY = re.compile(
     r"[A-Za-z0-9.-]+(:[0-9]+)?/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
 )
 
+# A list's index stands between the name of the list and the names in it.
+Key = tuple[str | int, ...]
 Count = Annotated[int, Field(gt=0)]
 Words = Annotated[str, Field(min_length=1)]
 Severity = Literal["UNKNOWN", "LOW", "MEDIUM", "HIGH", "CRITICAL"]
@@ -53,6 +58,7 @@ class LimitsSection(_Section):
     layer_size_mb: Count = 200
     start_seconds: Count = 60
     request_seconds: Count = 10
+    latency_ms: Count = 100
     log_lines: Count = 15
 
 
@@ -61,7 +67,20 @@ class ScanSection(_Section):
 
     severities: Annotated[list[Severity], Field(min_length=1)] = ["HIGH", "CRITICAL"]
     unfixed: Literal["list", "reject"] = "list"
+    pending_updates: Literal["warn", "reject"] = "warn"
+    dead_ignores: Literal["warn", "reject"] = "warn"
+    database_warn_hours: Count = 24
+    database_max_hours: Count = 48
     timeout_seconds: Count = 600
+
+
+class IgnoreEntry(_Section):
+    """A finding that somebody answers for, until a day that is near: `expires` is the last day on which it holds."""
+
+    id: Words
+    reason: Words
+    owner: Words
+    expires: date
 
 
 class Policy(_Section):
@@ -71,6 +90,7 @@ class Policy(_Section):
     build: BuildSection = BuildSection()
     limits: LimitsSection = LimitsSection()
     scan: ScanSection = ScanSection()
+    ignore: list[IgnoreEntry] = []
     skip: dict[str, Words] = {}
     origins: dict[str, str] = Field(default={}, exclude=True)
 
@@ -92,7 +112,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Policy:
         raise UsageError(f"{path} is not TOML: {error}", next_step="mend that line, then run again") from error
     if "origins" in values:
         raise _unknown_key(path, text, ("origins",))
-    origins = {".".join(key): f"{path.name}:{_line(text, key)}" for key in _keys(values)}
+    origins = {".".join(map(str, key)): f"{path.name}:{_line(text, key)}" for key in _keys(values)}
     if repository := environment.get(REPOSITORY_VARIABLE):
         values.setdefault("image", {})["repository"] = repository
         origins["image.repository"] = REPOSITORY_VARIABLE
@@ -110,47 +130,79 @@ def load(path: Path, environment: Mapping[str, str]) -> Policy:
     return policy
 
 
+def require_near_expiry(policy: Policy, today: date) -> None:
+    """Raise UsageError for an ignore that would hold longer than IGNORE_DAYS: a finding is not forgotten for good."""
+    last = today + timedelta(days=IGNORE_DAYS)
+    for number, entry in enumerate(policy.ignore):
+        if entry.expires > last:
+            raise UsageError(
+                f"{policy.origins.get(f'ignore.{number}.expires', 'ignore')}: the ignore of {entry.id} expires on"
+                f" {entry.expires}, more than {IGNORE_DAYS} days from now",
+                usually="an ignore is a loan: somebody looks again before it is renewed",
+                next_step=f"write {last} or an earlier day",
+            )
+
+
 def _explained(path: Path, text: str, error: ValidationError) -> UsageError:
     first = error.errors()[0]
-    # A list's index is no key of the file.
-    key = tuple(part for part in first["loc"] if isinstance(part, str))
+    key = first["loc"]
+    named = ".".join(part for part in key if isinstance(part, str))
     if first["type"] == "extra_forbidden":
         return _unknown_key(path, text, key)
+    if first["type"] == "missing":
+        return UsageError(
+            f"{path}:{_line(text, key)}: {named} is missing",
+            usually="an ignore names the finding, a reason, an owner and the day on which it expires",
+            next_step="add that key, then run again",
+        )
     return UsageError(
-        f"{path}:{_line(text, key)}: {'.'.join(key)} is {first['input']!r}: {first['msg'].lower()}",
+        f"{path}:{_line(text, key)}: {named} is {first['input']!r}: {first['msg'].lower()}",
         next_step="mend that line; the comments in pipeline.toml name each key's unit",
     )
 
 
-def _unknown_key(path: Path, text: str, key: tuple[str, ...]) -> UsageError:
-    section: Any = Policy
-    for part in key[:-1]:
-        section = section.model_fields[part].annotation
-    known = sorted(set(section.model_fields) - {"origins"})
-    nearest = difflib.get_close_matches(key[-1], known, n=1, cutoff=0.5)
+def _unknown_key(path: Path, text: str, key: Key) -> UsageError:
+    known = sorted(_fields(key) - {"origins"})
+    nearest = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
     return UsageError(
-        f"{path}:{_line(text, key)}: unknown key {'.'.join(key)}",
+        f"{path}:{_line(text, key)}: unknown key {'.'.join(part for part in key if isinstance(part, str))}",
         usually=f"did you mean {nearest[0]}?" if nearest else f"known keys are {', '.join(known)}",
         next_step="mend or remove that line, then run again",
     )
 
 
-def _keys(values: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    keys: list[tuple[str, ...]] = []
-    for name, value in values.items():
-        keys += _keys(value, (*above, name)) if isinstance(value, dict) else [(*above, name)]
+def _fields(key: Key) -> set[str]:
+    """The names that the section of a key knows."""
+    section: Any = Policy
+    for part in key[:-1]:
+        # An index leads to what a list holds.
+        section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
+    return set(section.model_fields)
+
+
+def _keys(values: Mapping[str, Any] | list[Any], above: Key = ()) -> list[Key]:
+    keys: list[Key] = []
+    for name, value in values.items() if isinstance(values, Mapping) else enumerate(values):
+        sections = isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict))
+        keys += _keys(value, (*above, name)) if sections else [(*above, name)]
     return keys
 
 
-def _line(text: str, key: tuple[str, ...]) -> int:
+def _line(text: str, key: Key) -> int:
     """The line on which a key stands; its section's line where it has none of its own. tomllib does not say."""
-    section: tuple[str, ...] = ()
+    section: Key = ()
+    tables = Counter[str]()
     found = 1
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
-            section = tuple(part.strip(" \"'") for part in header[1].split("."))
+        if header := re.match(r"\s*(\[\[?)([^\[\]]+)\]", line):
+            section = tuple(part.strip(" \"'") for part in header[2].split("."))
+            if header[1] == "[[":
+                section = (*section, tables[header[2]])
+                tables[header[2]] += 1
             if section == key[: len(section)]:
                 found = number
-        elif (name := re.match(r"""\s*["']?([^"'=]+?)["']?\s*=""", line)) and (*section, name[1]) == key:
+        elif (name := re.match(r"""\s*["']?([^"'=]+?)["']?\s*=""", line)) and (*section, name[1]) == key[
+            : len(section) + 1
+        ]:
             return number
     return found

@@ -22,6 +22,12 @@ def first_line(text: str) -> str:
     return re.sub(r"\s+", " ", lines[0])[:300] if lines else "no message"
 
 
+def last_line(text: str) -> str:
+    """The last line that says something: where a tool says what it died of."""
+    lines = [line for line in _untraced(text).splitlines() if line.strip()]
+    return re.sub(r"\s+", " ", lines[-1])[:300] if lines else "no message"
+
+
 def tail(text: str) -> str:
     """The last lines of a log."""
     return "\n".join(_untraced(text).splitlines()[-TAIL_LINES:])

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
+import checks
 from checks import Facts
 from errors import DrydockError, Interrupted
 from plan import Plan
-from report import Contract, Failure, Publication, Report, Row, Stage
+from report import Contract, Failure, Publication, Report, Stage
 
 Result = TypeVar("Result")
 
@@ -75,11 +76,10 @@ class Journal:
         self,
         contract: Contract | None,
         facts: Facts,
-        rows: tuple[Row, ...],
         publication: Publication | None,
     ) -> Report:
-        """All of the run as one value."""
-        plan = self._plan
+        """All of the run, and the judgement of its facts, as one value."""
+        plan, scan = self._plan, facts.scan
         return Report(
             image_name=plan.policy.image.name,
             repository=plan.policy.image.repository,
@@ -91,8 +91,11 @@ class Journal:
             contract=contract,
             image=facts.image,
             smoke=facts.smoke,
-            scan=facts.scan,
-            rows=rows,
+            scan=scan,
+            updates=facts.updates,
+            findings=checks.judge_findings(scan, plan.policy) if scan else (),
+            ignores=checks.judge_ignores(scan, plan.policy) if scan else (),
+            rows=checks.judge(facts, plan.policy),
             stages=tuple(self._stages),
             failures=tuple(self._failures),
             publication=publication,

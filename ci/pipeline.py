@@ -13,7 +13,7 @@ import trivy
 from checks import Approval, Facts
 from journal import Journal, Tell
 from plan import Plan
-from report import Archive, Contract, Image, Publication, Report, Scan, Smoke
+from report import Archive, Contract, Image, Publication, Report, Scan, Smoke, Updates
 
 
 class Stages(Protocol):
@@ -25,6 +25,7 @@ class Stages(Protocol):
     async def inspect(self, archive: Archive) -> Image: ...  # noqa: D102
     async def smoke(self, archive: Archive, contract: Contract) -> Smoke: ...  # noqa: D102
     async def scan(self, archive: Archive) -> Scan: ...  # noqa: D102
+    async def updates(self, archive: Archive) -> Updates: ...  # noqa: D102
     async def publish(self, approval: Approval) -> Publication: ...  # noqa: D102
 
 
@@ -50,11 +51,12 @@ async def run(plan: Plan, connect: Connect, tell: Tell, interruption: anyio.Canc
                 image = side_by_side.create_task(journal.attempt("inspect", stages.inspect(archive)))
                 smoke = side_by_side.create_task(journal.attempt("smoke", stages.smoke(archive, contract)))
                 scan = side_by_side.create_task(journal.attempt("scan", stages.scan(archive)))
+                updates = side_by_side.create_task(journal.attempt("updates", stages.updates(archive)))
             covered = await journal.attempt("coverage", trivy.covered(scan.result(), image.result()))
-            facts = Facts(image.result(), smoke.result(), covered, journal.reasons)
+            facts = Facts(image.result(), smoke.result(), covered, updates.result(), journal.reasons)
             approval = checks.approve(archive, facts.image, checks.judge(facts, plan.policy))
             if plan.push and approval:
                 publication = await journal.stage("publish", stages.publish(approval))
     if interruption.cancelled_caught:
         journal.interrupted()
-    return journal.report(contract, facts, checks.judge(facts, plan.policy), publication)
+    return journal.report(contract, facts, publication)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -43,6 +44,7 @@ def make(*, policy_path: Path, report_dir: Path, tag: str | None, push: bool, en
     """Gather what a run needs. Raises UsageError before anything is started."""
     policy = config.load(policy_path, environment)
     checks.require_known_skips(policy)
+    config.require_near_expiry(policy, datetime.now(UTC).date())
     root = policy_path.resolve().parent
     commit = revision.read(root)
     images = _images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))

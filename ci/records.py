@@ -41,8 +41,8 @@ def write(report: Report, report_dir: Path, environment: Mapping[str, str]) -> N
 
 def release(report: Report) -> Release:
     """The record of a published image: what it is, what it was made from, and the checks that it passed."""
-    published, scan, contract = report.publication, report.scan, report.contract
-    if published is None or scan is None or contract is None:
+    published, image, scan, contract = report.publication, report.image, report.scan, report.contract
+    if published is None or image is None or scan is None or contract is None:
         raise ValueError("only a published image has a record")
     not_because = [
         reason
@@ -60,6 +60,8 @@ def release(report: Report) -> Release:
         published_at=datetime.now(UTC).isoformat(timespec="seconds"),
         revision=report.revision,
         model_sha256=contract.artefact.sha256,
+        size_bytes=image.size_bytes,
+        packages=image.packages,
         base_images={"builder": report.images.builder, "runtime": report.images.runtime},
         scanner=report.images.trivy,
         scanner_version=scan.scanner_version,

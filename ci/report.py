@@ -1,12 +1,15 @@
 """The values of a run: what was measured, how it was judged, what was published. Data only; renderers speak.
 
 Sizes are in bytes and MB is 10^6 bytes. The size of a layer is the sum of the sizes of the files it holds,
-uncompressed; the size of an image is the sum of its layers, as `docker images` shows it.
+uncompressed; the size of an image is the sum of its layers, as `docker images` shows it. Ages are counted from the
+report's own times, so that a report says the same whenever it is read.
 """
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -42,14 +45,14 @@ class Images(Value):
     """The images that a run builds on and scans with, each by digest, and where the advisories come from.
 
     `world` is `official`, or `stand-in` where the images were made from Debian packages because no container
-    registry could be reached. `database` is an OCI repository or the path of a folder with trivy.db in it.
+    registry could be reached. `databases` are tried in turn: OCI repositories, or a folder with trivy.db in it.
     """
 
     world: Literal["official", "stand-in"]
     builder: str
     runtime: str
     trivy: str
-    database: str
+    databases: tuple[str, ...] = Field(min_length=1)
 
 
 # --- facts ----------------------------------------------------------------------------------------------------------
@@ -106,10 +109,40 @@ class Archive:
 
 
 class Contributor(Value):
-    """A package or folder and how many bytes of a layer are its own."""
+    """A package or folder and how many bytes are its own."""
 
     name: str
     size_bytes: int
+
+
+class Package(Value):
+    """An installed package and the bytes of its files in the finished file system."""
+
+    name: str
+    version: str
+    kind: Literal["python", "debian"]
+    size_bytes: int
+
+
+class File(Value):
+    """A file of the finished file system; `layer` counts from 1, the base's first."""
+
+    path: str
+    size_bytes: int
+    layer: int
+
+
+class Waste(Value):
+    """Bytes that are stored and pulled for nothing, in layer `layer`.
+
+    `removed` and `replaced` were taken away or written anew by a later layer; a `duplicate` is in the finished file
+    system under another path as well, with the same content.
+    """
+
+    path: str
+    size_bytes: int
+    layer: int
+    why: Literal["removed", "replaced", "duplicate"]
 
 
 class Layer(Value):
@@ -119,22 +152,68 @@ class Layer(Value):
     created_by: str
     compressed_bytes: int
     size_bytes: int
+    files_added: int = 0
+    files_replaced: int = 0
+    files_removed: int = 0
     largest: tuple[Contributor, ...] = ()
 
 
 class Image(Value):
-    """What an OCI archive holds, read from the archive itself."""
+    """What an OCI archive holds, read from the archive itself.
+
+    `packages` and `other_folders` together are the finished file system; `files` and `waste` are the largest of theirs,
+    `wasted_bytes` the sum of all waste. Each list has its largest first.
+    """
 
     manifest_digest: str
     config_digest: str
     user: str
     labels: dict[str, str]
     layers: tuple[Layer, ...]
+    packages: tuple[Package, ...] = ()
+    other_folders: tuple[Contributor, ...] = ()
+    files: tuple[File, ...] = ()
+    waste: tuple[Waste, ...] = ()
+    wasted_bytes: int = 0
 
     @property
     def size_bytes(self) -> int:
         """The sum of the layers, uncompressed."""
         return sum(layer.size_bytes for layer in self.layers)
+
+    @property
+    def compressed_bytes(self) -> int:
+        """What a node pulls that has none of the layers yet."""
+        return sum(layer.compressed_bytes for layer in self.layers)
+
+    @property
+    def efficiency(self) -> float:
+        """The share of the stored bytes that is not waste, from 0 to 1."""
+        return 1 - self.wasted_bytes / self.size_bytes if self.size_bytes else 1.0
+
+
+class Change(Value):
+    """A package that is another one than in the record before: its versions ("" where it was or is not there)."""
+
+    name: str
+    kind: Literal["python", "debian"]
+    version_before: str
+    version_after: str
+    difference_bytes: int
+
+
+class Comparison(Value):
+    """This image beside the one that was published before it."""
+
+    image: str
+    size_before_bytes: int
+    size_after_bytes: int
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def difference_bytes(self) -> int:
+        """By how much the image grew; negative where it shrank."""
+        return self.size_after_bytes - self.size_before_bytes
 
 
 class Answer(Value):
@@ -144,6 +223,14 @@ class Answer(Value):
     status: int
     label: str = ""
     probabilities: dict[str, float] = {}
+    duration_seconds: float = 0.0
+
+
+class Malformed(Value):
+    """A request that no client should send, in plain words, and what came back; `status` is 0 without an answer."""
+
+    name: str
+    status: int
 
 
 class Smoke(Value):
@@ -155,11 +242,42 @@ class Smoke(Value):
     log: str = ""
     answers: tuple[Answer, ...] = ()
     tolerance: float = 0.0
-    malformed_status: int = 0
+    malformed: tuple[Malformed, ...] = ()
+
+    @property
+    def median_seconds(self) -> float:
+        """How long an answer to one golden row took, in the middle of all of them; 0 where none was asked."""
+        return statistics.median([answer.duration_seconds for answer in self.answers] or [0.0])
+
+    @property
+    def slowest_seconds(self) -> float:
+        """How long the slowest answer to a golden row took; 0 where none was asked."""
+        return max((answer.duration_seconds for answer in self.answers), default=0.0)
+
+
+class PendingUpdate(Value):
+    """A package of the system for which the distribution has a newer version, and whether it mends a security hole."""
+
+    package: str
+    installed_version: str
+    available_version: str
+    security: bool
+
+
+class Updates(Value):
+    """What the image's own package manager says is pending; `why_not` has the reason where it could not be asked."""
+
+    pending: tuple[PendingUpdate, ...] = ()
+    why_not: str = ""
+
+    @property
+    def security(self) -> tuple[PendingUpdate, ...]:
+        """The pending ones that mend a security hole."""
+        return tuple(update for update in self.pending if update.security)
 
 
 class Finding(Value):
-    """One vulnerability in one package; `fixed_version` is empty where no fix exists."""
+    """One vulnerability in one package; `fixed_version` is empty where no fix exists, `published_at` where unknown."""
 
     id: str
     package: str
@@ -167,6 +285,8 @@ class Finding(Value):
     fixed_version: str
     severity: str
     title: str = ""
+    published_at: str = ""
+    url: str = ""
 
 
 class Secret(Value):
@@ -177,10 +297,26 @@ class Secret(Value):
     severity: str
 
 
-class Scan(Value):
-    """What the scanner saw and what it found in it."""
+class Canary(Value):
+    """What a scanner has to find in an image that is known to be vulnerable, and what it did find."""
 
+    expected: tuple[str, ...]
+    found: tuple[str, ...]
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """What it should have found and did not."""
+        return tuple(name for name in self.expected if name not in self.found)
+
+
+class Scan(Value):
+    """What the scanner saw and what it found in it, at `scanned_at`, with the advisories of `database_source`."""
+
+    scanned_at: str
     scanner_version: str
+    canary: Canary
+    database_source: str
+    database_is_sample: bool
     database_version: str
     database_updated_at: str
     database_digest: str
@@ -205,14 +341,21 @@ class Scan(Value):
         """Packages of the operating system and of Python together."""
         return self.os_packages + len(self.python_packages)
 
+    @property
+    def database_age_hours(self) -> float:
+        """How old the advisories were when they were used."""
+        age = datetime.fromisoformat(self.scanned_at) - datetime.fromisoformat(self.database_updated_at)
+        return age.total_seconds() / 3600
+
 
 # --- judgement ------------------------------------------------------------------------------------------------------
 
 
 class Verdict(StrEnum):
-    """SKIP is the policy's word and NOT RUN the run's; only PASS speaks for an image."""
+    """SKIP is the policy's word and NOT RUN the run's; WARN lets an image through, but only PASS speaks for it."""
 
     PASS = "PASS"  # noqa: S105 - a verdict, no password
+    WARN = "WARN"
     FAIL = "FAIL"
     SKIP = "SKIP"
     NOT_RUN = "NOT RUN"
@@ -226,6 +369,42 @@ class Row(Value):
     limit: str
     verdict: Verdict
     details: tuple[str, ...] = ()
+
+
+class Treatment(StrEnum):
+    """What a finding means for the verdict, by the policy."""
+
+    REJECTS = "rejects the image"
+    IGNORED = "ignored"
+    UNFIXED = "no fix yet"
+    LISTED = "listed only"
+
+
+class JudgedFinding(Value):
+    """A finding and what the policy makes of it; `note` says why, `age_days` is None where nobody knows."""
+
+    finding: Finding
+    treatment: Treatment
+    age_days: int | None
+    note: str = ""
+
+
+class IgnoreState(StrEnum):
+    """An expired ignore hides nothing any more, and a dead one has nothing to hide."""
+
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    DEAD = "dead"
+
+
+class Ignore(Value):
+    """An entry of the policy's ignores as it stood in this run; `expires` is the last day on which it holds."""
+
+    id: str
+    reason: str
+    owner: str
+    expires: str
+    state: IgnoreState
 
 
 class Failure(Value):
@@ -274,6 +453,10 @@ class Report(Value):
     image: Image | None = None
     smoke: Smoke | None = None
     scan: Scan | None = None
+    updates: Updates | None = None
+    comparison: Comparison | None = None
+    findings: tuple[JudgedFinding, ...] = ()
+    ignores: tuple[Ignore, ...] = ()
     rows: tuple[Row, ...] = ()
     stages: tuple[Stage, ...] = ()
     failures: tuple[Failure, ...] = ()
@@ -301,6 +484,8 @@ class Release(Value):
     published_at: str
     revision: Revision
     model_sha256: str
+    size_bytes: int
+    packages: tuple[Package, ...]
     base_images: dict[str, str]
     scanner: str
     scanner_version: str

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 
 import anyio
 import httpx
 
 from config import LimitsSection
-from report import Answer, Contract, GoldenRow
+from report import Answer, Contract, GoldenRow, Malformed
 
 POLL_SECONDS = 0.25
-MALFORMED = b'{"features": [5.1, 3.5,'
+JSON = "application/json"
 
 
 async def wait_until_ready(base_url: str, limits: LimitsSection) -> tuple[float | None, str]:
@@ -32,22 +34,54 @@ async def wait_until_ready(base_url: str, limits: LimitsSection) -> tuple[float 
     return None, reason
 
 
-async def ask(base_url: str, contract: Contract, limits: LimitsSection) -> tuple[tuple[Answer, ...], int]:
-    """Send every golden row through /predict, then one request that is not JSON; its status is 0 without an answer."""
+async def ask(
+    base_url: str, contract: Contract, limits: LimitsSection
+) -> tuple[tuple[Answer, ...], tuple[Malformed, ...]]:
+    """Send every golden row through /predict, then every malformed request; a status is 0 without an answer."""
     async with httpx.AsyncClient(base_url=base_url, timeout=limits.request_seconds) as client:
         answers = [await _predict(client, row) for row in contract.golden]
-        try:
-            malformed = await client.post("/predict", content=MALFORMED, headers={"Content-Type": "application/json"})
-        except httpx.HTTPError:
-            return tuple(answers), 0
-    return tuple(answers), malformed.status_code
+        malformed = [
+            Malformed(name=name, status=await _status(client, method, content, content_type))
+            for name, (method, content, content_type) in malformed_requests(contract).items()
+        ]
+    return tuple(answers), tuple(malformed)
+
+
+def malformed_requests(contract: Contract) -> dict[str, tuple[str, bytes, str]]:
+    """Requests to /predict that no client should send, each by its name: method, body and content type."""
+    features = list(contract.golden[0].features)
+
+    def body(value: object) -> bytes:
+        return json.dumps({"features": value}).encode()
+
+    return {
+        "cut short": ("POST", body(features)[:-3], JSON),
+        "nothing": ("POST", b"", JSON),
+        "another key": ("POST", b'{"rows": []}', JSON),
+        "a feature too few": ("POST", body(features[:-1]), JSON),
+        "a feature too many": ("POST", body([*features, 1.0]), JSON),
+        "a word for a number": ("POST", body(["many", *features[1:]]), JSON),
+        "not a number": ("POST", body([math.nan, *features[1:]]), JSON),
+        "plain text": ("POST", body(features), "text/plain"),
+        "GET": ("GET", b"", JSON),
+    }
+
+
+async def _status(client: httpx.AsyncClient, method: str, content: bytes, content_type: str) -> int:
+    try:
+        headers = {"Content-Type": content_type}
+        return (await client.request(method, "/predict", content=content, headers=headers)).status_code
+    except httpx.HTTPError:
+        return 0
 
 
 async def _predict(client: httpx.AsyncClient, row: GoldenRow) -> Answer:
+    started = time.monotonic()
     try:
         response = await client.post("/predict", json={"features": list(row.features)})
     except httpx.HTTPError:
         return Answer(expected=row, status=0)
+    duration_seconds = round(time.monotonic() - started, 4)
     try:
         prediction = response.json()["predictions"][0]
         return Answer(
@@ -55,6 +89,7 @@ async def _predict(client: httpx.AsyncClient, row: GoldenRow) -> Answer:
             status=response.status_code,
             label=prediction["label"],
             probabilities=prediction["probabilities"],
+            duration_seconds=duration_seconds,
         )
     except (ValueError, KeyError, IndexError, TypeError):
-        return Answer(expected=row, status=response.status_code)
+        return Answer(expected=row, status=response.status_code, duration_seconds=duration_seconds)

@@ -6,10 +6,11 @@ swapped between the scan and the push. Whatever Dagger raises leaves this room a
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ import httpx
 import psutil
 from dagger import BuildArg, PortForward, ReturnType, dag
 
+import canary
 import contract as contract_of
 import engine_log
 import image
@@ -29,10 +31,11 @@ import registry
 import revision
 import smoke as conversation
 import trivy
+import updates
 from checks import Approval
 from errors import BuildError, DrydockError, EngineError, RegistryError, ScanError, UsageError, VersionTaken
 from plan import Plan
-from report import Answer, Archive, Contract, Image, Publication, Scan, Smoke
+from report import Answer, Archive, Contract, Image, Malformed, Publication, Scan, Smoke, Updates
 
 ENGINE_VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
 ANSWER_SECONDS = 5
@@ -42,7 +45,7 @@ STOP_SECONDS = 10
 PROBE_SECONDS = 2
 GOODBYE_SECONDS = 15
 # Upstream renews its database every six hours; a step that was cached longer would scan with yesterday's.
-DATABASE_HOURS = 6
+PERIOD_HOURS = 6
 
 
 @asynccontextmanager
@@ -136,7 +139,7 @@ class EngineStages:
         tunnel = dag.host().tunnel(service, ports=[PortForward(backend=SERVICE_PORT)])
         ready_seconds: float | None = None
         answers: tuple[Answer, ...] = ()
-        malformed_status = 0
+        malformed: tuple[Malformed, ...] = ()
         not_ready = f"not started within {limits.start_seconds} s"
         try:
             with anyio.move_on_after(limits.start_seconds):
@@ -144,7 +147,7 @@ class EngineStages:
                 base_url = await running.endpoint(scheme="http")
                 ready_seconds, not_ready = await conversation.wait_until_ready(base_url, limits)
             if ready_seconds is not None:
-                answers, malformed_status = await conversation.ask(base_url, contract, limits)
+                answers, malformed = await conversation.ask(base_url, contract, limits)
         except dagger.QueryError as error:
             not_ready = engine_log.first_line(str(error))
         finally:
@@ -162,42 +165,59 @@ class EngineStages:
             log=last_words.log,
             answers=answers,
             tolerance=contract.tolerance,
-            malformed_status=malformed_status,
+            malformed=malformed,
         )
 
     async def scan(self, archive: Archive) -> Scan:
-        """Let the pinned Trivy read the archive once, offline, and read its one report twice."""
+        """Let the pinned Trivy read the archive once, offline, and the canary beside it; read its one report twice."""
         plan = self.plan
         lock = plan.root / plan.policy.build.lock
         with _scan_errors(), anyio.fail_after(plan.policy.scan.timeout_seconds):
+            trivy.require_pinned(plan.images.trivy)
             scanner = dag.container().from_(plan.images.trivy)
-            database = self._database(scanner)
-            metadata = await database.file("metadata.json").contents()
-            # The database's digest is part of this step's inputs, so a verdict is never replayed for another database.
-            prepared = (
-                scanner.with_mounted_temp("/tmp")  # noqa: S108 - in the scanner's own container
-                .with_mounted_directory(f"{trivy.CACHE}/db", database)
-                .with_mounted_file(trivy.ARCHIVE, _file(archive))
+            database, files = await self._database(scanner)
+            now = datetime.now(UTC)
+            trivy.require_recent(database, now, plan.policy.scan)
+            # The database's digest is part of these steps' inputs, so a verdict is never replayed for another database.
+            prepared = scanner.with_mounted_temp("/tmp").with_mounted_directory(  # noqa: S108 - the scanner's own
+                f"{trivy.CACHE}/db", files
             )
-            scanned = prepared.with_exec(trivy.scan_arguments(), expect=ReturnType.ANY)
-            if await scanned.exit_code():
-                raise _scanner_broke(await scanned.stderr())
+            scanned, canary_document = await asyncio.gather(
+                _scanned(prepared, _file(archive)), _report(_scanned(prepared, _canary()))
+            )
             document = await scanned.file(trivy.REPORT).contents()
-            (plan.report_dir / "trivy.json").write_text(document, encoding="utf-8")
             gated = scanned.with_exec(
                 trivy.second_reading_arguments(plan.policy.scan.severities), expect=ReturnType.ANY
             )
             gate_exit_code = await gated.exit_code()
             version = await scanner.with_exec(["trivy", "--version", "--format", "json"]).stdout()
+            converted = await asyncio.gather(
+                *(scanned.with_exec(trivy.convert_arguments(form)).stdout() for form in trivy.CONVERTED.values())
+            )
+            documents = {"trivy.json": document, "canary.json": canary_document}
+            documents |= dict(zip(trivy.CONVERTED, converted, strict=True))
+            for name, text in documents.items():
+                (plan.report_dir / name).write_text(text, encoding="utf-8")
             scan = trivy.read(
                 document,
                 version=version,
-                database=metadata,
-                database_digest=await database.digest(),
+                database=database,
+                scanned_at=now,
+                canary_document=canary_document,
                 locked_packages=trivy.locked_packages(lock.read_text(encoding="utf-8")),
             )
             trivy.require_agreement(scan, plan.policy.scan.severities, gate_exit_code)
             return scan
+
+    async def updates(self, archive: Archive) -> Updates:
+        """Ask the image's package manager, as root and in a throw-away container, which updates are pending."""
+        container = _container(archive).with_user("0").with_env_variable("DRYDOCK_PERIOD", _period())
+        try:
+            with _engine_errors(), anyio.fail_after(self.plan.policy.scan.timeout_seconds):
+                asked = container.with_exec(list(updates.COMMAND), expect=ReturnType.ANY)
+                return updates.read(await asked.exit_code(), await asked.stdout(), await asked.stderr())
+        except (TimeoutError, dagger.QueryError) as error:
+            return Updates(why_not=f"the image has no shell to ask in: {engine_log.first_line(str(error))}")
 
     async def publish(self, approval: Approval) -> Publication:
         """Push the approved archive as it is, and read back what the registry now serves under its tag."""
@@ -235,18 +255,62 @@ class EngineStages:
     def _base_images(self) -> list[BuildArg]:
         return [BuildArg("BUILDER", self.plan.images.builder), BuildArg("RUNTIME", self.plan.images.runtime)]
 
-    def _database(self, scanner: dagger.Container) -> dagger.Directory:
-        """The advisory database: a folder of this machine, or downloaded by the scanner itself."""
-        if Path(self.plan.images.database).is_absolute():
-            return dag.host().directory(self.plan.images.database, include=["trivy.db", "metadata.json"])
-        now = datetime.now(UTC)
-        period = f"{now:%Y-%m-%d}-{now.hour // DATABASE_HOURS}"
+    async def _database(self, scanner: dagger.Container) -> tuple[trivy.Database, dagger.Directory]:
+        """The first advisory database that can be had: a folder of this machine, or downloaded by the scanner."""
+        refusals: list[str] = []
+        for source in self.plan.images.databases:
+            try:
+                files = await self._database_files(scanner, source).sync()
+                metadata, digest = await files.file("metadata.json").contents(), await files.digest()
+            except dagger.QueryError as error:
+                words = error.stderr if isinstance(error, dagger.ExecError) else str(error)
+                refusals.append(f"{source}: {engine_log.last_line(words)}")
+            else:
+                is_sample = self.plan.images.world == "stand-in"
+                return trivy.database(metadata, source=source, digest=digest, is_sample=is_sample), files
+        raise ScanError(
+            "no source of the advisory database could be read",
+            usually="the network does not reach them, they are asked too often, or a folder is not there",
+            next_step="wait and run again, or name another source under databases in images.toml",
+            log="\n".join(refusals),
+        )
+
+    def _database_files(self, scanner: dagger.Container, source: str) -> dagger.Directory:
+        if Path(source).is_absolute():
+            return dag.host().directory(source, include=["trivy.db", "metadata.json"])
         downloaded = (
-            scanner.with_env_variable("DRYDOCK_DATABASE_PERIOD", period)
+            scanner.with_env_variable("DRYDOCK_PERIOD", _period())
             .with_mounted_temp("/tmp")  # noqa: S108 - in the scanner's own container
-            .with_exec(trivy.download_arguments(self.plan.images.database))
+            .with_exec(trivy.download_arguments(source))
         )
         return downloaded.directory(f"{trivy.CACHE}/db")
+
+
+def _period() -> str:
+    """The quarter of the day, as an input of what has to be asked anew in each."""
+    now = datetime.now(UTC)
+    return f"{now:%Y-%m-%d}-{now.hour // PERIOD_HOURS}"
+
+
+def _canary() -> dagger.File:
+    files = dag.directory()
+    for path, content in canary.FILES.items():
+        files = files.with_new_file(path, content)
+    return dag.container().with_rootfs(files).as_tarball()
+
+
+async def _scanned(prepared: dagger.Container, archive: dagger.File) -> dagger.Container:
+    """The scanner's container after it has read one archive."""
+    scanned = prepared.with_mounted_file(trivy.ARCHIVE, archive).with_exec(
+        trivy.scan_arguments(), expect=ReturnType.ANY
+    )
+    if await scanned.exit_code():
+        raise _scanner_broke(await scanned.stderr())
+    return scanned
+
+
+async def _report(scanned: Awaitable[dagger.Container]) -> str:
+    return await (await scanned).file(trivy.REPORT).contents()
 
 
 def _file(archive: Archive) -> dagger.File:

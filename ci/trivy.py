@@ -1,24 +1,38 @@
 """What Trivy is asked, and what its answer says. Trivy itself runs in `stages`.
 
 One scan to JSON with `--exit-code 0`: any other exit code then means that Trivy broke, never that it found something.
-The second reading, `trivy convert --exit-code 1` over the same JSON, must agree with ours.
+The second reading, `trivy convert --exit-code 1` over the same JSON, must agree with ours; the other forms that people
+and their tools read are converted from that JSON as well.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import canary
 import report
+from config import ScanSection
 from errors import ScanError
 
 ARCHIVE = "/scan/image.tar"
 CACHE = "/scan/cache"
 REPORT = "/scan/report.json"
+# Of the database's form; Trivy 0.74 reads this one and no other.
+DATABASE_VERSION = 2
+# What a run leaves beside trivy.json: a table for people, SARIF for code hosts, two SBOMs for tools.
+CONVERTED = {
+    "trivy.txt": "table",
+    "trivy.sarif": "sarif",
+    "sbom.cdx.json": "cyclonedx",
+    "sbom.spdx.json": "spdx-json",
+}
 
 # Nothing may go out, and nothing may come in but what was mounted.
 OFFLINE = (
@@ -46,24 +60,94 @@ def second_reading_arguments(severities: Sequence[str]) -> list[str]:
     return ["trivy", "convert", "--format", "table", "--exit-code", "1", "--severity", ",".join(severities), REPORT]
 
 
+def convert_arguments(form: str) -> list[str]:
+    """Say the same report in another form, on the standard output."""
+    return ["trivy", "convert", "--format", form, REPORT]
+
+
 def download_arguments(repository: str) -> list[str]:
     """Fetch the advisory database, and nothing else, into CACHE/db."""
     return [
-        *("trivy", "image", "--download-db-only", "--db-repository", repository),
+        *("trivy", "image", "--download-db-only", "--db-repository", repository, "--timeout", "2m"),
         *("--cache-dir", CACHE, "--no-progress", "--disable-telemetry"),
     ]
 
 
+@dataclass(frozen=True)
+class Database:
+    """An advisory database: where it comes from, the digest of its files, its own word of its form and its time."""
+
+    source: str
+    is_sample: bool
+    digest: str
+    version: int
+    updated_at: datetime
+
+
+def require_pinned(image: str) -> None:
+    """Raise ScanError for a scanner that is named by a tag: nobody could say afterwards which one it was."""
+    if "@sha256:" not in image:
+        raise ScanError(
+            f"the scanner {image} is not pinned by its digest",
+            usually="images.toml was changed by hand; a tag can be moved to a scanner that finds nothing",
+            next_step="write it as name:tag@sha256:…, then run again",
+        )
+
+
+def database(metadata: str, *, source: str, digest: str, is_sample: bool) -> Database:
+    """Read a database's metadata.json. Raises ScanError where it is none, or of a form that Trivy does not read."""
+    try:
+        described = json.loads(metadata)
+        version, updated_at = int(described["Version"]), datetime.fromisoformat(described["UpdatedAt"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ScanError(
+            f"the advisory database of {source} does not say what it is: {error!r}",
+            usually="its metadata.json was cut short",
+            next_step="fetch the database anew, then run again",
+        ) from error
+    if version != DATABASE_VERSION:
+        raise ScanError(
+            f"the advisory database of {source} is of schema {version}; the scanner reads schema {DATABASE_VERSION}",
+            usually="images.toml names the database of an older or a newer Trivy",
+            next_step=f"name a database with the tag {DATABASE_VERSION}, then run again",
+        )
+    return Database(source, is_sample, digest, version, updated_at)
+
+
+def require_recent(database: Database, now: datetime, policy: ScanSection) -> None:
+    """Raise ScanError where the advisories are older than the policy allows; a sample is never called recent at all."""
+    age_hours = (now - database.updated_at).total_seconds() / 3600
+    if not database.is_sample and age_hours > policy.database_max_hours:
+        raise ScanError(
+            f"the advisory database of {database.source} is {age_hours:.0f} h old, allowed are"
+            f" {policy.database_max_hours} h",
+            usually="the machine keeps a copy that nobody renews, or upstream has stopped to",
+            next_step="renew the copy, or raise scan.database_max_hours in the policy",
+        )
+
+
 def read(
-    document: str, *, version: str, database: str, database_digest: str, locked_packages: dict[str, str]
+    document: str,
+    *,
+    version: str,
+    database: Database,
+    scanned_at: datetime,
+    canary_document: str,
+    locked_packages: dict[str, str],
 ) -> report.Scan:
-    """Read Trivy's JSON report, its `--version --format json`, and the database's metadata.json.
+    """Read Trivy's JSON report on the image and on the canary, and its `--version --format json`.
 
     Raises ScanError where one of them is not in the form that Trivy 0.74 writes.
     """
     try:
-        scanner_version = str(json.loads(version)["Version"])
-        return _read(json.loads(document), scanner_version, json.loads(database), database_digest, locked_packages)
+        return _read(
+            json.loads(document),
+            str(json.loads(version)["Version"]),
+            database,
+            scanned_at,
+            report.Canary(expected=canary.EXPECTED, found=_names(json.loads(canary_document))),
+            locked_packages,
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScanError(
             f"Trivy's report could not be read: {error!r}",
@@ -75,8 +159,9 @@ def read(
 def _read(
     document: dict[str, Any],
     scanner_version: str,
-    database: dict[str, Any],
-    database_digest: str,
+    database: Database,
+    scanned_at: datetime,
+    found_in_canary: report.Canary,
     locked_packages: dict[str, str],
 ) -> report.Scan:
     metadata = document["Metadata"]
@@ -85,10 +170,14 @@ def _read(
     # Trivy's word for a system that it did not recognise.
     system = {} if system.get("Family") == "none" else system
     return report.Scan(
+        scanned_at=scanned_at.isoformat(timespec="seconds"),
         scanner_version=scanner_version,
-        database_version=str(database["Version"]),
-        database_updated_at=database["UpdatedAt"],
-        database_digest=database_digest,
+        canary=found_in_canary,
+        database_source=database.source,
+        database_is_sample=database.is_sample,
+        database_version=str(database.version),
+        database_updated_at=database.updated_at.isoformat(timespec="seconds"),
+        database_digest=database.digest,
         config_digest=metadata["ImageID"],
         os_family=system.get("Family", ""),
         os_version=system.get("Name", ""),
@@ -108,6 +197,8 @@ def _read(
                 fixed_version=found.get("FixedVersion", ""),
                 severity=found.get("Severity", "UNKNOWN"),
                 title=found.get("Title", ""),
+                published_at=found.get("PublishedDate", ""),
+                url=found.get("PrimaryURL", ""),
             )
             for result in results
             for found in result.get("Vulnerabilities", [])
@@ -118,6 +209,20 @@ def _read(
             for found in result.get("Secrets", [])
         ),
     )
+
+
+def _names(document: dict[str, Any]) -> tuple[str, ...]:
+    """What a report found, in the words in which the canary expects it."""
+    results: list[dict[str, Any]] = document.get("Results") or []
+    found = [
+        f"{each['VulnerabilityID']} in {each['PkgName']}" for one in results for each in _all(one, "Vulnerabilities")
+    ]
+    found += [f"{each['RuleID']} in {one['Target'].lstrip('/')}" for one in results for each in _all(one, "Secrets")]
+    return tuple(name for name in canary.EXPECTED if name in found)
+
+
+def _all(result: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    return result.get(key) or []
 
 
 def require_agreement(scan: report.Scan, severities: Sequence[str], gate_exit_code: int) -> None:
@@ -147,12 +252,15 @@ def locked_packages(lock: str) -> dict[str, str]:
 
 
 async def covered(scan: report.Scan | None, image: report.Image | None) -> report.Scan | None:
-    """The scan, where it saw this very image and all that is in it.
+    """The scan, where it saw this very image and all that is in it, and found the canary.
 
     A scanner that saw less has no verdict: ScanError. An image without an os-release, a package database or *.dist-info
     folders is a log line to Trivy, and exit code 0 (aquasecurity/trivy#647).
     """
-    if scan is None or image is None:
+    if scan is None:
+        return None
+    require_canary(scan)
+    if image is None:
         return scan
     if scan.config_digest != image.config_digest:
         raise ScanError(
@@ -167,11 +275,22 @@ async def covered(scan: report.Scan | None, image: report.Image | None) -> repor
             usually="a step of the Dockerfile removed *.dist-info folders, by which a scanner knows a package",
             next_step="keep *.dist-info in the image, or name the lock that the image really installs in the policy",
         )
-    if not scan.os_family or not scan.os_packages:
+    system_packages = sum(package.kind == "debian" for package in image.packages)
+    if not scan.os_family or scan.os_packages < max(system_packages, 1):
         seen = scan.os_family or "no operating system"
         raise ScanError(
-            f"the scanner saw {seen} and {scan.os_packages} system packages, expected at least 1",
+            f"the scanner saw {seen} and {scan.os_packages} system packages, expected {max(system_packages, 1)}",
             usually="a step of the Dockerfile removed /etc/os-release or /var/lib/dpkg/status",
             next_step="keep both in the image: without them no vulnerability of the system can be found",
         )
     return scan
+
+
+def require_canary(scan: report.Scan) -> None:
+    """Raise ScanError where the scanner passed over something that was hidden for it in the canary."""
+    if missed := scan.canary.missed:
+        raise ScanError(
+            f"the scanner did not find {', '.join(missed)} in the canary, an image known to be vulnerable",
+            usually="its advisory database is not whole, or the scanner does not look where it should",
+            next_step="fetch the database anew; the canary's report is in the report directory as canary.json",
+        )

@@ -12,6 +12,7 @@ from report import (
     Answer,
     Archive,
     Artefact,
+    Canary,
     Contract,
     Contributor,
     Finding,
@@ -20,6 +21,8 @@ from report import (
     Image,
     Images,
     Layer,
+    Malformed,
+    PendingUpdate,
     Publication,
     Report,
     Revision,
@@ -28,6 +31,7 @@ from report import (
     Secret,
     Smoke,
     Stage,
+    Updates,
     Verdict,
 )
 
@@ -69,9 +73,9 @@ OFFICIAL = Images(
     builder="docker.io/library/python:3.13-trixie@sha256:82",
     runtime="docker.io/library/python:3.13-slim-trixie@sha256:9d",
     trivy="docker.io/aquasec/trivy:0.74.0@sha256:62",
-    database="mirror.gcr.io/aquasec/trivy-db:2",
+    databases=("mirror.gcr.io/aquasec/trivy-db:2",),
 )
-STAND_IN = OFFICIAL.model_copy(update={"world": "stand-in", "database": "/sample/db"})
+STAND_IN = OFFICIAL.model_copy(update={"world": "stand-in", "databases": ("/sample/db",)})
 
 REVISION = Revision(commit=COMMIT, dirty=False, source_url="https://github.com/owner/name")
 HIGH = Finding(
@@ -81,7 +85,11 @@ HIGH = Finding(
     fixed_version="0.0.7",
     severity="HIGH",
     title="slow",
+    published_at="2024-02-12T00:00:00Z",
+    url="https://example.org/CVE-2024-24762",
 )
+FOUND = Canary(expected=("CVE-1 in canary",), found=("CVE-1 in canary",))
+LIBC = PendingUpdate(package="libc6", installed_version="2.41-12", available_version="2.41-13", security=True)
 UNFIXED = Finding(id="CVE-2025-1", package="libc6", installed_version="2.41", fixed_version="", severity="CRITICAL")
 
 
@@ -101,7 +109,11 @@ def image(*layers: Layer, user: str = "10001:10001") -> Image:
 
 def answer(row: GoldenRow, label: str = "", probabilities: dict[str, float] | None = None, status: int = 200) -> Answer:
     return Answer(
-        expected=row, status=status, label=label or row.label, probabilities=probabilities or row.probabilities
+        expected=row,
+        status=status,
+        label=label or row.label,
+        probabilities=probabilities or row.probabilities,
+        duration_seconds=0.004,
     )
 
 
@@ -111,7 +123,7 @@ def smoke(
     ready_seconds: float | None = 1.2,
     not_ready: str = "",
     log: str = "",
-    malformed_status: int = 400,
+    malformed: Sequence[Malformed] = (Malformed(name="cut short", status=400), Malformed(name="GET", status=405)),
 ) -> Smoke:
     return Smoke(
         uid=uid,
@@ -120,7 +132,7 @@ def smoke(
         log=log,
         answers=answers or (answer(SMALL), answer(LARGE)),
         tolerance=CONTRACT.tolerance,
-        malformed_status=malformed_status,
+        malformed=tuple(malformed),
     )
 
 
@@ -131,11 +143,18 @@ def scan(
     os_family: str = "debian",
     os_packages: int = 78,
     config_digest: str = CONFIG_DIGEST,
+    canary: Canary = FOUND,
+    database_is_sample: bool = False,
+    scanned_at: str = "2026-11-22T12:00:00+00:00",
 ) -> Scan:
     return Scan(
+        scanned_at=scanned_at,
         scanner_version="0.74.0",
+        canary=canary,
+        database_source="mirror.gcr.io/aquasec/trivy-db:2",
+        database_is_sample=database_is_sample,
         database_version="2",
-        database_updated_at="2026-11-22T00:00:00Z",
+        database_updated_at="2026-11-22T00:00:00+00:00",
         database_digest="sha256:db",
         config_digest=config_digest,
         os_family=os_family,
@@ -149,7 +168,7 @@ def scan(
 
 
 def facts() -> Facts:
-    return Facts(image(), smoke(), scan())
+    return Facts(image(), smoke(), scan(), Updates())
 
 
 def plan(

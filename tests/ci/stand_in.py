@@ -11,7 +11,7 @@ import anyio
 
 from checks import Approval
 from plan import Plan
-from report import Archive, Contract, Image, Publication, Scan, Smoke
+from report import Archive, Contract, Image, Publication, Scan, Smoke, Updates
 from tests.ci import examples
 
 
@@ -22,6 +22,7 @@ class StandIn:
     image: Image = field(default_factory=examples.image)
     smoked: Smoke = field(default_factory=examples.smoke)
     scanned: Scan = field(default_factory=examples.scan)
+    updated: Updates = field(default_factory=Updates)
     breaks: dict[str, BaseException] = field(default_factory=dict)
     interrupted_in: str = ""
     interrupt: Callable[[], None] = lambda: None
@@ -56,6 +57,10 @@ class StandIn:
     async def scan(self, archive: Archive) -> Scan:
         await self._enter("scan")
         return self.scanned
+
+    async def updates(self, archive: Archive) -> Updates:
+        await self._enter("updates")
+        return self.updated
 
     async def publish(self, approval: Approval) -> Publication:
         self.approvals.append(approval)

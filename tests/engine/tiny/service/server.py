@@ -10,16 +10,21 @@ HOST = "0.0.0.0"
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.answer(200, {"ready": True})
+        if self.path == "/predict":
+            self.answer(405, {"error": "only POST"})
+        else:
+            self.answer(200, {"ready": True})
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         try:
+            if self.headers["Content-Type"] != "application/json":
+                raise ValueError
             features = json.loads(body)["features"]
-        except ValueError:
-            self.answer(400, {"error": "not JSON"})
+            row = next(row for row in ROWS if row["features"] == features)
+        except (ValueError, KeyError, StopIteration):
+            self.answer(400, {"error": "not a row"})
             return
-        row = next(row for row in ROWS if row["features"] == features)
         self.answer(200, {"predictions": [{"label": row["label"], "probabilities": row["probabilities"]}]})
 
     def answer(self, status, content):

@@ -1,0 +1,47 @@
+"""A tiny image that is known to be vulnerable: a scanner that passes over what is hidden in it has no verdict.
+
+One thing is hidden for each way in which a scanner looks: a package of Python, a package of the system, and a token.
+"""
+
+from __future__ import annotations
+
+TOKEN_FILE = "srv/config.env"  # noqa: S105 - where the canary's token lies
+
+OS_RELEASE = """\
+PRETTY_NAME="Debian GNU/Linux 13 (trixie)"
+NAME="Debian GNU/Linux"
+VERSION_ID="13"
+VERSION_CODENAME=trixie
+ID=debian
+"""
+
+DPKG_STATUS = """\
+Package: openssl
+Status: install ok installed
+Maintainer: nobody
+Architecture: amd64
+Version: 3.5.1-1
+Description: not really
+"""
+
+METADATA = """\
+Metadata-Version: 2.1
+Name: python-multipart
+Version: 0.0.6
+"""
+
+# Put together here, since a token that stands in a file is found by every scanner of the repository, too.
+TOKEN = "ghp_" + "c4n4ry" * 6
+
+FILES = {
+    "etc/os-release": OS_RELEASE,
+    "var/lib/dpkg/status": DPKG_STATUS,
+    "usr/local/lib/python3.13/site-packages/python_multipart-0.0.6.dist-info/METADATA": METADATA,
+    TOKEN_FILE: f"GITHUB_TOKEN={TOKEN}\n",
+}
+
+EXPECTED = (
+    "CVE-2024-24762 in python-multipart",
+    "CVE-2025-9230 in openssl",
+    f"github-pat in {TOKEN_FILE}",
+)
