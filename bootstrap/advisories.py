@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 DIRECTORY = Path(__file__).parent / "advisories"
+TAKEN_DOWN_AT = "2026-11-22T00:00:00Z"
 # Releases that the sample has lines for; the tracker's own file maps all of them.
 DISTRIBUTIONS = {"bookworm": "12", "trixie": "13"}
 
 
-def write(cache: Path) -> None:
-    """Write both samples under `cache`, in the folders that `trivy-db build --cache-dir` looks into."""
+def write(samples: Path, cache: Path) -> None:
+    """Write both of `samples` under `cache`, in the folders that `trivy-db build --cache-dir` looks into."""
     merged: dict[str, dict[str, Any]] = {}
-    for row in _rows("python.csv"):
+    for row in _rows(samples / "python.csv"):
         advisory = python_advisory(row)
         merged.setdefault(row["ghsa"], {**advisory, "affected": []})["affected"] += advisory["affected"]
     for ghsa, advisory in merged.items():
@@ -27,7 +28,7 @@ def write(cache: Path) -> None:
     for empty in ("source", "updates-source", "CVE", "DLA", "DSA"):
         (tracker / empty).mkdir(parents=True)
     _write(tracker / "distributions.json", {name: {"major-version": major} for name, major in DISTRIBUTIONS.items()})
-    for cve, rows in _by_cve(_rows("debian.csv")).items():
+    for cve, rows in _by_cve(_rows(samples / "debian.csv")).items():
         _write(tracker / "CVE" / f"{cve}.json", debian_bug(cve, rows))
 
 
@@ -93,8 +94,8 @@ def _by_cve(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
     return grouped
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    with (DIRECTORY / name).open(encoding="utf-8", newline="") as file:
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
