@@ -55,20 +55,24 @@ def python_advisory(row: dict[str, str]) -> dict[str, Any]:
 
 
 def debian_bug(cve: str, rows: list[dict[str, str]]) -> dict[str, Any]:
-    """The lines of debian.csv about one CVE as the security tracker's record of it."""
+    """The lines of debian.csv about one CVE as the security tracker's record of it.
+
+    The tracker notes an urgency at its line about unstable, which has no release; the builder takes it from there alone.
+    """
+    urgencies = {row["source_package"]: row["urgency"] for row in rows if row["urgency"]}
+    unstable = [_annotation(package, "", "", urgency) for package, urgency in urgencies.items()]
+    releases = [_annotation(row["source_package"], row["release"], row["fixed_version"], "") for row in rows]
+    return {"Header": {"ID": cve, "Description": ""}, "Annotations": [*unstable, *releases]}
+
+
+def _annotation(package: str, release: str, fixed_version: str, urgency: str) -> dict[str, str]:
     return {
-        "Header": {"ID": cve, "Description": ""},
-        "Annotations": [
-            {
-                "Type": "package",
-                "Release": row["release"],
-                "Package": row["source_package"],
-                "Kind": "fixed" if row["fixed_version"] else "unfixed",
-                "Version": row["fixed_version"],
-                "Severity": row["urgency"],
-            }
-            for row in rows
-        ],
+        "Type": "package",
+        "Release": release,
+        "Package": package,
+        "Kind": "fixed" if fixed_version else "unfixed",
+        "Version": fixed_version,
+        "Severity": urgency,
     }
 
 

@@ -21,8 +21,10 @@ def advisory(severity: str, *, fixed: str = "2.0") -> str:
     return f"GHSA-0000-0000-0001,CVE-2099-0001,tiny,{severity},{affected},{fixed},2026-01-01"
 
 
-def with_database(tmp_path: Path, **lines: list[str]) -> dict[str, str]:
-    database = databases.built(tmp_path / "database", **lines)
+def with_database(
+    tmp_path: Path, *, python: list[str] | None = None, debian: list[str] | None = None
+) -> dict[str, str]:
+    database = databases.built(tmp_path / "database", python=python or [], debian=debian or [])
     return databases.images(tmp_path / "images.toml", databases=[str(database)])
 
 
