@@ -11,10 +11,15 @@ import re
 
 from report import PendingUpdate, Updates
 
-# Without the mode, an index that could not be fetched is a warning, and what is left of the answer says "nothing".
+# Three ways in which the answer would be "nothing" though nobody knows: no source of security updates is named; an
+# index could not be fetched, which without the mode is a warning; and `upgrade` keeps back what needs a new package.
 SCRIPT = """\
 command -v apt-get >/dev/null || { echo 'the image has no apt-get to ask' >&2; exit 1; }
-apt-get --quiet --option APT::Update::Error-Mode=any update >/dev/null && apt-get --quiet --simulate upgrade
+case "$(apt-get indextargets)" in
+  *[Ss]ecurity*) ;;
+  *) echo 'the image names no source of security updates' >&2; exit 1 ;;
+esac
+apt-get --quiet --option APT::Update::Error-Mode=any update >/dev/null && apt-get --quiet --simulate dist-upgrade
 """
 COMMAND = ("sh", "-c", SCRIPT)
 
