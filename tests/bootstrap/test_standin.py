@@ -5,6 +5,7 @@ import sys
 import tarfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,7 @@ def machine(tmp_path: Path, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
     return tmp_path / "images"
 
 
-def up(cache: Cache, monkeypatch: pytest.MonkeyPatch, digest: str = DIGEST) -> dict[str, str]:
+def up(cache: Cache, monkeypatch: pytest.MonkeyPatch, digest: str = DIGEST) -> dict[str, Any]:
     """Bring up the stand-in world beside an engine and a registry that answer already; its pins."""
     with web_server(200, {"Docker-Content-Digest": digest}) as registry:
         monkeypatch.setattr(services, "REGISTRY", registry)
@@ -151,7 +152,7 @@ def test_everything_is_made_once_and_pinned(
     cache: Cache, stand_ins: StandIns, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pins = up(cache, monkeypatch)
-    database = Path(pins.pop("database"))
+    (database,) = map(Path, pins.pop("databases"))
     assert pins == {
         "world": "stand-in",
         "builder": f"docker.io/library/python:3.13-trixie@{DIGEST}",
@@ -199,7 +200,7 @@ def test_everything_is_made_once_and_pinned(
         "./usr/local/bin/trivy",
     ]
 
-    assert up(cache, monkeypatch) == {**pins, "database": str(database)}
+    assert up(cache, monkeypatch) == {**pins, "databases": [str(database)]}
     assert beginnings(stand_ins.calls()) == QUESTIONS
 
 

@@ -57,7 +57,7 @@ def test_a_rejection_is_exit_code_1_and_its_own_last_line(
 ) -> None:
     stand_in.scanned = examples.scan([examples.HIGH])
     assert main.main([*COMMON, "--report-dir", str(tmp_path)]) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "rejected   1 of 8 checks failed; nothing was pushed"
+    assert capsys.readouterr().out.splitlines()[-1] == "rejected   1 of 13 checks failed; nothing was pushed"
 
 
 @pytest.mark.parametrize(

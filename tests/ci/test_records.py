@@ -28,6 +28,8 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
         "tags": ["1.2.3"],
         "revision": {"commit": examples.COMMIT, "dirty": False, "source_url": "https://github.com/owner/name"},
         "model_sha256": examples.MODEL_SHA256,
+        "size_bytes": 270_000_000,
+        "packages": [],
         "base_images": {
             "builder": "docker.io/library/python:3.13-trixie@sha256:82",
             "runtime": "docker.io/library/python:3.13-slim-trixie@sha256:9d",
@@ -35,7 +37,7 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
         "scanner": "docker.io/aquasec/trivy:0.74.0@sha256:62",
         "scanner_version": "0.74.0",
         "database_version": "2",
-        "database_updated_at": "2026-11-22T00:00:00Z",
+        "database_updated_at": "2026-11-22T00:00:00+00:00",
         "database_digest": "sha256:db",
         "checks": [
             {
