@@ -197,7 +197,9 @@ def _read(
                 fixed_version=found.get("FixedVersion", ""),
                 severity=found.get("Severity", "UNKNOWN"),
                 title=found.get("Title", ""),
-                published_at=_moment(found["PublishedDate"]).isoformat() if "PublishedDate" in found else "",
+                published_at=_moment(found["PublishedDate"]).isoformat(timespec="seconds")
+                if "PublishedDate" in found
+                else "",
                 url=found.get("PrimaryURL", ""),
             )
             for result in results
