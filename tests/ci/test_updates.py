@@ -55,6 +55,11 @@ def test_ubuntu_names_its_security_updates_by_their_suite() -> None:
     )
 
 
+def test_debian_10_names_its_security_updates_by_their_label_alone() -> None:
+    line = "Inst tar [1.30+dfsg-6] (1.30+dfsg-6+deb10u1 Debian-Security:10/oldstable [amd64])"
+    assert [each.security for each in updates.read(0, line, "").pending] == [True]
+
+
 def test_a_package_that_is_named_after_security_is_no_security_update() -> None:
     line = "Inst debian-security-support [1:12] (1:13 Debian:12.15/oldstable [all])"
     assert [each.security for each in updates.read(0, line, "").pending] == [False]
