@@ -172,6 +172,8 @@ def image_size(image: report.Image, policy: Policy) -> Outcome:
 def largest_layer(image: report.Image, policy: Policy) -> Outcome:
     """No layer is over the limit; the limit itself passes."""
     limit_bytes = policy.limits.layer_size_mb * MB
+    if not image.layers:
+        return Outcome(Verdict.FAIL, "no layers", f"{limit_bytes // MB} MB", ("there is nothing in the image",))
     layer = max(image.layers, key=lambda layer: layer.size_bytes)
     passed = layer.size_bytes <= limit_bytes
     instruction = layer.created_by or "an instruction that the image does not name"

@@ -129,6 +129,10 @@ class EngineStages:
 
     async def smoke(self, archive: Archive, contract: Contract) -> Smoke:
         """Start the image as its users will, ask for every golden row, and note which user it runs as."""
+        with _engine_errors():
+            return await self._smoke(archive, contract)
+
+    async def _smoke(self, archive: Archive, contract: Contract) -> Smoke:
         limits = self.plan.policy.limits
         container = _container(archive)
         uid = await _uid(container)

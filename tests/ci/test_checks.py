@@ -256,6 +256,12 @@ def test_what_is_too_large_in_small_pieces_names_none_of_them() -> None:
     assert judged.details == ("RUN make data: many small files. Split the layer, or drop some of it.",)
 
 
+def test_an_image_without_a_layer_is_no_small_one() -> None:
+    judged = row("largest layer", Facts(image=examples.image().model_copy(update={"layers": ()})))
+    assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, "no layers", "200 MB")
+    assert judged.details == ("there is nothing in the image",)
+
+
 def test_a_layer_that_no_instruction_is_known_of_is_said_so() -> None:
     judged = row("largest layer", Facts(image=examples.image(layer(201 * MB).model_copy(update={"created_by": ""}))))
     assert judged.details == (

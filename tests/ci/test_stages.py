@@ -55,8 +55,11 @@ class Unasked:
     async def exit_code(self) -> int:
         raise self.error
 
+    async def stdout(self) -> str:
+        raise self.error
 
-def asked(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Updates:
+
+def asked_for_updates(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Updates:
     monkeypatch.setattr(stages, "_container", lambda _: Unasked(error))
     plan = examples.plan(tmp_path)
     return anyio.run(stages.EngineStages(plan).updates, examples.archive(tmp_path))
@@ -75,9 +78,14 @@ def asked(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_an_image_that_cannot_be_asked_for_its_updates_is_no_broken_engine(
     error: BaseException, why_not: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert asked(error, tmp_path, monkeypatch) == Updates(why_not=why_not)
+    assert asked_for_updates(error, tmp_path, monkeypatch) == Updates(why_not=why_not)
 
 
-def test_an_engine_that_goes_away_meanwhile_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_goes_away_while_an_image_is_asked_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = dagger.TransportError("gone")
     with pytest.raises(EngineError, match="the engine did not answer: gone"):
-        asked(dagger.TransportError("gone"), tmp_path, monkeypatch)
+        asked_for_updates(gone, tmp_path, monkeypatch)
+    with pytest.raises(EngineError, match="the engine did not answer: gone"):
+        anyio.run(stages.EngineStages(examples.plan(tmp_path)).smoke, examples.archive(tmp_path), examples.CONTRACT)
