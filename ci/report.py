@@ -466,14 +466,13 @@ class Report(Value):
     @property
     def exit_code(self) -> int:
         """A rejected image is 1 even where a tool broke as well: what was seen to fail stays failed."""
-        verdicts = {row.verdict for row in self.rows}
-        if Verdict.FAIL in verdicts:
+        if any(row.verdict is Verdict.FAIL for row in self.rows):
             return 1
         if self.failures:
             return self.failures[0].exit_code
-        # A check that could not be made is no pass, even where nothing broke and nothing was to be pushed.
-        approved = Verdict.PASS in verdicts and Verdict.NOT_RUN not in verdicts
-        return 0 if approved and (self.publication or not self.push) else 1
+        published_as_asked = self.publication is not None or not self.push
+        verdicts = {row.verdict for row in self.rows}
+        return 0 if published_as_asked and Verdict.PASS in verdicts and Verdict.NOT_RUN not in verdicts else 1
 
 
 class Release(Value):

@@ -2,36 +2,41 @@ from __future__ import annotations
 
 import pytest
 
-from errors import ScanError
 from report import Canary, Comparison, Failure, Image, Row, Smoke, Updates, Verdict
 from tests.ci import examples
 
-BROKEN = Failure(stage="scan", exit_code=ScanError.exit_code, what="a", usually="", next_step="b", log="")
+
+def row(verdict: Verdict) -> Row:
+    return Row(name="a check", measured="1", limit="2", verdict=verdict, details=("because",))
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "failures", "published", "push", "exit_code"),
+    ("verdicts", "exit_code"),
     [
-        (["PASS"], (), True, True, 0),
-        (["PASS", "WARN", "SKIP"], (), True, True, 0),
-        (["PASS"], (), False, False, 0),
-        # Asked for and not published, and nothing says why: no success.
-        (["PASS"], (), False, True, 1),
-        (["PASS", "FAIL"], (), False, False, 1),
-        (["PASS", "FAIL"], (BROKEN,), False, True, 1),
-        (["PASS", "NOT RUN"], (BROKEN,), False, True, 5),
-        (["PASS", "NOT RUN"], (), False, False, 1),
-        (["WARN", "SKIP"], (), False, False, 1),
-        ([], (), False, False, 1),
+        ((Verdict.PASS,), 0),
+        ((Verdict.PASS, Verdict.WARN), 0),
+        ((Verdict.PASS, Verdict.SKIP), 0),
+        ((Verdict.PASS, Verdict.FAIL), 1),
+        ((Verdict.PASS, Verdict.NOT_RUN), 1),
+        ((Verdict.WARN,), 1),
+        ((Verdict.SKIP,), 1),
+        ((), 1),
     ],
 )
-def test_the_exit_code_is_0_only_where_something_passed_and_nothing_is_open(
-    verdicts: list[str], failures: tuple[Failure, ...], published: bool, push: bool, exit_code: int
-) -> None:
-    rows = tuple(Row(name="a", measured="", limit="", verdict=Verdict(verdict)) for verdict in verdicts)
-    publication = examples.publication() if published else None
-    report = examples.report(rows=rows, failures=failures, publication=publication, push=push)
-    assert report.exit_code == exit_code
+def test_only_an_image_that_would_be_approved_is_exit_code_0(verdicts: tuple[Verdict, ...], exit_code: int) -> None:
+    rows = tuple(map(row, verdicts))
+    assert examples.report(rows=rows, publication=None, push=False).exit_code == exit_code
+
+
+def test_what_was_seen_to_fail_stays_failed_where_a_tool_broke_as_well() -> None:
+    failure = Failure(stage="scan", exit_code=5, what="no database", usually="", next_step="fetch it", log="")
+    broken = {"failures": (failure,), "publication": None}
+    assert examples.report(rows=(row(Verdict.FAIL),), **broken).exit_code == 1
+    assert examples.report(rows=(row(Verdict.NOT_RUN),), **broken).exit_code == 5
+
+
+def test_an_approved_image_that_was_not_pushed_as_asked_is_not_exit_code_0() -> None:
+    assert examples.report(publication=None).exit_code == 1
 
 
 def test_how_long_answers_took_is_0_where_none_was_asked() -> None:
