@@ -111,7 +111,7 @@ async def _predict(client: httpx.AsyncClient, row: GoldenRow) -> Answer:
     try:
         response = await client.post("/predict", json={"features": list(row.features)})
     except httpx.HTTPError:
-        return Answer(expected=row, status=0)
+        return Answer(expected=row, status=0, duration_seconds=round(time.monotonic() - started, 4))
     duration_seconds = round(time.monotonic() - started, 4)
     try:
         prediction = response.json()["predictions"][0]

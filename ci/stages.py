@@ -129,6 +129,10 @@ class EngineStages:
 
     async def smoke(self, archive: Archive, contract: Contract) -> Smoke:
         """Start the image as its users will, ask for every golden row, and note which user it runs as."""
+        with _engine_errors():
+            return await self._smoke(archive, contract)
+
+    async def _smoke(self, archive: Archive, contract: Contract) -> Smoke:
         limits = self.plan.policy.limits
         container = _container(archive)
         uid = await _uid(container)
@@ -212,12 +216,15 @@ class EngineStages:
     async def updates(self, archive: Archive) -> Updates:
         """Ask the image's package manager, as root and in a throw-away container, which updates are pending."""
         container = _container(archive).with_user("0").with_env_variable("DRYDOCK_PERIOD", _period())
-        try:
-            with _engine_errors(), anyio.fail_after(self.plan.policy.scan.timeout_seconds):
-                asked = container.with_exec(list(updates.COMMAND), expect=ReturnType.ANY)
-                return updates.read(await asked.exit_code(), await asked.stdout(), await asked.stderr())
-        except (TimeoutError, dagger.QueryError) as error:
-            return Updates(why_not=f"the image has no shell to ask in: {engine_log.first_line(str(error))}")
+        with _engine_errors():
+            try:
+                with anyio.fail_after(self.plan.policy.scan.timeout_seconds):
+                    asked = container.with_exec(list(updates.COMMAND), expect=ReturnType.ANY)
+                    return updates.read(await asked.exit_code(), await asked.stdout(), await asked.stderr())
+            except TimeoutError:
+                return Updates(why_not="apt-get took longer than scan.timeout_seconds")
+            except dagger.QueryError as error:
+                return Updates(why_not=f"the image has no shell to ask in: {engine_log.first_line(str(error))}")
 
     async def publish(self, approval: Approval) -> Publication:
         """Push the approved archive as it is, and read back what the registry now serves under its tag."""

@@ -12,11 +12,16 @@ import re
 
 from report import PendingUpdate, Updates
 
-# Without the error mode, an index that could not be fetched is a warning, and what is left says "nothing to upgrade".
+# Ways in which the answer would be "nothing" though nobody knows: no source of security updates is named; an index
+# could not be fetched, which without the error mode is a warning; `upgrade` keeps back what needs a new package.
 SCRIPT = r"""
 command -v apt-get >/dev/null || { echo 'the image has no apt-get to ask' >&2; exit 1; }
+case "$(apt-get indextargets)" in
+  *[Ss]ecurity*) ;;
+  *) echo 'the image names no source of security updates' >&2; exit 1 ;;
+esac
 apt-get --quiet --option APT::Update::Error-Mode=any update >/dev/null || exit 1
-simulated=$(apt-get --quiet --simulate --with-new-pkgs upgrade) || exit 1
+simulated=$(apt-get --quiet --simulate dist-upgrade) || exit 1
 echo "$simulated"
 packages=$(echo "$simulated" | sed -n 's/^Inst \([^ ]*\) \[.*/\1/p')
 test -z "$packages" || apt-cache policy $packages
