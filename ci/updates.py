@@ -20,15 +20,15 @@ case "$(apt-get indextargets)" in
   *[Ss]ecurity*) ;;
   *) echo 'the image names no source of security updates' >&2; exit 1 ;;
 esac
-apt-get --quiet --option APT::Update::Error-Mode=any update >/dev/null || exit 1
-simulated=$(apt-get --quiet --simulate dist-upgrade) || exit 1
+apt-get --quiet --option APT::Update::Error-Mode=any update >/dev/null || exit
+simulated=$(apt-get --quiet --simulate dist-upgrade) || exit
 echo "$simulated"
 packages=$(echo "$simulated" | sed -n 's/^Inst \([^ ]*\) \[.*/\1/p')
 test -z "$packages" || apt-cache policy $packages
 """
 COMMAND = ("sh", "-c", SCRIPT)
 
-INSTALLS = re.compile(r"Inst (?P<package>\S+) \[(?P<installed>[^\]]+)\] \((?P<available>\S+) ")
+INSTALLS = re.compile(r"Inst (?P<package>\S+) \[(?P<installed>[^\]]+)\] \((?P<available>\S+) (?P<origins>[^\[)]*)")
 # In apt-cache's table the newest version comes first, and *** stands before the one that is installed.
 TABLE = re.compile(r"(?m)^(?P<package>\S+):\n(?:  .*\n)+? *Version table:\n(?P<newer>(?:     .*\n)*)")
 
@@ -45,7 +45,7 @@ def read(exit_code: int, stdout: str, stderr: str) -> Updates:
                 package=line["package"],
                 installed_version=line["installed"],
                 available_version=line["available"],
-                security="security" in newer.get(line["package"], ""),
+                security="security" in f"{line['origins']}{newer.get(line['package'], '')}".lower(),
             )
             for line in map(INSTALLS.match, stdout.splitlines())
             if line

@@ -92,7 +92,11 @@ case "$folder" in
 esac
 """
 # The folders with the advisories and for the database are its seventh and ninth word.
-TRIVY_DB = 'mkdir "$9"; cp "$7/vuln-list-debian/tracker/distributions.json" "$9"; echo \'{"Version": 2, "UpdatedAt": "now"}\' >"$9/metadata.json"'
+TRIVY_DB = """\
+mkdir "$9"
+cp "$7/vuln-list-debian/tracker/distributions.json" "$9"
+echo '{"Version": 2, "UpdatedAt": "now"}' >"$9/metadata.json"
+"""
 # Lists what is in an image, by the image's name without its registry and tag.
 PODMAN = """\
 [ "$1" = inspect ] && cat "{folder}/running"

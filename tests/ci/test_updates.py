@@ -60,6 +60,43 @@ def test_debian_10_names_its_security_updates_by_their_label_alone() -> None:
     assert [each.security for each in updates.read(0, line, "").pending] == [True]
 
 
+# What it said of an image of Debian 13, and what apt-cache said then: a point release had swallowed the update.
+SWALLOWED = """\
+Inst libssl3t64 [3.5.0-1] (3.5.9-1~deb13u1 Debian:13.8/stable [amd64])
+Inst tzdata [2026a-0+deb13u1] (2026b-0+deb13u1 Debian:13.8/stable [all])
+Conf libssl3t64 (3.5.9-1~deb13u1 Debian:13.8/stable [amd64])
+Conf tzdata (2026b-0+deb13u1 Debian:13.8/stable [all])
+libssl3t64:
+  Installed: 3.5.0-1
+  Candidate: 3.5.9-1~deb13u1
+  Version table:
+     3.5.9-1~deb13u1 500
+        500 http://debian.example/debian trixie/main amd64 Packages
+     3.5.7-1~deb13u3 500
+        500 http://debian.example/debian-security trixie-security/main amd64 Packages
+ *** 3.5.0-1 100
+        100 /var/lib/dpkg/status
+tzdata:
+  Installed: 2026a-0+deb13u1
+  Candidate: 2026b-0+deb13u1
+  Version table:
+     2026b-0+deb13u1 500
+        500 http://debian.example/debian trixie/main amd64 Packages
+ *** 2026a-0+deb13u1 100
+        100 /var/lib/dpkg/status
+     2025z-0+deb13u1 500
+        500 http://debian.example/debian-security trixie-security/main amd64 Packages
+"""
+
+
+def test_a_security_update_that_a_point_release_swallowed_is_one_still() -> None:
+    """An older one than what is installed mends nothing."""
+    assert [(each.package, each.security) for each in updates.read(0, SWALLOWED, "").pending] == [
+        ("libssl3t64", True),
+        ("tzdata", False),
+    ]
+
+
 def test_a_package_that_is_named_after_security_is_no_security_update() -> None:
     line = "Inst debian-security-support [1:12] (1:13 Debian:12.15/oldstable [all])"
     assert [each.security for each in updates.read(0, line, "").pending] == [False]
@@ -98,13 +135,22 @@ def test_an_answer_that_broke_off_is_none_whatever_it_said_before(exit_code: int
         ),
         ('test "$1" = indextargets && echo debian-security || echo "$*"', 0, "--quiet --simulate dist-upgrade\n", ""),
         ('test "$1" = indextargets && echo noble-security || echo "$*"', 0, "--quiet --simulate dist-upgrade\n", ""),
+        (
+            'echo "$*" | grep -q update || echo "security\nInst a [1] (2)\nInst b [1] (2)"',
+            0,
+            "security\nInst a [1] (2)\nInst b [1] (2)\napt-cache policy a b\n",
+            "",
+        ),
     ],
 )
 def test_the_question_is_asked_only_where_an_answer_would_mean_something(
     tmp_path: Path, apt_get: str | None, exit_code: int, stdout: str, stderr: str
 ) -> None:
     shell, *arguments = updates.COMMAND
-    (tmp_path / shell).symlink_to("/bin/sh")
+    for program in (shell, "sed", "grep"):
+        (tmp_path / program).symlink_to(f"/bin/{program}")
+    (tmp_path / "apt-cache").write_text('#!/bin/sh\necho "apt-cache $*"\n')
+    (tmp_path / "apt-cache").chmod(0o755)
     if apt_get:
         (tmp_path / "apt-get").write_text(f"#!/bin/sh\n{apt_get}\n")
         (tmp_path / "apt-get").chmod(0o755)
