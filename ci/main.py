@@ -25,7 +25,7 @@ from render import text
 from render.progress import Live
 from report import Report
 
-STYLES = {"PASS": "green", "FAIL": "bold red", "SKIP": "yellow", "NOT RUN": "yellow"}
+STYLES = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "SKIP": "yellow", "NOT RUN": "yellow"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -471,7 +471,8 @@ class Report(Value):
         if self.failures:
             return self.failures[0].exit_code
         published_as_asked = self.publication is not None or not self.push
-        return 0 if published_as_asked and any(row.verdict is Verdict.PASS for row in self.rows) else 1
+        verdicts = {row.verdict for row in self.rows}
+        return 0 if published_as_asked and Verdict.PASS in verdicts and Verdict.NOT_RUN not in verdicts else 1
 
 
 class Release(Value):
