@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 
 import records
+import trivy
 from errors import UsageError
+from render import summary, text
 from report import Report
 from tests.ci import examples
+
+FORMS = ("report.json", "report.txt", "summary.md")
 
 
 def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> None:
     records.clear(tmp_path / "dist")
     records.write(examples.report(), tmp_path / "dist", {})
-    assert sorted(path.name for path in (tmp_path / "dist").iterdir()) == ["release.json", "report.json"]
+    assert sorted(path.name for path in (tmp_path / "dist").iterdir()) == sorted([*FORMS, "release.json"])
     report = json.loads((tmp_path / "dist" / "report.json").read_text())
     assert (report["exit_code"], report["publication"]["digest"]) == (0, examples.MANIFEST_DIGEST)
     release = json.loads((tmp_path / "dist" / "release.json").read_text())
@@ -28,6 +32,8 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
         "tags": ["1.2.3"],
         "revision": {"commit": examples.COMMIT, "dirty": False, "source_url": "https://github.com/owner/name"},
         "model_sha256": examples.MODEL_SHA256,
+        "size_bytes": 270_000_000,
+        "packages": [],
         "base_images": {
             "builder": "docker.io/library/python:3.13-trixie@sha256:82",
             "runtime": "docker.io/library/python:3.13-slim-trixie@sha256:9d",
@@ -35,7 +41,7 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
         "scanner": "docker.io/aquasec/trivy:0.74.0@sha256:62",
         "scanner_version": "0.74.0",
         "database_version": "2",
-        "database_updated_at": "2026-11-22T00:00:00Z",
+        "database_updated_at": "2026-11-22T00:00:00+00:00",
         "database_digest": "sha256:db",
         "checks": [
             {
@@ -78,8 +84,8 @@ def test_a_run_that_published_nothing_leaves_the_earlier_record(tmp_path: Path) 
 
 
 def test_a_new_run_begins_without_the_leavings_of_the_last_one(tmp_path: Path) -> None:
-    leavings = ("report.json", "image.tar", "trivy.json", "engine.log")
-    for name in (*leavings, "release.json", "somebody's own"):
+    scanners = ("canary.json", "trivy.json", *trivy.CONVERTED)
+    for name in (*FORMS, *scanners, "image.tar", "engine.log", "release.json", "somebody's own"):
         (tmp_path / name).write_text("of the last run")
     records.clear(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["release.json", "somebody's own"]
@@ -100,20 +106,26 @@ def test_a_write_that_breaks_leaves_the_file_as_it_was(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UsageError, match="the report cannot be written: No space left on device"):
         records.write(examples.report(publication=None), tmp_path, {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["release.json", "report.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FORMS, "release.json"])
     assert json.loads((tmp_path / "report.json").read_text())["publication"]["tag"] == "1.2.3"
 
 
 def test_github_gets_its_summary_and_outputs(tmp_path: Path) -> None:
-    summary, outputs = tmp_path / "summary.md", tmp_path / "outputs"
+    step_summary, outputs = tmp_path / "step_summary", tmp_path / "outputs"
     outputs.write_text("before=1\n")
-    environment = {"GITHUB_STEP_SUMMARY": str(summary), "GITHUB_OUTPUT": str(outputs)}
+    environment = {"GITHUB_STEP_SUMMARY": str(step_summary), "GITHUB_OUTPUT": str(outputs)}
     records.write(examples.report(), tmp_path, environment)
-    assert summary.read_text().startswith("## iris-classifier\n")
+    assert step_summary.read_text() == summary.render(examples.report())
     assert outputs.read_text() == (
         f"before=1\ndigest={examples.MANIFEST_DIGEST}\n"
         f"image=127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}\n"
     )
+
+
+def test_a_report_is_left_in_the_words_of_each_reader(tmp_path: Path) -> None:
+    records.write(examples.report(), tmp_path, {})
+    assert (tmp_path / "report.txt").read_text() == text.render(examples.report())
+    assert (tmp_path / "summary.md").read_text() == summary.render(examples.report())
 
 
 def test_what_was_not_published_has_no_outputs(tmp_path: Path) -> None:
