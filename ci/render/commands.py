@@ -38,8 +38,8 @@ def _against(measured: str, limit: str) -> str:
 
 
 def _command(name: str, title: str, *lines: str) -> str:
-    message = "\n".join(text.printable(line) for line in lines if line)
-    return f"::{name} title={_property(text.printable(title))}::{_data(message)}\n"
+    message = "\n".join(filter(None, lines))
+    return text.printable(f"::{name} title={_property(title)}::{_data(message)}") + "\n"
 
 
 def _data(words: str) -> str:

@@ -45,9 +45,9 @@ def test_what_an_image_says_starts_no_command_of_its_own() -> None:
     failure = Failure(stage="a:b,\n::set-env name=c::d", exit_code=5, what=said, usually="", next_step=said, log=said)
     report = examples.report(rows=(row("size", Verdict.FAIL, said, measured=said),), failures=(failure,))
     lines = commands.render(report).splitlines()
-    folded = "50%25  ::set-output name=digest::evil   ::add-mask::x�[2J"
+    escaped = "50%25%0D%0A::set-output name=digest::evil%0A  ::add-mask::x�[2J"
     assert lines[:2] == [
-        f"::error title=size::{folded}, limit 1%0A{folded}",
-        f"::error title=a%3Ab%2C %3A%3Aset-env name=c%3A%3Ad broke::{folded}%0Anext: {folded}",
+        f"::error title=size::{escaped}, limit 1%0A{escaped}",
+        f"::error title=a%3Ab%2C%0A%3A%3Aset-env name=c%3A%3Ad broke::{escaped}%0Anext: {escaped}",
     ]
     assert len(lines) == 3
