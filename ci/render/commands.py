@@ -18,14 +18,16 @@ def render(report: Report) -> str:
     errors = by_verdict[Verdict.FAIL]
     # Where a stage broke, its own words say why the rest was not run.
     unmade = [] if report.failures else by_verdict[Verdict.NOT_RUN]
-    commands = [_command("error", row.name, _against(row.measured, row.limit), *row.details) for row in errors]
+    commands = [
+        _command("error", row.name, _against(row.measured, row.limit), *text.shortened(row.details)) for row in errors
+    ]
     commands += [
         _command("error", f"{failure.stage} broke", failure.what, failure.usually, f"next: {failure.next_step}")
         for failure in report.failures
     ]
-    commands += [_command("error", row.name, "could not be made", *row.details) for row in unmade]
+    commands += [_command("error", row.name, "could not be made", *text.shortened(row.details)) for row in unmade]
     commands += [
-        _command("warning", row.name, _against(row.measured, row.limit), *row.details)
+        _command("warning", row.name, _against(row.measured, row.limit), *text.shortened(row.details))
         for row in by_verdict[Verdict.WARN]
     ]
     if report.publication:

@@ -39,7 +39,7 @@ def _table(titles: tuple[str, ...], rows: Iterable[list[str]]) -> list[str]:
 
 def _checks(report: Report) -> Iterator[list[str]]:
     for row in report.rows:
-        why = "".join(f"<br>{_cell(detail)}" for detail in row.details)
+        why = "".join(f"<br>{_cell(detail)}" for detail in text.shortened(row.details))
         yield [f"{MARK[row.verdict]} {row.verdict}", f"{row.name}{why}", _cell(row.measured), _cell(row.limit)]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from report import MB, JudgedFinding, Report, Treatment, Verdict
 
 LABEL = " {verdict:<7} {name:<28} {measured:<28} {limit}"
 DETAIL_INDENT = " " * 9
 # A Debian image has dozens that nobody can mend yet; report.json has all of them.
 UNFIXED_SHOWN = 10
+# An old base image has hundreds of findings, and a log its 15 lines.
+DETAILS_SHOWN = 20
 
 
 def render(report: Report) -> str:
@@ -16,7 +20,8 @@ def render(report: Report) -> str:
     for row in report.rows:
         limit = f"limit {row.limit}" if row.limit else ""
         # What was not measured has its reason where the measurement would stand.
-        measured, details = (row.measured, row.details) if row.measured else (row.details[0], row.details[1:])
+        details = shortened(row.details)
+        measured, details = (row.measured, details) if row.measured else (details[0], details[1:])
         lines.append(LABEL.format(verdict=row.verdict, name=row.name, measured=measured, limit=limit).rstrip())
         lines += [f"{DETAIL_INDENT}{'→ ' if number == 0 else '  '}{detail}" for number, detail in enumerate(details)]
     lines += _let_through(report)
@@ -56,6 +61,12 @@ def age(judged: JudgedFinding) -> str:
     if judged.age_days is None:
         return ""
     return f"{judged.age_days} day{'' if judged.age_days == 1 else 's'} old"
+
+
+def shortened(details: Sequence[str]) -> list[str]:
+    """The first details of a row, and how many more there are."""
+    more = len(details[DETAILS_SHOWN:])
+    return [*details[:DETAILS_SHOWN], *([f"{more} more, in report.json"] if more else [])]
 
 
 def printable(words: str) -> str:

@@ -51,3 +51,10 @@ def test_what_an_image_says_starts_no_command_of_its_own() -> None:
         f"::error title=a%3Ab%2C%0A%3A%3Aset-env name=c%3A%3Ad broke::{escaped}%0Anext: {escaped}",
     ]
     assert len(lines) == 3
+
+
+def test_a_long_reason_is_cut() -> None:
+    details = tuple(f"CVE-{number}" for number in range(22))
+    report = examples.report(rows=(row("HIGH", Verdict.FAIL, *details),), publication=None)
+    expected = "%0ACVE-18%0ACVE-19%0A2 more, in report.json\n"
+    assert commands.render(report).splitlines(keepends=True)[0].endswith(expected)

@@ -147,3 +147,12 @@ Where the bytes are: 270.0 MB, pulled as 90.0 MB; efficiency 100.0%, 0.0 MB are 
 Built on stand-in base images; the result is no release.
 """
     )
+
+
+def test_a_long_reason_is_cut() -> None:
+    details = tuple(f"CVE-{number}" for number in range(22))
+    report = examples.report(
+        rows=(Row(name="HIGH", verdict=Verdict.FAIL, measured="22", limit="0", details=details),), publication=None
+    )
+    expected = "CVE-18<br>CVE-19<br>2 more, in report.json |"
+    assert expected in summary.render(report)

@@ -169,3 +169,11 @@ rejected   1 of 1 checks failed; nothing was pushed
 )
 def test_the_line_to_quote(changed: dict[str, object], verdict: str) -> None:
     assert text.verdict(examples.report(publication=None, **changed)) == verdict
+
+
+def test_a_long_reason_is_cut() -> None:
+    details = tuple(f"CVE-{number}" for number in range(22))
+    report = examples.report(rows=(row("HIGH or CRITICAL", Verdict.FAIL, "22", "0", *details),), publication=None)
+    expected = ["         → CVE-0", "           CVE-19", "           2 more, in report.json"]
+    lines = text.render(report).splitlines()
+    assert [lines[3], *lines[22:24]] == expected
