@@ -5,7 +5,7 @@ SHELL := bash
 BIN := .venv/bin
 ENGINE := eval "$$($(BIN)/python -m bootstrap env)"
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header
-.PHONY: run test mutants lint train bench lock clean
+.PHONY: run test mutants lint train bench lock schema clean
 
 run: .venv/run
 	@$(BIN)/python -m bootstrap
@@ -37,6 +37,9 @@ lock: .venv/dev
 	$(COMPILE) --universal --python-version 3.11 --extra dev pyproject.toml --output-file requirements-dev.txt
 	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements.in \
 	    --output-file service/requirements.txt
+
+schema: .venv/run
+	$(BIN)/python ci/schemas.py
 
 clean:
 	@test ! -x $(BIN)/python || $(BIN)/python -m bootstrap clean

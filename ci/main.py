@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -23,12 +25,12 @@ import plan
 import records
 import stages
 from errors import DrydockError, UsageError
+from render import commands, text
 from render import contents as render_contents
-from render import text
 from render.progress import Live
 from report import Report
 
-STYLES = {"PASS": "green", "FAIL": "bold red", "SKIP": "yellow", "NOT RUN": "yellow"}
+STYLES = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "SKIP": "yellow", "NOT RUN": "yellow"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if asked.command != "explain" and (asked.archive or asked.layer is not None):
         parser.error("--archive and --layer belong to explain")
-    errors = Console(stderr=True, soft_wrap=True)
+    on_github = os.environ.get("GITHUB_ACTIONS") == "true"
+    # GitHub reads commands from both streams, and their order only within one.
+    errors = Console(stderr=not on_github, soft_wrap=True)
     try:
         if asked.command == "explain":
             words = explanation(asked.archive or asked.report_dir / "image.tar", asked.layer, asked.report_dir)
@@ -59,15 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Live(errors) as live:
             report = anyio.run(_run, run, live)
         records.write(report, run.report_dir, os.environ)
-        _show(report, Console(soft_wrap=True))
-        if asked.debug and (log := run.report_dir / "engine.log").exists():
-            errors.print(Text(log.read_text(encoding="utf-8", errors="replace")))
+        with _no_commands(on_github):
+            _show(report, Console(soft_wrap=True))
+            if asked.debug and (log := run.report_dir / "engine.log").exists():
+                errors.print(Text(log.read_text(encoding="utf-8", errors="replace")))
+        if on_github:
+            print(commands.render(report), end="")
         return report.exit_code
     except DrydockError as error:
-        errors.print(Text(f"{error.what}\n"), end="", style="bold red")
-        errors.print(Text("".join(f"  {line}\n" for line in error.log.splitlines())), end="")
-        errors.print(Text(f"  usually   {error.usually}\n" if error.usually else ""), end="")
-        errors.print(Text(f"  next      {error.next_step}"))
+        with _no_commands(on_github):
+            errors.print(Text(f"{error.what}\n"), end="", style="bold red")
+            errors.print(Text("".join(f"  {line}\n" for line in error.log.splitlines())), end="")
+            errors.print(Text(f"  usually   {error.usually}\n" if error.usually else ""), end="")
+            errors.print(Text(f"  next      {error.next_step}"))
         return error.exit_code
 
 
@@ -113,6 +121,19 @@ async def _watch_signals(scope: anyio.CancelScope) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             scope.cancel()
+
+
+@contextmanager
+def _no_commands(on_github: bool) -> Iterator[None]:
+    """On GitHub, let no line that is printed in here be a command: only who knows the token can end that."""
+    token = secrets.token_hex(16)
+    if on_github:
+        print(f"::stop-commands::{token}", flush=True)
+    try:
+        yield
+    finally:
+        if on_github:
+            print(f"::{token}::", flush=True)
 
 
 def _show(report: Report, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Writes what a run leaves behind, each file whole or not at all: report.json, release.json, GitHub's summary."""
+"""Writes what a run leaves behind, each file whole or not at all: its report in all its forms, and its release."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from errors import UsageError
-from render import summary
+from render import summary, text
 from report import Release, Report
 from revision import is_version
 
 RECORD = "release.json"
 RECORD_BEFORE = "previous-release.json"
-LEAVINGS = ("report.json", "image.tar", "trivy.json", "engine.log")
+LEAVINGS = (
+    *("report.json", "report.txt", "summary.md"),
+    *("trivy.json", "canary.json", "trivy.txt", "trivy.sarif", "sbom.cdx.json", "sbom.spdx.json"),
+    *("image.tar", "engine.log"),
+)
 
 
 def clear(report_dir: Path) -> None:
@@ -29,18 +33,20 @@ def clear(report_dir: Path) -> None:
 
 
 def write(report: Report, report_dir: Path, environment: Mapping[str, str]) -> None:
-    """Write report.json always and release.json for what was published; on GitHub also its summary and outputs.
+    """Write the report in all its forms, and release.json for what was published; on GitHub its summary and outputs.
 
     A run that published nothing leaves an earlier release.json as it is; one that published another image keeps it as
     previous-release.json.
     """
     with _writing():
-        _whole(report_dir / "report.json", report.model_dump_json(indent=2))
+        write_whole(report_dir / "report.json", report.model_dump_json(indent=2) + "\n")
         if report.publication:
             record = release(report)
             if (before := _record(report_dir / RECORD)) and before.digest != record.digest:
-                _whole(report_dir / RECORD_BEFORE, before.model_dump_json(indent=2))
-            _whole(report_dir / RECORD, record.model_dump_json(indent=2))
+                write_whole(report_dir / RECORD_BEFORE, before.model_dump_json(indent=2) + "\n")
+            write_whole(report_dir / RECORD, record.model_dump_json(indent=2) + "\n")
+        write_whole(report_dir / "report.txt", text.render(report))
+        write_whole(report_dir / "summary.md", summary.render(report))
         if path := environment.get("GITHUB_STEP_SUMMARY"):
             _append(Path(path), summary.render(report))
         if (path := environment.get("GITHUB_OUTPUT")) and report.publication:
@@ -96,6 +102,19 @@ def _record(path: Path) -> Release | None:
         return None
 
 
+def write_whole(path: Path, content: str) -> None:
+    """Write a file so that a reader, or a cut run, sees the old one or the new one, never half of one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 @contextmanager
 def _writing() -> Iterator[None]:
     try:
@@ -106,19 +125,6 @@ def _writing() -> Iterator[None]:
             usually="the disk is full, or the folder belongs to somebody else",
             next_step="free some space, or name another folder with --report-dir, then run again",
         ) from error
-
-
-def _whole(path: Path, content: str) -> None:
-    """Write a file so that a reader, or a cut run, sees the old one or the new one, never half of one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(content + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _append(path: Path, content: str) -> None:

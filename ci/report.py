@@ -12,17 +12,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 MB = 1_000_000
 
+# ISO 8601, with a time zone: UTC in all that this pipeline writes itself.
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Day = Annotated[str, Field(json_schema_extra={"format": "date"})]
+
 
 class Value(BaseModel):
-    """A frozen value; unknown fields are errors, so that a report never says more than its schema."""
+    """A frozen value; unknown fields are errors, so that a report never says more than its schema.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    All fields are always written, so its schema requires them all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
 # --- what a run starts from -----------------------------------------------------------------------------------------
@@ -77,14 +84,14 @@ class Artefact(Value):
 class Holdout(Value):
     """How good the model was on rows that it had not seen."""
 
-    rows: int
-    accuracy: float
+    rows: int = Field(description="how many there were")
+    accuracy: float = Field(description="the share of rows whose label was right, from 0 to 1")
 
 
 class Contract(Value):
     """model.json: what the model is and what it must answer, written when it was trained."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+    model_config = ConfigDict(serialize_by_alias=True)
 
     # `schema` would hide a method of pydantic's own.
     schema_version: Literal[1] = Field(alias="schema")
@@ -97,7 +104,7 @@ class Contract(Value):
     libraries: dict[str, str]
     holdout: Holdout
     golden: tuple[GoldenRow, ...] = Field(min_length=1)
-    tolerance: float
+    tolerance: float = Field(description="how far a probability may be from the recorded one, either way")
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class File(Value):
 
     path: str
     size_bytes: int
-    layer: int
+    layer: int = Field(description="counted from 1, the base's first")
 
 
 class Waste(Value):
@@ -141,7 +148,7 @@ class Waste(Value):
 
     path: str
     size_bytes: int
-    layer: int
+    layer: int = Field(description="counted from 1, the base's first")
     why: Literal["removed", "replaced", "duplicate"]
 
 
@@ -152,9 +159,9 @@ class Layer(Value):
     created_by: str
     compressed_bytes: int
     size_bytes: int
-    files_added: int = 0
-    files_replaced: int = 0
-    files_removed: int = 0
+    files_added: int = Field(default=0, description="files that no layer below has")
+    files_replaced: int = Field(default=0, description="files that a layer below has as well")
+    files_removed: int = Field(default=0, description="files of layers below that it takes away")
     largest: tuple[Contributor, ...] = ()
 
 
@@ -220,7 +227,7 @@ class Answer(Value):
     """What the container answered to one golden row; `status` is 0 where no HTTP answer came."""
 
     expected: GoldenRow
-    status: int
+    status: int = Field(description="of HTTP; 0 where no answer came")
     label: str = ""
     probabilities: dict[str, float] = {}
     duration_seconds: float = 0.0
@@ -230,18 +237,18 @@ class Malformed(Value):
     """A request that no client should send, in plain words, and what came back; `status` is 0 without an answer."""
 
     name: str
-    status: int
+    status: int = Field(description="of HTTP; 0 where no answer came")
 
 
 class Smoke(Value):
     """How the image behaved when it ran; `ready_seconds` is None where it never got ready."""
 
-    uid: int | None
+    uid: int | None = Field(description="of a process in the container; null where the image could not say")
     ready_seconds: float | None
     not_ready: str = ""
     log: str = ""
     answers: tuple[Answer, ...] = ()
-    tolerance: float = 0.0
+    tolerance: float = Field(default=0.0, description="how far a probability may be from the recorded one, either way")
     malformed: tuple[Malformed, ...] = ()
 
     @property
@@ -285,7 +292,7 @@ class Finding(Value):
     fixed_version: str
     severity: str
     title: str = ""
-    published_at: str = ""
+    published_at: str = Field(default="", description="ISO 8601, as the advisory has it")
     url: str = ""
 
 
@@ -312,20 +319,20 @@ class Canary(Value):
 class Scan(Value):
     """What the scanner saw and what it found in it, at `scanned_at`, with the advisories of `database_source`."""
 
-    scanned_at: str
+    scanned_at: Time
     scanner_version: str
     canary: Canary
     database_source: str
     database_is_sample: bool
     database_version: str
-    database_updated_at: str
+    database_updated_at: Time
     database_digest: str
     config_digest: str
     os_family: str
     os_version: str
-    os_packages: int
-    python_packages: dict[str, str]
-    locked_packages: dict[str, str]
+    os_packages: int = Field(description="how many packages of the operating system the scanner saw")
+    python_packages: dict[str, str] = Field(description="name to version, as the scanner saw them")
+    locked_packages: dict[str, str] = Field(description="name to version, as the image's lock file has them")
     findings: tuple[Finding, ...]
     secrets: tuple[Secret, ...]
 
@@ -403,7 +410,7 @@ class Ignore(Value):
     id: str
     reason: str
     owner: str
-    expires: str
+    expires: Day
     state: IgnoreState
 
 
@@ -411,7 +418,7 @@ class Failure(Value):
     """A stage that broke, with the exit code of its error."""
 
     stage: str
-    exit_code: int
+    exit_code: int = Field(description="what the run would end with, had nothing else happened")
     what: str
     usually: str
     next_step: str
@@ -446,7 +453,7 @@ class Report(Value):
     repository: str
     tag: str
     push: bool
-    started_at: str
+    started_at: Time
     revision: Revision
     images: Images
     contract: Contract | None = None
@@ -482,7 +489,7 @@ class Release(Value):
     image: str
     digest: str
     tags: tuple[str, ...]
-    published_at: str
+    published_at: Time
     revision: Revision
     model_sha256: str
     size_bytes: int
@@ -491,7 +498,7 @@ class Release(Value):
     scanner: str
     scanner_version: str
     database_version: str
-    database_updated_at: str
+    database_updated_at: Time
     database_digest: str
     checks: tuple[Row, ...]
     world: Literal["official", "stand-in"]

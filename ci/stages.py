@@ -27,6 +27,7 @@ import canary
 import contract as contract_of
 import engine_log
 import image
+import records
 import registry
 import revision
 import smoke as conversation
@@ -201,7 +202,7 @@ class EngineStages:
             documents = {"trivy.json": document, "canary.json": canary_document}
             documents |= dict(zip(trivy.CONVERTED, converted, strict=True))
             for name, text in documents.items():
-                (plan.report_dir / name).write_text(text, encoding="utf-8")
+                records.write_whole(plan.report_dir / name, text)
             scan = trivy.read(
                 document,
                 version=version,

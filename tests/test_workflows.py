@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+
+import records
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -64,6 +67,17 @@ def test_a_workflow_types_what_a_laptop_types(path: Path) -> None:
     assert commands
     for command in commands:
         assert re.fullmatch(r"make (run|test)( ARGS=--no-push)?", command), command
+
+
+def test_all_that_a_run_leaves_is_uploaded_but_the_image_and_the_engines_log() -> None:
+    uploads = re.findall(
+        r"(?m)^          path: \|\n((?:            .*\n)+)", (ROOT / ".github/workflows/image.yml").read_text()
+    )
+    assert len(uploads) == 2
+    for upload in uploads:
+        kept = {name for name in records.LEAVINGS if not any(fnmatch(f"dist/{name}", line) for line in upload.split())}
+        assert kept == {"image.tar", "engine.log"}
+        assert fnmatch("dist/release.json", upload.split()[0])
 
 
 def test_what_may_write_runs_only_after_a_push_and_is_never_cut_short() -> None:

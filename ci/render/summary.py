@@ -1,38 +1,86 @@
-"""The report as GitHub's step summary: Markdown with one table."""
+"""The report as GitHub's step summary: Markdown, with tables of the checks, the findings and the ignores."""
 
 from __future__ import annotations
 
-from render import text
-from report import Report, Verdict
+from collections.abc import Iterable, Iterator
 
-MARK = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.SKIP: "⏭️", Verdict.NOT_RUN: "⚪"}
+from render import text
+from report import MB, Comparison, Image, JudgedFinding, Report, Treatment, Verdict
+
+MARK = {Verdict.PASS: "✅", Verdict.WARN: "⚠️", Verdict.FAIL: "❌", Verdict.SKIP: "⏭️", Verdict.NOT_RUN: "⚪"}
+# GitHub takes a summary of 1 MiB or none of it; what is ignored was written by hand, and is always here.
+FINDINGS_SHOWN = 25
+PACKAGES_SHOWN = 5
 
 
 def render(report: Report) -> str:
-    """Title, verdict, the table of the checks, and what broke."""
-    lines = [
-        f"## {report.image_name}",
-        "",
-        f"**{_cell(text.verdict(report))}**",
-        "",
-        "| | check | measured | limit |",
-        "|---|---|---|---|",
-    ]
-    for row in report.rows:
-        why = "".join(f"<br>{_cell(detail)}" for detail in row.details)
-        lines.append(
-            f"| {MARK[row.verdict]} {row.verdict} | {row.name}{why} | {_cell(row.measured)} | {_cell(row.limit)} |"
-        )
+    """Title, verdict, the checks, what broke, the findings, the ignores, and where the bytes are."""
+    lines = [f"## {_cell(report.image_name)}", "", f"**{_cell(text.verdict(report))}**"]
+    lines += _table(("verdict", "check", "measured", "limit"), _checks(report))
     for failure in report.failures:
         lines += ["", f"**{failure.stage} broke:** {_cell(failure.what)}", "", f"Next: {_cell(failure.next_step)}"]
+    lines += _table(("findings", "severity", "id", "package", "fixed in", "age", "why"), _findings(report.findings))
+    ignores = ([ignore.id, ignore.state, ignore.owner, ignore.expires, ignore.reason] for ignore in report.ignores)
+    lines += _table(("ignore", "state", "owner", "last day", "reason"), [list(map(_cell, each)) for each in ignores])
+    if report.image:
+        lines += _bytes(report.image)
+    if report.comparison:
+        lines += ["", _changes(report.comparison)]
     if report.images.world == "stand-in":
         lines += ["", "Built on stand-in base images; the result is no release."]
     return "\n".join([*lines, ""])
 
 
+def _table(titles: tuple[str, ...], rows: Iterable[list[str]]) -> list[str]:
+    """A Markdown table after an empty line; nothing where it would have no rows. Cells are Markdown already."""
+    body = [f"| {' | '.join(row)} |" for row in rows]
+    return ["", f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}", *body] if body else []
+
+
+def _checks(report: Report) -> Iterator[list[str]]:
+    for row in report.rows:
+        why = "".join(f"<br>{_cell(detail)}" for detail in text.shortened(row.details))
+        yield [f"{MARK[row.verdict]} {row.verdict}", f"{row.name}{why}", _cell(row.measured), _cell(row.limit)]
+
+
+def _findings(findings: tuple[JudgedFinding, ...]) -> Iterator[list[str]]:
+    """The findings that bear on the verdict; how many more there are of each kind."""
+    for treatment in Treatment:
+        judged = [each for each in findings if each.treatment is treatment]
+        shown = {Treatment.IGNORED: len(judged), Treatment.LISTED: 0}.get(treatment, FINDINGS_SHOWN)
+        for each in judged[:shown]:
+            found = each.finding
+            package = f"{found.package} {found.installed_version}"
+            words = (treatment, found.severity, found.id, package, found.fixed_version, text.age(each), each.note)
+            yield list(map(_cell, words))
+        if more := len(judged[shown:]):
+            yield [treatment, "", f"{more} {'more ' if shown else ''}in report.json", "", "", "", ""]
+
+
+def _bytes(image: Image) -> list[str]:
+    """How large the image is, how much of that is of use, and the packages that weigh most."""
+    size = f"{_megabytes(image.size_bytes)}, pulled as {_megabytes(image.compressed_bytes)}"
+    waste = f"efficiency {image.efficiency:.1%}, {_megabytes(image.wasted_bytes)} are stored for nothing"
+    packages = sorted(image.packages, key=lambda package: package.size_bytes, reverse=True)[:PACKAGES_SHOWN]
+    rows = ([_cell(package.name), _cell(package.version), _megabytes(package.size_bytes)] for package in packages)
+    return ["", f"Where the bytes are: {size}; {waste}.", *_table(("largest packages", "version", "size"), rows)]
+
+
+def _changes(comparison: Comparison) -> str:
+    change_bytes = comparison.difference_bytes
+    direction = "more" if change_bytes >= 0 else "less"
+    count = len(comparison.changes)
+    packages = f"{count} package{'' if count == 1 else 's'} changed"
+    return f"{_megabytes(abs(change_bytes))} {direction} than {_cell(comparison.image)}; {packages}."
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / MB:.1f} MB"
+
+
 def _cell(words: str) -> str:
     """Words from an image or a commit, harmless in a Markdown table: no cell, tag, link or code span of their own."""
-    folded = " ".join(words.split())
+    folded = text.printable(" ".join(words.split()))
     escaped = folded.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for character in "\\|`*_[]":
         escaped = escaped.replace(character, f"\\{character}")

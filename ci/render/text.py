@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from report import MB, Report, Verdict
+from collections.abc import Sequence
+
+from report import MB, JudgedFinding, Report, Treatment, Verdict
 
 LABEL = " {verdict:<7} {name:<28} {measured:<28} {limit}"
 DETAIL_INDENT = " " * 9
+# A Debian image has dozens that nobody can mend yet; report.json has all of them.
+UNFIXED_SHOWN = 10
+# An old base image has hundreds of findings, and a log its 15 lines.
+DETAILS_SHOWN = 20
 
 
 def render(report: Report) -> str:
-    """The table of a run, what broke in it, and its verdict."""
+    """The table of a run, what it let through, what broke in it, and its verdict."""
     lines = [_header(report), ""]
     for row in report.rows:
         limit = f"limit {row.limit}" if row.limit else ""
         # What was not measured has its reason where the measurement would stand.
-        measured, details = (row.measured, row.details) if row.measured else (row.details[0], row.details[1:])
+        details = shortened(row.details)
+        measured, details = (row.measured, details) if row.measured else (details[0], details[1:])
         lines.append(LABEL.format(verdict=row.verdict, name=row.name, measured=measured, limit=limit).rstrip())
         lines += [f"{DETAIL_INDENT}{'→ ' if number == 0 else '  '}{detail}" for number, detail in enumerate(details)]
+    lines += _let_through(report)
     for failure in report.failures:
         lines += ["", f"{failure.stage} broke: {failure.what}"]
         lines += [f"  {line}" for line in failure.log.splitlines()]
@@ -25,22 +33,64 @@ def render(report: Report) -> str:
         lines.append(f"  next      {failure.next_step}")
     if report.images.world == "stand-in":
         lines += ["", "stand-in   base images and advisories are this machine's own; the result is no release"]
-    return "\n".join([*lines, "", verdict(report), ""])
+    lines.append("")
+    if warned := sum(row.verdict is Verdict.WARN for row in report.rows):
+        lines.append(f"warned     {warned} of {len(report.rows)} checks; read them above")
+    return "\n".join([*map(printable, lines), verdict(report), ""])
 
 
 def verdict(report: Report) -> str:
     """The one line to quote: published, approved, rejected or no verdict."""
+    counts = {verdict: sum(row.verdict is verdict for row in report.rows) for verdict in Verdict}
     if report.publication:
         return f"published  {report.publication.reference}"
-    if any(row.verdict is Verdict.FAIL for row in report.rows):
-        failed = sum(row.verdict is Verdict.FAIL for row in report.rows)
+    if failed := counts[Verdict.FAIL]:
         return f"rejected   {failed} of {len(report.rows)} checks failed; nothing was pushed"
     if report.failures:
         return f"no verdict {report.failures[0].stage} broke (exit code {report.exit_code}); nothing was pushed"
+    if not_run := counts[Verdict.NOT_RUN]:
+        return f"rejected   {not_run} of {len(report.rows)} checks could not be made; nothing was pushed"
     if report.exit_code == 0:
         digest = report.image.manifest_digest if report.image else ""
         return f"approved   {report.image_name}@{digest}; not pushed, as asked"
     return "rejected   no check passed; nothing was pushed"
+
+
+def age(judged: JudgedFinding) -> str:
+    """How long ago the advisory was published; empty where nobody knows."""
+    if judged.age_days is None:
+        return ""
+    return f"{judged.age_days} day{'' if judged.age_days == 1 else 's'} old"
+
+
+def shortened(details: Sequence[str]) -> list[str]:
+    """The first details of a row, and how many more there are."""
+    more = len(details[DETAILS_SHOWN:])
+    return [*details[:DETAILS_SHOWN], *([f"{more} more, in report.json"] if more else [])]
+
+
+def printable(words: str) -> str:
+    """One line of words from an image or a tool: it begins no line of its own, and steers no terminal."""
+    return "".join(
+        character if character.isprintable() else " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for character in words
+    )
+
+
+def _let_through(report: Report) -> list[str]:
+    """The findings that are ignored, each with its reason, owner and last day, and those that nobody can mend yet."""
+    ignored = [judged for judged in report.findings if judged.treatment is Treatment.IGNORED]
+    unfixed = [judged for judged in report.findings if judged.treatment is Treatment.UNFIXED]
+    lines = [""] if ignored or unfixed else []
+    for judged in [*ignored, *unfixed[:UNFIXED_SHOWN]]:
+        found = judged.finding
+        about = ", ".join(filter(None, (f"{found.package} {found.installed_version}", age(judged))))
+        lines.append(f"{judged.treatment:<10} {found.severity:<8} {found.id:<16} {about}")
+        if judged.note:
+            lines.append(f"{DETAIL_INDENT}  → {judged.note}")
+    if more := len(unfixed[UNFIXED_SHOWN:]):
+        lines.append(f"{Treatment.UNFIXED:<10} {more} more, in report.json")
+    return lines
 
 
 def _commit(report: Report) -> str:

@@ -20,6 +20,7 @@ from report import (
     Holdout,
     Image,
     Images,
+    JudgedFinding,
     Layer,
     Malformed,
     Package,
@@ -33,6 +34,7 @@ from report import (
     Secret,
     Smoke,
     Stage,
+    Treatment,
     Updates,
     Verdict,
 )
@@ -93,6 +95,13 @@ HIGH = Finding(
 FOUND = Canary(expected=("CVE-1 in canary",), found=("CVE-1 in canary",))
 LIBC = PendingUpdate(package="libc6", installed_version="2.41-12", available_version="2.41-13", security=True)
 UNFIXED = Finding(id="CVE-2025-1", package="libc6", installed_version="2.41", fixed_version="", severity="CRITICAL")
+IGNORED = JudgedFinding(
+    finding=HIGH,
+    treatment=Treatment.IGNORED,
+    age_days=1014,
+    note="no form is parsed (ana@example.com, until 2026-12-31)",
+)
+NO_FIX = JudgedFinding(finding=UNFIXED, treatment=Treatment.UNFIXED, age_days=None)
 
 
 def policy(**sections: dict[str, object]) -> Policy:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from tests.ci.stand_in import StandIn
 from tests.ci.test_image import layout
 
 ROOT = Path(__file__).parents[2]
+OURS = ("DRYDOCK_IMAGES", "DRYDOCK_REPOSITORY")
+GITHUBS = ("GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
 COMMON = ["--config", str(ROOT / "pipeline.toml"), "--tag", "1.2.3"]
 
 
@@ -25,7 +28,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """The command line as it is, with stages that need no engine."""
     stand_in = StandIn()
     monkeypatch.setattr(stages, "connect", stand_in.connect)
-    for name in ("DRYDOCK_IMAGES", "DRYDOCK_REPOSITORY", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
+    for name in (*OURS, *GITHUBS):
         monkeypatch.delenv(name, raising=False)
     return stand_in
 
@@ -35,7 +38,7 @@ def typed(*arguments: str, environment: dict[str, str] | None = None) -> subproc
         [sys.executable, str(ROOT / "ci" / "main.py"), *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **dict.fromkeys(GITHUBS, ""), **(environment or {})},
         check=False,
     )
 
@@ -84,7 +87,11 @@ def test_what_breaks_has_its_own_exit_code_and_its_report(
 
 @pytest.mark.parametrize("flags", [[], ["--debug"]])
 def test_debug_shows_the_engines_whole_log(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]
+    stand_in: StandIn,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
 ) -> None:
     class Talking(StandIn):
         async def scan(self, archive: Archive) -> Scan:
@@ -94,6 +101,58 @@ def test_debug_shows_the_engines_whole_log(
     monkeypatch.setattr(stages, "connect", Talking().connect)
     main.main([*COMMON, "--report-dir", str(tmp_path), *flags])
     assert ("what the engine said" in capsys.readouterr().err) == bool(flags)
+
+
+def test_github_gets_the_report_with_no_command_in_it_and_then_its_annotations(
+    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    said = "::set-output name=digest::evil"
+    stand_in.smoked = examples.smoke(ready_seconds=None, not_ready="it ended", log=f"{said}\n  {said}")
+    stand_in.breaks = {"scan": ScanError("no database", next_step="fetch it", log=said)}
+    assert main.main([*COMMON, "--report-dir", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    token = re.findall(r"(?m)^::stop-commands::([0-9a-f]{32})$", shown.out)
+    assert len(token) == 1
+    before, report, after = re.split(rf"(?m)^::(?:stop-commands::)?{token[0]}(?:::)?\n", shown.out)
+    assert said not in before
+    assert re.findall(rf"(?m)^\s*(?:→ )?{said}$", report) == [f"           {said}", f"             {said}", f"  {said}"]
+    assert re.findall("(?m)^::([a-z]+) title=([^:]*)::", after) == [
+        ("error", "answers /predict as trained"),
+        ("error", "scan broke"),
+    ]
+    assert all(line.startswith(("::error ", "::warning ")) for line in after.splitlines())
+
+
+def test_every_run_has_another_token(
+    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    for _ in range(2):
+        main.main([*COMMON, "--report-dir", str(tmp_path)])
+    tokens = re.findall(r"(?m)^::stop-commands::([0-9a-f]{32})$", capsys.readouterr().out)
+    assert len(set(tokens)) == 2
+
+
+def test_what_stops_a_run_before_its_report_is_no_command_either(tmp_path: Path) -> None:
+    policy = tmp_path / "pipeline.toml"
+    policy.write_text('"::error::x" = 1\n')
+    done = typed("--config", str(policy), environment={"GITHUB_ACTIONS": "true"})
+    first, *_, last = done.stdout.splitlines()
+    assert re.fullmatch("::stop-commands::[0-9a-f]{32}", first)
+    assert last == f"::{first.removeprefix('::stop-commands::')}::"
+    assert "unknown key" in done.stdout
+    assert (done.returncode, done.stderr) == (2, "")
+
+
+@pytest.mark.parametrize("value", ["", "false"])
+def test_a_laptop_gets_no_commands(
+    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", value)
+    main.main([*COMMON, "--report-dir", str(tmp_path)])
+    assert "::" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 import records
+import trivy
 from errors import UsageError
+from render import summary, text
 from report import Package, Publication, Report
 from tests.ci import examples
+
+FORMS = ("report.json", "report.txt", "summary.md")
 
 
 def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> None:
@@ -17,7 +21,7 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
     scipy = Package(name="scipy", version="1.16.0", kind="python", size_bytes=93_000_000)
     image = examples.image().model_copy(update={"packages": (scipy,)})
     records.write(examples.report(image=image), tmp_path / "dist", {})
-    assert sorted(path.name for path in (tmp_path / "dist").iterdir()) == ["release.json", "report.json"]
+    assert sorted(path.name for path in (tmp_path / "dist").iterdir()) == sorted([*FORMS, "release.json"])
     report = json.loads((tmp_path / "dist" / "report.json").read_text())
     assert (report["exit_code"], report["publication"]["digest"]) == (0, examples.MANIFEST_DIGEST)
     release = json.loads((tmp_path / "dist" / "release.json").read_text())
@@ -117,9 +121,9 @@ def test_what_is_no_whole_record_counts_as_none(tmp_path: Path, content: str) ->
 
 
 def test_a_new_run_begins_without_the_leavings_of_the_last_one(tmp_path: Path) -> None:
-    leavings = ("report.json", "image.tar", "trivy.json", "engine.log")
+    scanners = ("canary.json", "trivy.json", *trivy.CONVERTED)
     kept = ("previous-release.json", "release.json", "somebody's own")
-    for name in (*leavings, *kept):
+    for name in (*FORMS, *scanners, "image.tar", "engine.log", *kept):
         (tmp_path / name).write_text("of the last run")
     records.clear(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [*kept]
@@ -140,20 +144,26 @@ def test_a_write_that_breaks_leaves_the_file_as_it_was(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UsageError, match="the report cannot be written: No space left on device"):
         records.write(examples.report(publication=None), tmp_path, {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["release.json", "report.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FORMS, "release.json"])
     assert json.loads((tmp_path / "report.json").read_text())["publication"]["tag"] == "1.2.3"
 
 
 def test_github_gets_its_summary_and_outputs(tmp_path: Path) -> None:
-    summary, outputs = tmp_path / "summary.md", tmp_path / "outputs"
+    step_summary, outputs = tmp_path / "step_summary", tmp_path / "outputs"
     outputs.write_text("before=1\n")
-    environment = {"GITHUB_STEP_SUMMARY": str(summary), "GITHUB_OUTPUT": str(outputs)}
+    environment = {"GITHUB_STEP_SUMMARY": str(step_summary), "GITHUB_OUTPUT": str(outputs)}
     records.write(examples.report(), tmp_path, environment)
-    assert summary.read_text().startswith("## iris-classifier\n")
+    assert step_summary.read_text() == summary.render(examples.report())
     assert outputs.read_text() == (
         f"before=1\ndigest={examples.MANIFEST_DIGEST}\n"
         f"image=127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}\n"
     )
+
+
+def test_a_report_is_left_in_the_words_of_each_reader(tmp_path: Path) -> None:
+    records.write(examples.report(), tmp_path, {})
+    assert (tmp_path / "report.txt").read_text() == text.render(examples.report())
+    assert (tmp_path / "summary.md").read_text() == summary.render(examples.report())
 
 
 def test_what_was_not_published_has_no_outputs(tmp_path: Path) -> None:

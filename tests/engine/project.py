@@ -61,6 +61,8 @@ class Project:
                 # The same images in either world: a project of a test has no pins of its own.
                 "DRYDOCK_IMAGES": os.environ.get("DRYDOCK_IMAGES") or str(REPOSITORY_ROOT / "images.toml"),
                 "DRYDOCK_REPOSITORY": f"{REGISTRY}/{self.repository}",
+                # A run of a test says nothing to the workflow that runs the tests.
+                **dict.fromkeys(("GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"), ""),
                 **(environment or {}),
             },
         )

@@ -1,8 +1,22 @@
 from __future__ import annotations
 
 from render import summary
-from report import Failure, Row, Verdict
+from report import (
+    MB,
+    Change,
+    Comparison,
+    Failure,
+    Ignore,
+    IgnoreState,
+    JudgedFinding,
+    Package,
+    Row,
+    Treatment,
+    Verdict,
+)
 from tests.ci import examples
+
+LISTED = JudgedFinding(finding=examples.HIGH, treatment=Treatment.LISTED, age_days=None)
 
 
 def test_a_published_image() -> None:
@@ -13,12 +27,92 @@ def test_a_published_image() -> None:
 
 **published 127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}**
 
-| | check | measured | limit |
+| verdict | check | measured | limit |
 |---|---|---|---|
 | ✅ PASS | runs as non-root | USER 10001:10001, uid 10001 | not 0 |
 | ✅ PASS | image size | 270 MB | 500 MB |
+
+Where the bytes are: 270.0 MB, pulled as 90.0 MB; efficiency 100.0%, 0.0 MB are stored for nothing.
 """
     )
+
+
+def test_what_was_found_what_is_ignored_and_where_the_bytes_are() -> None:
+    image = examples.image().model_copy(
+        update={
+            "packages": tuple(
+                Package(name=name, version="1.0", kind="python", size_bytes=size_mb * MB)
+                for name, size_mb in (("a", 1), ("scipy", 93), ("numpy", 40), ("b_c", 3), ("d", 2), ("e", 4))
+            ),
+            "wasted_bytes": 27 * MB,
+        }
+    )
+    comparison = Comparison(
+        image="127.0.0.1:5000/iris-classifier:1.2.2@sha256:99",
+        size_before_bytes=275 * MB,
+        size_after_bytes=270 * MB,
+        changes=(
+            Change(name="b", kind="python", version_before="1", version_after="", difference_bytes=-5 * MB),
+            Change(name="d", kind="python", version_before="", version_after="1.0", difference_bytes=2 * MB),
+        ),
+    )
+    ignore = Ignore(
+        id="CVE-2024-24762",
+        reason="no form is parsed",
+        owner="ana@example.com",
+        expires="2026-12-31",
+        state=IgnoreState.ACTIVE,
+    )
+    row = Row(name="answers in time", verdict=Verdict.WARN, measured="140 ms", limit="100 ms", details=("again",))
+    report = examples.report(
+        rows=(row,),
+        image=image,
+        comparison=comparison,
+        findings=(examples.IGNORED, examples.NO_FIX, LISTED, LISTED),
+        ignores=(ignore,),
+    )
+    assert (
+        summary.render(report)
+        == f"""\
+## iris-classifier
+
+**published 127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}**
+
+| verdict | check | measured | limit |
+|---|---|---|---|
+| ⚠️ WARN | answers in time<br>again | 140 ms | 100 ms |
+
+| findings | severity | id | package | fixed in | age | why |
+|---|---|---|---|---|---|---|
+| ignored | HIGH | CVE-2024-24762 | python-multipart 0.0.6 | 0.0.7 | 1014 days old | no form is parsed (ana@example.com, until 2026-12-31) |
+| no fix yet | CRITICAL | CVE-2025-1 | libc6 2.41 |  |  |  |
+| listed only |  | 2 in report.json |  |  |  |  |
+
+| ignore | state | owner | last day | reason |
+|---|---|---|---|---|
+| CVE-2024-24762 | active | ana@example.com | 2026-12-31 | no form is parsed |
+
+Where the bytes are: 270.0 MB, pulled as 90.0 MB; efficiency 90.0%, 27.0 MB are stored for nothing.
+
+| largest packages | version | size |
+|---|---|---|
+| scipy | 1.0 | 93.0 MB |
+| numpy | 1.0 | 40.0 MB |
+| e | 1.0 | 4.0 MB |
+| b\\_c | 1.0 | 3.0 MB |
+| d | 1.0 | 2.0 MB |
+
+5.0 MB less than 127.0.0.1:5000/iris-classifier:1.2.2@sha256:99; 2 packages changed.
+"""  # noqa: E501
+    )
+
+
+def test_a_long_list_is_cut_and_what_is_ignored_never_is() -> None:
+    rejecting = examples.IGNORED.model_copy(update={"treatment": Treatment.REJECTS})
+    shown = summary.render(examples.report(findings=(*[rejecting] * 27, *[examples.IGNORED] * 30)))
+    assert shown.count("| rejects the image | HIGH |") == 25
+    assert "| rejects the image |  | 2 more in report.json |" in shown
+    assert shown.count("| ignored | HIGH |") == 30
 
 
 def test_what_an_image_says_is_harmless_in_markdown() -> None:
@@ -40,7 +134,7 @@ def test_what_an_image_says_is_harmless_in_markdown() -> None:
 
 **rejected 1 of 1 checks failed; nothing was pushed**
 
-| | check | measured | limit |
+| verdict | check | measured | limit |
 |---|---|---|---|
 | ❌ FAIL | largest layer<br>RUN echo \\`id\\` \\| &lt;script&gt; \\[x\\](y) &amp; \\*b\\*\\_ | 231 MB | 200 MB |
 
@@ -48,6 +142,17 @@ def test_what_an_image_says_is_harmless_in_markdown() -> None:
 
 Next: do \\`this\\`
 
+Where the bytes are: 270.0 MB, pulled as 90.0 MB; efficiency 100.0%, 0.0 MB are stored for nothing.
+
 Built on stand-in base images; the result is no release.
 """
     )
+
+
+def test_a_long_reason_is_cut() -> None:
+    details = tuple(f"CVE-{number}" for number in range(22))
+    report = examples.report(
+        rows=(Row(name="HIGH", verdict=Verdict.FAIL, measured="22", limit="0", details=details),), publication=None
+    )
+    expected = "CVE-18<br>CVE-19<br>2 more, in report.json |"
+    assert expected in summary.render(report)

@@ -4,8 +4,11 @@ import pytest
 
 from errors import ScanError
 from render import text
-from report import Failure, Row, Verdict
+from report import Failure, JudgedFinding, Row, Treatment, Verdict
 from tests.ci import examples
+
+REJECTING = JudgedFinding(finding=examples.HIGH, treatment=Treatment.REJECTS, age_days=1014)
+LISTED = JudgedFinding(finding=examples.HIGH, treatment=Treatment.LISTED, age_days=1014)
 
 
 def row(name: str, verdict: Verdict, measured: str, limit: str, *details: str) -> Row:
@@ -88,12 +91,89 @@ no verdict scan broke (exit code 5); nothing was pushed
     )
 
 
+def test_what_was_let_through_stays_visible() -> None:
+    rows = (
+        row("image size", Verdict.PASS, "270 MB", "500 MB"),
+        row("answers in time", Verdict.WARN, "median 4 ms, slowest 140 ms", "100 ms", "measure again"),
+    )
+    new = examples.NO_FIX.model_copy(update={"age_days": 1})
+    report = examples.report(rows=rows, findings=(REJECTING, examples.IGNORED, new, examples.NO_FIX, LISTED))
+    assert (
+        text.render(report)
+        == f"""\
+image      iris-classifier 1f3c9e2ab0d1   270 MB   train 3 s, build 41 s
+
+ PASS    image size                   270 MB                       limit 500 MB
+ WARN    answers in time              median 4 ms, slowest 140 ms  limit 100 ms
+         → measure again
+
+ignored    HIGH     CVE-2024-24762   python-multipart 0.0.6, 1014 days old
+           → no form is parsed (ana@example.com, until 2026-12-31)
+no fix yet CRITICAL CVE-2025-1       libc6 2.41, 1 day old
+no fix yet CRITICAL CVE-2025-1       libc6 2.41
+
+warned     1 of 2 checks; read them above
+published  127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}
+"""
+    )
+
+
+def test_a_long_list_without_fixes_is_cut_and_what_is_ignored_never_is() -> None:
+    report = examples.report(findings=(*[examples.IGNORED] * 30, *[examples.NO_FIX] * 12))
+    lines = text.render(report).splitlines()
+    assert sum(line.startswith("ignored ") for line in lines) == 30
+    assert [line for line in lines if line.startswith("no fix yet ")] == [
+        *["no fix yet CRITICAL CVE-2025-1       libc6 2.41"] * 10,
+        "no fix yet 2 more, in report.json",
+    ]
+
+
+def test_what_an_image_says_begins_no_line_and_steers_no_terminal() -> None:
+    said = "\x1b[2J\rtwo\tcells\npublished  evil@sha256:00\u202e"
+    failure = Failure(stage="scan", exit_code=5, what=said, usually="", next_step="read", log="\x1b]0;title\x07\nlog")
+    report = examples.report(
+        rows=(row("image size", Verdict.FAIL, said, "1 MB"),), publication=None, failures=(failure,), findings=()
+    )
+    assert (
+        text.render(report)
+        == """\
+image      iris-classifier 1f3c9e2ab0d1   270 MB   train 3 s, build 41 s
+
+ FAIL    image size                   �[2J two cells published  evil@sha256:00� limit 1 MB
+
+scan broke: �[2J two cells published  evil@sha256:00�
+  �]0;title�
+  log
+  next      read
+
+rejected   1 of 1 checks failed; nothing was pushed
+"""
+    )
+
+
 @pytest.mark.parametrize(
     ("changed", "verdict"),
     [
         ({"push": False}, f"approved   iris-classifier@{examples.MANIFEST_DIGEST}; not pushed, as asked"),
         ({"rows": ()}, "rejected   no check passed; nothing was pushed"),
+        (
+            {
+                "rows": (
+                    row("image size", Verdict.PASS, "1 MB", "2 MB"),
+                    row("updates", Verdict.NOT_RUN, "", "", "asked"),
+                )
+            },
+            "rejected   1 of 2 checks could not be made; nothing was pushed",
+        ),
     ],
 )
 def test_the_line_to_quote(changed: dict[str, object], verdict: str) -> None:
     assert text.verdict(examples.report(publication=None, **changed)) == verdict
+
+
+def test_a_long_reason_is_cut() -> None:
+    details = tuple(f"CVE-{number}" for number in range(22))
+    report = examples.report(rows=(row("HIGH or CRITICAL", Verdict.FAIL, "22", "0", *details),), publication=None)
+    expected = ["         → CVE-0", "           CVE-19", "           2 more, in report.json"]
+    lines = text.render(report).splitlines()
+    assert [lines[3], *lines[22:24]] == expected
