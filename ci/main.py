@@ -16,11 +16,14 @@ import anyio
 from rich.console import Console
 from rich.text import Text
 
+import contents
+import image
 import pipeline
 import plan
 import records
 import stages
-from errors import DrydockError
+from errors import DrydockError, UsageError
+from render import contents as render_contents
 from render import text
 from render.progress import Live
 from report import Report
@@ -30,9 +33,16 @@ STYLES = {"PASS": "green", "FAIL": "bold red", "SKIP": "yellow", "NOT RUN": "yel
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for and return the exit code that README.md lists."""
-    asked = _parser().parse_args(arguments)
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.command != "explain" and (asked.archive or asked.layer is not None):
+        parser.error("--archive and --layer belong to explain")
     errors = Console(stderr=True, soft_wrap=True)
     try:
+        if asked.command == "explain":
+            words = explanation(asked.archive or asked.report_dir / "image.tar", asked.layer, asked.report_dir)
+            Console(soft_wrap=True).print(Text(words), end="")
+            return 0
         run = plan.make(
             policy_path=asked.config,
             report_dir=asked.report_dir,
@@ -70,6 +80,21 @@ def preamble(run: plan.Plan) -> str:
     )
 
 
+def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
+    """Where the bytes of the image in `archive` are, or every file of one of its layers."""
+    if not archive.is_file():
+        raise UsageError(
+            f"{archive} is not there",
+            usually="no run has built an image yet, or its report went into another folder",
+            next_step="run the pipeline first, or name an OCI archive with --archive",
+        )
+    if layer is not None:
+        return render_contents.layer(layer, *image.layer_files(archive, layer))
+    read = image.read(archive)
+    previous = records.previous(report_dir, read.manifest_digest)
+    return render_contents.explain(read, contents.compare(read, previous) if previous else None)
+
+
 async def _train(run: plan.Plan) -> None:
     async with stages.connect(run) as engine:
         await engine.train_into(run.root / "artifacts")
@@ -105,15 +130,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("run", "train"),
+        choices=("run", "train", "explain"),
         default="run",
-        help="run (default): all of it; train: only the model, into artifacts/",
+        help="run (default): all of it; train: only the model, into artifacts/; explain: where an image's bytes are",
     )
     parser.add_argument("--push", action=argparse.BooleanOptionalAction, default=True, help="push the approved image")
     parser.add_argument("--tag", help="push under this tag, instead of the one that git gives")
     parser.add_argument("--config", type=Path, default=Path("pipeline.toml"), metavar="FILE", help="the policy")
     parser.add_argument("--report-dir", type=Path, default=Path("dist"), metavar="DIR", help="where the report goes")
     parser.add_argument("--debug", action="store_true", help="show the engine's whole log at the end")
+    parser.add_argument("--archive", type=Path, metavar="FILE", help="explain: an OCI archive, not the last run's")
+    parser.add_argument(
+        "--layer", type=int, metavar="N", help="explain: every file of this layer; the base's first is 1"
+    )
     return parser
 
 

@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from errors import UsageError
 from render import summary
 from report import Release, Report
 from revision import is_version
 
+RECORD = "release.json"
+RECORD_BEFORE = "previous-release.json"
 LEAVINGS = ("report.json", "image.tar", "trivy.json", "engine.log")
 
 
@@ -27,12 +31,16 @@ def clear(report_dir: Path) -> None:
 def write(report: Report, report_dir: Path, environment: Mapping[str, str]) -> None:
     """Write report.json always and release.json for what was published; on GitHub also its summary and outputs.
 
-    A run that published nothing leaves an earlier release.json as it is.
+    A run that published nothing leaves an earlier release.json as it is; one that published another image keeps it as
+    previous-release.json.
     """
     with _writing():
         _whole(report_dir / "report.json", report.model_dump_json(indent=2))
         if report.publication:
-            _whole(report_dir / "release.json", release(report).model_dump_json(indent=2))
+            record = release(report)
+            if (before := _record(report_dir / RECORD)) and before.digest != record.digest:
+                _whole(report_dir / RECORD_BEFORE, before.model_dump_json(indent=2))
+            _whole(report_dir / RECORD, record.model_dump_json(indent=2))
         if path := environment.get("GITHUB_STEP_SUMMARY"):
             _append(Path(path), summary.render(report))
         if (path := environment.get("GITHUB_OUTPUT")) and report.publication:
@@ -73,6 +81,19 @@ def release(report: Report) -> Release:
         is_release=not not_because,
         not_a_release_because="; ".join(not_because),
     )
+
+
+def previous(report_dir: Path, digest: str) -> Release | None:
+    """The record of what was published before the image `digest`; what is no whole record counts as none."""
+    found = (_record(report_dir / name) for name in (RECORD, RECORD_BEFORE))
+    return next((record for record in found if record and record.digest != digest), None)
+
+
+def _record(path: Path) -> Release | None:
+    try:
+        return Release.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 @contextmanager

@@ -345,17 +345,19 @@ class LastWords:
 
 
 async def _last_words(container: dagger.Container, log_lines: int) -> LastWords:
-    """Start the image once more for a few seconds and listen: the log of a service cannot be had."""
+    """Start the image once more for a few seconds, listen, and look whom its port is open to.
+
+    The log of a service, and its sockets, cannot be had.
+    """
     try:
         start = [*await container.entrypoint(), *await container.default_args()]
-        again = container.with_exec(["timeout", "--kill-after=1", "5", *start], expect=ReturnType.ANY)
-        exit_code = await again.exit_code()
-        lines = f"{await again.stdout()}\n{await again.stderr()}".strip().splitlines()
+        again = container.with_exec(["sh", "-c", conversation.WATCHED_START, "sh", *start], expect=ReturnType.ANY)
+        exit_code, stdout, stderr = await again.exit_code(), await again.stdout(), await again.stderr()
     except dagger.QueryError as error:
         return LastWords("it cannot be started", engine_log.tail(str(error)))
-    # timeout's own exit codes, for a process that was still running.
-    ending = "it was running after 5 s" if exit_code in (124, 137) else f"it ended with exit code {exit_code}"
-    return LastWords(ending, "\n".join(lines[-log_lines:]))
+    printed, _, sockets = stdout.partition(conversation.SOCKETS)
+    lines = f"{printed}\n{stderr}".strip().splitlines()
+    return LastWords(conversation.ending(exit_code, sockets, SERVICE_PORT), "\n".join(lines[-log_lines:]))
 
 
 def _require_engine(address: str) -> None:
