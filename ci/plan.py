@@ -15,6 +15,7 @@ import config
 import records
 import registry
 import revision
+import trivy
 from config import Policy
 from errors import UsageError
 from report import Images, Release, Revision
@@ -34,6 +35,7 @@ class Plan:
     push: bool
     report_dir: Path
     published: tuple[Release, ...]
+    locked_packages: dict[str, str]
     login: registry.Credentials | None
 
     @property
@@ -67,8 +69,21 @@ def make(*, policy_path: Path, report_dir: Path, tag: str | None, push: bool, en
         push=push,
         report_dir=report_dir.resolve(),
         published=records.published(report_dir),
+        locked_packages=_locked_packages(root / policy.build.lock),
         login=registry.credentials(environment),
     )
+
+
+def _locked_packages(path: Path) -> dict[str, str]:
+    """What the image installs, and so what a scanner has to see in it."""
+    try:
+        return trivy.locked_packages(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path} is no lock of packages: {error}",
+            usually="build.lock in the policy names another file than the Dockerfile installs, or none",
+            next_step="name the requirements.txt with hashes that the Dockerfile installs",
+        ) from error
 
 
 def _images(path: Path) -> Images:

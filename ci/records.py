@@ -32,6 +32,13 @@ def clear(report_dir: Path) -> None:
             (report_dir / name).unlink(missing_ok=True)
 
 
+def write_documents(report_dir: Path, documents: Mapping[str, str]) -> None:
+    """Write what a tool said into the report's folder, each file by its name."""
+    with _writing():
+        for name, words in documents.items():
+            write_whole(report_dir / name, words)
+
+
 def write(report: Report, report_dir: Path, environment: Mapping[str, str]) -> None:
     """Write the report in all its forms, and release.json for what was published; on GitHub its summary and outputs.
 

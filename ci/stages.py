@@ -34,7 +34,7 @@ import smoke as conversation
 import trivy
 import updates
 from checks import Approval
-from errors import BuildError, DrydockError, EngineError, RegistryError, ScanError, UsageError, VersionTaken
+from errors import BuildError, DrydockError, EngineError, RegistryError, ScanError, VersionTaken
 from plan import Plan
 from report import Answer, Archive, Contract, Image, Malformed, Publication, Scan, Smoke, Updates
 
@@ -176,7 +176,6 @@ class EngineStages:
     async def scan(self, archive: Archive) -> Scan:
         """Let the pinned Trivy read the archive once, offline, and the canary beside it; read its one report twice."""
         plan = self.plan
-        lock = plan.root / plan.policy.build.lock
         with _scan_errors(), anyio.fail_after(plan.policy.scan.timeout_seconds):
             trivy.require_pinned(plan.images.trivy)
             scanner = dag.container().from_(plan.images.trivy)
@@ -188,7 +187,7 @@ class EngineStages:
                 f"{trivy.CACHE}/db", files
             )
             scanned, canary_document = await asyncio.gather(
-                _scanned(prepared, _file(archive)), _report(_scanned(prepared, _canary()))
+                self._scanned(prepared, _file(archive)), _report(self._scanned(prepared, _canary()))
             )
             document = await scanned.file(trivy.REPORT).contents()
             gated = scanned.with_exec(
@@ -201,15 +200,14 @@ class EngineStages:
             )
             documents = {"trivy.json": document, "canary.json": canary_document}
             documents |= dict(zip(trivy.CONVERTED, converted, strict=True))
-            for name, text in documents.items():
-                records.write_whole(plan.report_dir / name, text)
+            records.write_documents(plan.report_dir, documents)
             scan = trivy.read(
                 document,
                 version=version,
                 database=database,
                 scanned_at=now,
                 canary_document=canary_document,
-                locked_packages=trivy.locked_packages(lock.read_text(encoding="utf-8")),
+                locked_packages=plan.locked_packages,
             )
             trivy.require_agreement(scan, plan.policy.scan.severities, gate_exit_code)
             return scan
@@ -263,6 +261,15 @@ class EngineStages:
     def _base_images(self) -> list[BuildArg]:
         return [BuildArg("BUILDER", self.plan.images.builder), BuildArg("RUNTIME", self.plan.images.runtime)]
 
+    async def _scanned(self, prepared: dagger.Container, archive: dagger.File) -> dagger.Container:
+        """The scanner's container after it has read one archive."""
+        scanned = prepared.with_mounted_file(trivy.ARCHIVE, archive).with_exec(
+            trivy.scan_arguments(self.plan.policy.scan.timeout_seconds), expect=ReturnType.ANY
+        )
+        if await scanned.exit_code():
+            raise _scanner_broke(await scanned.stderr())
+        return scanned
+
     async def _database(self, scanner: dagger.Container) -> tuple[trivy.Database, dagger.Directory]:
         """The first advisory database that can be had: a folder of this machine, or downloaded by the scanner."""
         refusals: list[str] = []
@@ -305,16 +312,6 @@ def _canary() -> dagger.File:
     for path, content in canary.FILES.items():
         files = files.with_new_file(path, content)
     return dag.container().with_rootfs(files).as_tarball()
-
-
-async def _scanned(prepared: dagger.Container, archive: dagger.File) -> dagger.Container:
-    """The scanner's container after it has read one archive."""
-    scanned = prepared.with_mounted_file(trivy.ARCHIVE, archive).with_exec(
-        trivy.scan_arguments(), expect=ReturnType.ANY
-    )
-    if await scanned.exit_code():
-        raise _scanner_broke(await scanned.stderr())
-    return scanned
 
 
 async def _report(scanned: Awaitable[dagger.Container]) -> str:
@@ -468,11 +465,6 @@ def _scan_errors() -> Iterator[None]:
                 usually="images.toml names a scanner or a database that this machine cannot reach",
                 next_step="check the network; on a machine without a container registry: python -m bootstrap",
                 log=engine_log.rest(str(error)),
-            ) from error
-        except OSError as error:
-            raise UsageError(
-                f"{error.filename} cannot be read: {error.strerror}",
-                next_step="name the lock that the Dockerfile installs as build.lock in the policy",
             ) from error
 
 

@@ -8,6 +8,7 @@ and their tools read are converted from that JSON as well.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +27,8 @@ CACHE = "/scan/cache"
 REPORT = "/scan/report.json"
 # Of the database's form; Trivy 0.74 reads this one and no other.
 DATABASE_VERSION = 2
+# By how much two clocks may differ.
+CLOCK_HOURS = 1
 # What a run leaves beside trivy.json: a table for people, SARIF for code hosts, two SBOMs for tools.
 CONVERTED = {
     "trivy.txt": "table",
@@ -46,12 +49,16 @@ OFFLINE = (
 )
 
 
-def scan_arguments() -> list[str]:
-    """Scan the archive's packages, files, environment and history; the image's configuration only for secrets."""
+def scan_arguments(timeout_seconds: int) -> list[str]:
+    """Scan the archive's packages, files, environment and history; the image's configuration only for secrets.
+
+    Trivy has a limit of its own, five minutes where it is not told.
+    """
     return [
         *("trivy", "image", "--input", ARCHIVE, "--format", "json", "--output", REPORT, "--exit-code", "0"),
         *("--scanners", "vuln,secret", "--image-config-scanners", "secret", "--list-all-pkgs"),
         *("--cache-dir", CACHE, "--cache-backend", "memory", "--no-progress", *OFFLINE),
+        *("--timeout", f"{timeout_seconds}s"),
     ]
 
 
@@ -86,7 +93,7 @@ class Database:
 
 def require_pinned(image: str) -> None:
     """Raise ScanError for a scanner that is named by a tag: nobody could say afterwards which one it was."""
-    if "@sha256:" not in image:
+    if not re.search(r"@sha256:[0-9a-f]{64}$", image):
         raise ScanError(
             f"the scanner {image} is not pinned by its digest",
             usually="images.toml was changed by hand; a tag can be moved to a scanner that finds nothing",
@@ -117,6 +124,12 @@ def database(metadata: str, *, source: str, digest: str, is_sample: bool) -> Dat
 def require_recent(database: Database, now: datetime, policy: ScanSection) -> None:
     """Raise ScanError where the advisories are older than the policy allows; a sample is never called recent at all."""
     age_hours = (now - database.updated_at).total_seconds() / 3600
+    if age_hours < -CLOCK_HOURS:
+        raise ScanError(
+            f"the advisory database of {database.source} is of {database.updated_at:%Y-%m-%d %H:%M}, which is to come",
+            usually="the clock of this machine is wrong, and no age can be told",
+            next_step="set the clock, then run again",
+        )
     if not database.is_sample and age_hours > policy.database_max_hours:
         raise ScanError(
             f"the advisory database of {database.source} is {age_hours:.0f} h old, allowed are"

@@ -13,7 +13,8 @@ import re
 from report import PendingUpdate, Updates
 
 # Where no source of security updates is named, none is ever pending. Without the error mode, an index that could not be
-# fetched is a warning, and what is left says "nothing to upgrade". In another language the table has other words.
+# fetched is a warning, and what is left says "nothing to upgrade". `upgrade` keeps back whatever another package has to
+# come or go for. In another language the table has other words.
 SCRIPT = r"""
 export LC_ALL=C
 command -v apt-get >/dev/null || { echo 'the image has no apt-get to ask' >&2; exit 1; }
@@ -22,7 +23,7 @@ case "$(apt-get indextargets)" in
   *[Ss]ecurity*) ;;
   *) echo 'the image names no source of security updates' >&2; exit 1 ;;
 esac
-simulated=$(apt-get --quiet --simulate --with-new-pkgs upgrade) || exit 1
+simulated=$(apt-get --quiet --simulate dist-upgrade) || exit 1
 echo "$simulated"
 packages=$(echo "$simulated" | sed -n 's/^Inst \([^ ]*\) \[.*/\1/p')
 test -z "$packages" || apt-cache policy $packages

@@ -76,7 +76,7 @@ OFFICIAL = Images(
     world="official",
     builder="docker.io/library/python:3.13-trixie@sha256:82",
     runtime="docker.io/library/python:3.13-slim-trixie@sha256:9d",
-    trivy="docker.io/aquasec/trivy:0.74.0@sha256:62",
+    trivy="docker.io/aquasec/trivy:0.74.0@sha256:" + "62" * 32,
     databases=("mirror.gcr.io/aquasec/trivy-db:2",),
 )
 STAND_IN = OFFICIAL.model_copy(update={"world": "stand-in", "databases": ("/sample/db",)})
@@ -194,6 +194,7 @@ def plan(
         push=push,
         report_dir=report_dir,
         published=(),
+        locked_packages=LOCKED,
         login=None,
     )
 

@@ -299,12 +299,15 @@ def test_a_comparison_names_what_changed_the_largest_difference_first() -> None:
     previous = examples.release().model_copy(update={"packages": before, "size_bytes": 260_000_000})
     image = examples.image().model_copy(update={"packages": after})
 
+    same = previous.model_copy(update={"digest": image.manifest_digest})
+    assert contents.compare(image, (same,)) is None
+
     def change(name: str, before: str, after: str, difference_bytes: int) -> Change:
         return Change(
             name=name, kind="python", version_before=before, version_after=after, difference_bytes=difference_bytes
         )
 
-    assert contents.compare(image, (previous,)) == Comparison(
+    assert contents.compare(image, (same, previous)) == Comparison(
         image=previous.image,
         size_before_bytes=260_000_000,
         size_after_bytes=270_000_000,

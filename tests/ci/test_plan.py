@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 import plan
+import records
 import trivy
 from errors import UsageError
 from plan import Plan
+from tests.ci import examples
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = """\
@@ -34,6 +36,8 @@ def made(root: Path, *, tag: str | None = "1.2.3", push: bool = True, **environm
 def project(tmp_path: Path) -> Path:
     (tmp_path / "pipeline.toml").write_text("")
     (tmp_path / "images.toml").write_text(STAND_IN)
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "requirements.txt").write_text("numpy==2.1.0 \\\n    --hash=sha256:1\n")
     return tmp_path
 
 
@@ -42,6 +46,25 @@ def test_a_plan_knows_where_the_image_goes(project: Path) -> None:
     assert gathered.root == project
     assert gathered.reference == "127.0.0.1:5000/iris-classifier:1.2.3"
     assert gathered.images.world == "stand-in"
+    assert gathered.locked_packages == {"numpy": "2.1.0"}
+    assert gathered.published == ()
+
+
+def test_what_was_published_before_is_known(project: Path) -> None:
+    (project / "dist").mkdir()
+    records.write_documents(project / "dist", {"release.json": examples.release().model_dump_json()})
+    assert made(project).published == (examples.release(),)
+
+
+@pytest.mark.parametrize("content", [None, "numpy = 2\n"])
+def test_a_lock_that_is_none_stops_the_run_before_it_starts(project: Path, content: str | None) -> None:
+    lock = project / "service" / "requirements.txt"
+    lock.unlink()
+    if content:
+        lock.write_text(content)
+    with pytest.raises(UsageError) as stopped:
+        made(project)
+    assert stopped.value.what.startswith(f"{lock} is no lock of packages: ")
 
 
 def test_every_shipped_pin_is_a_digest() -> None:

@@ -220,11 +220,17 @@ def test_advisories_that_are_too_old_are_no_ground_for_a_verdict() -> None:
     assert stale.value.what == f"the advisory database of {SOURCE} is 48 h old, allowed are 48 h"
     with pytest.raises(ScanError):
         trivy.require_recent(old, NOON, examples.policy(scan={"database_max_hours": 47}).scan)
+    # Two clocks may differ, but not by more than this.
+    trivy.require_recent(old, old.updated_at - timedelta(hours=1), policy)
+    with pytest.raises(ScanError, match="which is to come"):
+        trivy.require_recent(old, old.updated_at - timedelta(hours=1, seconds=1), policy)
     # The report says of a sample that it is one; its age says nothing.
     trivy.require_recent(replace(old, is_sample=True), NOON + timedelta(days=400), policy)
 
 
-@pytest.mark.parametrize("image", ["docker.io/aquasec/trivy:0.74.0", "aquasec/trivy", "trivy@sha512:62"])
+@pytest.mark.parametrize(
+    "image", ["docker.io/aquasec/trivy:0.74.0", "aquasec/trivy", "trivy@sha512:62", "trivy@sha256:62"]
+)
 def test_a_scanner_without_its_digest_is_refused(image: str) -> None:
     with pytest.raises(ScanError) as unpinned:
         trivy.require_pinned(image)
@@ -340,7 +346,7 @@ uvloop==0.22.1 ; sys_platform != 'win32' \\
 
 
 def test_the_scan_goes_nowhere_and_fails_only_where_trivy_itself_fails() -> None:
-    arguments = trivy.scan_arguments()
+    arguments = trivy.scan_arguments(600)
     for flag in ("--offline-scan", "--skip-db-update", "--skip-java-db-update", "--skip-check-update"):
         assert flag in arguments
     assert arguments[arguments.index("--exit-code") + 1] == "0"

@@ -120,7 +120,7 @@ SOURCES = 'test "$1" = indextargets && echo debian-security && exit'
         (None, 1, "", "the image has no apt-get to ask\n"),
         ("echo main", 1, "", "the image names no source of security updates\n"),
         (f'{SOURCES}; case "$*" in *update) echo no network >&2; exit 9 ;; esac', 1, "", "no network\n"),
-        (f'{SOURCES}; case "$*" in *upgrade) echo no lock >&2; exit 9 ;; esac', 1, "", "no lock\n"),
+        (f'{SOURCES}; case "$*" in *dist-upgrade) echo no lock >&2; exit 9 ;; esac', 1, "", "no lock\n"),
         (f"{SOURCES}; echo nothing", 0, "nothing\n", ""),
         (
             f"{SOURCES}; echo 'Inst a [1] (2 x [all])\nInst new (1 x [all])\nInst b:i386 [1] (2 x [all])'",
