@@ -5,7 +5,7 @@ SHELL := bash
 BIN := .venv/bin
 ENGINE := eval "$$($(BIN)/python -m bootstrap env)"
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header
-.PHONY: run test lint train bench lock schema clean
+.PHONY: run test mutants lint train bench lock schema clean
 
 run: .venv/run
 	@$(BIN)/python -m bootstrap
@@ -14,6 +14,10 @@ run: .venv/run
 test: .venv/dev
 	@$(BIN)/python -m bootstrap
 	@$(ENGINE) && $(BIN)/python -m pytest $(ARGS)
+
+mutants: .venv/dev
+	@$(BIN)/python -m bootstrap
+	@$(ENGINE) && $(BIN)/python -m tests.mutants
 
 lint: .venv/dev
 	$(BIN)/ruff check

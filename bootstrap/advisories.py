@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 DIRECTORY = Path(__file__).parent / "advisories"
+TAKEN_DOWN_AT = "2026-11-22T00:00:00Z"
 # Releases that the sample has lines for; the tracker's own file maps all of them.
 DISTRIBUTIONS = {"bookworm": "12", "trixie": "13"}
 
 
-def write(cache: Path) -> None:
-    """Write both samples under `cache`, in the folders that `trivy-db build --cache-dir` looks into."""
+def write(samples: Path, cache: Path) -> None:
+    """Write both of `samples` under `cache`, in the folders that `trivy-db build --cache-dir` looks into."""
     merged: dict[str, dict[str, Any]] = {}
-    for row in _rows("python.csv"):
+    for row in _rows(samples / "python.csv"):
         advisory = python_advisory(row)
         merged.setdefault(row["ghsa"], {**advisory, "affected": []})["affected"] += advisory["affected"]
     for ghsa, advisory in merged.items():
@@ -27,7 +28,7 @@ def write(cache: Path) -> None:
     for empty in ("source", "updates-source", "CVE", "DLA", "DSA"):
         (tracker / empty).mkdir(parents=True)
     _write(tracker / "distributions.json", {name: {"major-version": major} for name, major in DISTRIBUTIONS.items()})
-    for cve, rows in _by_cve(_rows("debian.csv")).items():
+    for cve, rows in _by_cve(_rows(samples / "debian.csv")).items():
         _write(tracker / "CVE" / f"{cve}.json", debian_bug(cve, rows))
 
 
@@ -54,20 +55,24 @@ def python_advisory(row: dict[str, str]) -> dict[str, Any]:
 
 
 def debian_bug(cve: str, rows: list[dict[str, str]]) -> dict[str, Any]:
-    """The lines of debian.csv about one CVE as the security tracker's record of it."""
+    """The lines of debian.csv about one CVE as the security tracker's record of it.
+
+    The tracker notes an urgency at its line about unstable, which has no release; the builder takes it from there.
+    """
+    urgencies = {row["source_package"]: row["urgency"] for row in rows if row["urgency"]}
+    unstable = [_annotation(package, "", "", urgency) for package, urgency in urgencies.items()]
+    releases = [_annotation(row["source_package"], row["release"], row["fixed_version"], "") for row in rows]
+    return {"Header": {"ID": cve, "Description": ""}, "Annotations": [*unstable, *releases]}
+
+
+def _annotation(package: str, release: str, fixed_version: str, urgency: str) -> dict[str, str]:
     return {
-        "Header": {"ID": cve, "Description": ""},
-        "Annotations": [
-            {
-                "Type": "package",
-                "Release": row["release"],
-                "Package": row["source_package"],
-                "Kind": "fixed" if row["fixed_version"] else "unfixed",
-                "Version": row["fixed_version"],
-                "Severity": row["urgency"],
-            }
-            for row in rows
-        ],
+        "Type": "package",
+        "Release": release,
+        "Package": package,
+        "Kind": "fixed" if fixed_version else "unfixed",
+        "Version": fixed_version,
+        "Severity": urgency,
     }
 
 
@@ -93,8 +98,8 @@ def _by_cve(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
     return grouped
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    with (DIRECTORY / name).open(encoding="utf-8", newline="") as file:
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -111,18 +112,30 @@ def _database(cache: Cache, trivy: Path, go: Path) -> Path:
     inputs = {"advisories": contents(advisories.DIRECTORY), "builder": trivy.name, "shape": contents_of(advisories)}
 
     def make(directory: Path) -> None:
-        sources = directory / "sources"
-        advisories.write(sources)
-        command = [str(trivy / "trivy-db"), "build", "--only-update", "ghsa", "--only-update", "debian"]
-        cache.watcher.run(
-            [*command, "--cache-dir", str(sources), "--output-dir", str(directory / "db"), "--update-interval", "24h"],
-            cache.log("advisories"),
-            # The builder asks `go` for a list of Go's own packages.
-            environment={"PATH": f"{go.parent}{os.pathsep}{os.environ['PATH']}"},
-        )
-        shutil.rmtree(sources)
+        build_database(cache, trivy, go, advisories.DIRECTORY, directory)
 
     return cache.made("advisories", inputs, make) / "db"
+
+
+def build_database(cache: Cache, trivy: Path, go: Path, samples: Path, directory: Path) -> None:
+    """Build `directory`/db, an advisory database for Trivy, from the samples in `samples`, by Trivy's own builder.
+
+    `trivy` is the folder with the builder in it. The database says that it is of the day on which the samples were
+    taken down: building old advisories anew makes them no newer.
+    """
+    sources = directory / "sources"
+    advisories.write(samples, sources)
+    command = [str(trivy / "trivy-db"), "build", "--only-update", "ghsa", "--only-update", "debian"]
+    cache.watcher.run(
+        [*command, "--cache-dir", str(sources), "--output-dir", str(directory / "db"), "--update-interval", "24h"],
+        cache.log("advisories"),
+        # The builder asks `go` for a list of Go's own packages.
+        environment={"PATH": f"{go.parent}{os.pathsep}{os.environ['PATH']}"},
+    )
+    shutil.rmtree(sources)
+    metadata = directory / "db" / "metadata.json"
+    described = json.loads(metadata.read_text(encoding="utf-8"))
+    metadata.write_text(json.dumps({**described, "UpdatedAt": advisories.TAKEN_DOWN_AT}), encoding="utf-8")
 
 
 def contents_of(module: object) -> str:

@@ -7,14 +7,6 @@ from __future__ import annotations
 
 TOKEN_FILE = "srv/config.env"  # noqa: S105 - where the canary's token lies
 
-OS_RELEASE = """\
-PRETTY_NAME="Debian GNU/Linux 13 (trixie)"
-NAME="Debian GNU/Linux"
-VERSION_ID="13"
-VERSION_CODENAME=trixie
-ID=debian
-"""
-
 DPKG_STATUS = """\
 Package: openssl
 Status: install ok installed
@@ -34,7 +26,8 @@ Version: 0.0.6
 TOKEN = "ghp_" + "c4n4ry" * 6
 
 FILES = {
-    "etc/os-release": OS_RELEASE,
+    # By this file and no other Trivy knows that a system is Debian, and which.
+    "etc/debian_version": "13.1\n",
     "var/lib/dpkg/status": DPKG_STATUS,
     "usr/local/lib/python3.13/site-packages/python_multipart-0.0.6.dist-info/METADATA": METADATA,
     TOKEN_FILE: f"GITHUB_TOKEN={TOKEN}\n",

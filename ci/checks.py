@@ -74,6 +74,7 @@ class Outcome:
 
 
 NOT_READY = Outcome(Verdict.NOT_RUN, "", "", ("the image never got ready to be asked",))
+NOT_ANSWERED = Outcome(Verdict.NOT_RUN, "", "", ("the image answered nothing",))
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def latency(smoke: report.Smoke, policy: Policy) -> Outcome:
     """How long an answer took beside the budget: told, and no reason to reject, since it is this machine's time too."""
     if smoke.ready_seconds is None:
         return NOT_READY
+    if not any(answer.status for answer in smoke.answers):
+        return NOT_ANSWERED
     slowest_ms = smoke.slowest_seconds * 1000
     within = slowest_ms <= policy.limits.latency_ms
     return Outcome(
@@ -169,6 +172,8 @@ def image_size(image: report.Image, policy: Policy) -> Outcome:
 def largest_layer(image: report.Image, policy: Policy) -> Outcome:
     """No layer is over the limit; the limit itself passes."""
     limit_bytes = policy.limits.layer_size_mb * MB
+    if not image.layers:
+        return Outcome(Verdict.FAIL, "no layers", f"{limit_bytes // MB} MB", ("there is nothing in the image",))
     layer = max(image.layers, key=lambda layer: layer.size_bytes)
     passed = layer.size_bytes <= limit_bytes
     instruction = layer.created_by or "an instruction that the image does not name"
@@ -199,17 +204,19 @@ def canary(scan: report.Scan, _: Policy) -> Outcome:
 
 
 def advisories(scan: report.Scan, policy: Policy) -> Outcome:
-    """The advisories are of today; where they are too old, the scan is no scan (`trivy.require_usable_database`)."""
+    """The advisories are of today; where they are too old, the scan is no scan (`trivy.require_recent`)."""
     age_hours = scan.database_age_hours
     measured = f"{age_hours:.0f} h old" if age_hours < DAYS_FROM_HOURS else f"{age_hours / 24:.0f} days old"
     limit = f"{policy.scan.database_max_hours} h"
     if scan.database_is_sample:
         words = "a sample of this machine's own, which says little about the image: the result is no release"
         return Outcome(Verdict.WARN, measured, "none", (words,))
+    if age_hours > policy.scan.database_max_hours:
+        return Outcome(Verdict.FAIL, measured, limit)
     if age_hours > policy.scan.database_warn_hours:
-        words = f"older than {policy.scan.database_warn_hours} h: {scan.database_source} was not renewed upstream"
+        words = f"older than {policy.scan.database_warn_hours} h: {scan.database_source} was not renewed"
         return Outcome(Verdict.WARN, measured, limit, (words,))
-    return Outcome(_pass_if(age_hours <= policy.scan.database_max_hours), measured, limit)
+    return Outcome(Verdict.PASS, measured, limit)
 
 
 def vulnerabilities(scan: report.Scan, policy: Policy) -> Outcome:

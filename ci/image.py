@@ -11,21 +11,20 @@ import hashlib
 import json
 import re
 import tarfile
-from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from isal import igzip, igzip_lib
 
+import contents
 import report
-from errors import BuildError
+from contents import Entry, Touched, Written
+from errors import BuildError, UsageError
 
-LARGEST_SHOWN = 4
-SITE_PACKAGES = re.compile(r".*/(?:site|dist)-packages/(?P<top>[^/]+)")
-# numpy.libs and numpy-2.4.dist-info belong to numpy.
-BESIDES_THE_PACKAGE = re.compile(r"(\.libs|-[^-]+\.dist-info)$")
-
+GZIP = b"\x1f\x8b"
 # How Dagger writes an instruction into an image's history.
 DAGGERS_STEP = re.compile(r"^\[[^\]]+ \d+/\d+\] ")
 DAGGERS_RUN = re.compile(r"^mount / from exec (/bin/sh -c )?")
@@ -36,9 +35,31 @@ def read(archive: Path) -> report.Image:
 
     Raises BuildError where the file is no OCI archive or a blob is not what its digest says.
     """
+    with _opened(archive) as layout:
+        return _read(layout)[0]
+
+
+def layer_files(archive: Path, number: int) -> tuple[report.Layer, tuple[Touched, ...]]:
+    """Read one layer and every file that it brought, wrote anew or took away; the base's first layer is 1.
+
+    Raises UsageError where there is no such layer, and what `read` raises.
+    """
+    with _opened(archive) as layout:
+        image, written = _read(layout)
+    if not 1 <= number <= len(written):
+        raise UsageError(
+            f"{archive} has no layer {number}",
+            usually="layers count from 1, the base's first",
+            next_step=f"name one from 1 to {len(written)}",
+        )
+    return image.layers[number - 1], contents.touched(written[number - 1])
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
-        with tarfile.open(archive) as layout:
-            return _read(layout)
+        with tarfile.open(archive, "r:") as layout:
+            yield layout
     # isal's stub calls its error an instance.
     except (tarfile.TarError, OSError, EOFError, KeyError, ValueError, igzip_lib.IsalError) as error:  # type: ignore[misc]
         raise BuildError(
@@ -48,59 +69,80 @@ def read(archive: Path) -> report.Image:
         ) from error
 
 
-def _read(layout: tarfile.TarFile) -> report.Image:
+def _read(layout: tarfile.TarFile) -> tuple[report.Image, tuple[Written, ...]]:
     manifest_digest = json.loads(_bytes(layout, "index.json"))["manifests"][0]["digest"]
     manifest = json.loads(_blob(layout, manifest_digest))
     config_digest = manifest["config"]["digest"]
     config = json.loads(_blob(layout, config_digest))
-    instructions = [entry for entry in config.get("history", []) if not entry.get("empty_layer")]
-    layers = manifest["layers"]
-    if len(instructions) != len(layers):
-        instructions = [{}] * len(layers)
     settings: dict[str, Any] = config.get("config", {})
-    return report.Image(
+    written, file_system = contents.stack(_entries(layout, layer["digest"]) for layer in manifest["layers"])
+    installed = contents.owners([placed.entry for placed in file_system.values()])
+    wasted = contents.waste(written, file_system)
+    image = report.Image(
         manifest_digest=manifest_digest,
         config_digest=config_digest,
         user=settings.get("User", ""),
         labels=settings.get("Labels") or {},
-        layers=tuple(
-            _layer(layout, layer, instruction.get("created_by", ""))
-            for layer, instruction in zip(layers, instructions, strict=True)
-        ),
+        layers=_layers(manifest["layers"], config.get("history", []), written),
+        packages=contents.packages(file_system, installed),
+        other_folders=contents.other_folders(file_system, installed),
+        files=contents.files(file_system),
+        waste=wasted[: contents.SHOWN],
+        wasted_bytes=sum(item.size_bytes for item in wasted),
+    )
+    return image, written
+
+
+def _layers(
+    descriptors: list[dict[str, Any]], history: list[dict[str, Any]], written: tuple[Written, ...]
+) -> tuple[report.Layer, ...]:
+    instructions = [entry for entry in history if not entry.get("empty_layer")]
+    if len(instructions) != len(descriptors):
+        instructions = [{}] * len(descriptors)
+    # A layer may hold files of a package that a later one completes, replaces or removes.
+    everybody = contents.owners(list(chain.from_iterable(layer.files.values() for layer in written)))
+    return tuple(
+        report.Layer(
+            digest=descriptor["digest"],
+            created_by=_plain(instruction.get("created_by", "")),
+            compressed_bytes=descriptor["size"],
+            size_bytes=layer.size_bytes,
+            files_added=layer.added,
+            files_replaced=layer.replaced,
+            files_removed=layer.removed,
+            largest=contents.largest(layer, everybody),
+        )
+        for descriptor, instruction, layer in zip(descriptors, instructions, written, strict=True)
     )
 
 
-def _layer(layout: tarfile.TarFile, descriptor: dict[str, Any], created_by: str) -> report.Layer:
-    sizes = Counter[str]()
-    for path, size_bytes in _files(layout, descriptor["digest"]):
-        sizes[contributor(path)] += size_bytes
-    return report.Layer(
-        digest=descriptor["digest"],
-        created_by=_plain(created_by),
-        compressed_bytes=descriptor["size"],
-        size_bytes=sizes.total(),
-        largest=tuple(
-            report.Contributor(name=name, size_bytes=size_bytes)
-            for name, size_bytes in sizes.most_common(LARGEST_SHOWN)
-        ),
-    )
-
-
-def _files(layout: tarfile.TarFile, digest: str) -> Iterator[tuple[str, int]]:
+def _entries(layout: tarfile.TarFile, digest: str) -> Iterator[Entry]:
     blob = layout.extractfile(_blob_name(digest))
     if blob is None:
         raise KeyError(digest)
-    with blob, igzip.open(blob) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as layer:
+    # `docker save` stores its layers as they are. A name need not be UTF-8, but what is said of it is.
+    packed = blob.read(len(GZIP)) == GZIP
+    blob.seek(0)
+    with (
+        blob,
+        igzip.open(blob) if packed else blob as unpacked,
+        tarfile.open(fileobj=unpacked, mode="r:", encoding="utf-8", errors="replace") as layer,
+    ):
         for member in layer:
-            yield member.name, member.size if member.isreg() else 0
+            yield _entry(layer, member)
 
 
-def contributor(path: str) -> str:
-    """Whose bytes a file's are: its Python package, else the folder it lies in, three levels deep at most."""
-    package = SITE_PACKAGES.match(f"/{path}")
-    if package:
-        return BESIDES_THE_PACKAGE.sub("", package["top"])
-    return "/" + "/".join(path.removeprefix("./").split("/")[:-1][:3])
+def _entry(layer: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
+    path = "/".join(part for part in member.name.split("/") if part not in ("", "."))
+    file = layer.extractfile(member) if member.isreg() else None
+    if file is None:
+        return Entry(path, is_folder=member.isdir())
+    content = file.read() if contents.PACKAGE_RECORD.fullmatch(path) else b""
+    sha256 = ""
+    if member.size >= contents.DUPLICATE_BYTES and not content:
+        # A layer can hold files that are larger than the memory; tarfile's stub does not say that they can be digested.
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    return Entry(path, member.size, sha256=sha256, content=content)
 
 
 def _plain(created_by: str) -> str:

@@ -46,6 +46,9 @@ class Journal:
             result = await work
             broken = False
         finally:
+            if broken:
+                # Of stages that run side by side, the one that began last need not be the one that broke.
+                self._last = name
             duration_seconds = time.monotonic() - started
             self._stages.append(Stage(name=name, duration_seconds=round(duration_seconds, 3)))
             self._tell.ends(name, duration_seconds, broken=broken)

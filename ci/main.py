@@ -18,12 +18,15 @@ import anyio
 from rich.console import Console
 from rich.text import Text
 
+import contents
+import image
 import pipeline
 import plan
 import records
 import stages
-from errors import DrydockError
+from errors import DrydockError, UsageError
 from render import commands, text
+from render import contents as render_contents
 from render.progress import Live
 from report import Report
 
@@ -32,11 +35,19 @@ STYLES = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "SKIP": "yellow
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for and return the exit code that README.md lists."""
-    asked = _parser().parse_args(arguments)
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.command != "explain" and (asked.archive or asked.layer is not None):
+        parser.error("--archive and --layer belong to explain")
     on_github = os.environ.get("GITHUB_ACTIONS") == "true"
     # GitHub reads commands from both streams, and their order only within one.
     errors = Console(stderr=not on_github, soft_wrap=True)
     try:
+        if asked.command == "explain":
+            words = explanation(asked.archive or asked.report_dir / "image.tar", asked.layer, asked.report_dir)
+            with _no_commands(on_github):
+                Console(soft_wrap=True).print(Text(words), end="")
+            return 0
         run = plan.make(
             policy_path=asked.config,
             report_dir=asked.report_dir,
@@ -76,6 +87,21 @@ def preamble(run: plan.Plan) -> str:
     return (
         f"policy     {run.root.name}: {target} ({origins}); {run.images.world} images; report in {run.report_dir.name}/"
     )
+
+
+def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
+    """Where the bytes of the image in `archive` are, or every file of one of its layers."""
+    if not archive.is_file():
+        raise UsageError(
+            f"{archive} is not there",
+            usually="no run has built an image yet, or its report went into another folder",
+            next_step="run the pipeline first, or name an OCI archive with --archive",
+        )
+    if layer is not None:
+        return render_contents.layer(layer, *image.layer_files(archive, layer))
+    read = image.read(archive)
+    previous = records.previous(report_dir, read.manifest_digest)
+    return render_contents.explain(read, contents.compare(read, previous) if previous else None)
 
 
 async def _train(run: plan.Plan) -> None:
@@ -126,15 +152,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("run", "train"),
+        choices=("run", "train", "explain"),
         default="run",
-        help="run (default): all of it; train: only the model, into artifacts/",
+        help="run (default): all of it; train: only the model, into artifacts/; explain: where an image's bytes are",
     )
     parser.add_argument("--push", action=argparse.BooleanOptionalAction, default=True, help="push the approved image")
     parser.add_argument("--tag", help="push under this tag, instead of the one that git gives")
     parser.add_argument("--config", type=Path, default=Path("pipeline.toml"), metavar="FILE", help="the policy")
     parser.add_argument("--report-dir", type=Path, default=Path("dist"), metavar="DIR", help="where the report goes")
     parser.add_argument("--debug", action="store_true", help="show the engine's whole log at the end")
+    parser.add_argument("--archive", type=Path, metavar="FILE", help="explain: an OCI archive, not the last run's")
+    parser.add_argument(
+        "--layer", type=int, metavar="N", help="explain: every file of this layer; the base's first is 1"
+    )
     return parser
 
 

@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from errors import UsageError
 from render import summary, text
 from report import Release, Report
 from revision import is_version
 
+RECORD = "release.json"
+RECORD_BEFORE = "previous-release.json"
 LEAVINGS = (
     *("report.json", "report.txt", "summary.md"),
     *("trivy.json", "canary.json", "trivy.txt", "trivy.sarif", "sbom.cdx.json", "sbom.spdx.json"),
@@ -31,12 +35,16 @@ def clear(report_dir: Path) -> None:
 def write(report: Report, report_dir: Path, environment: Mapping[str, str]) -> None:
     """Write the report in all its forms, and release.json for what was published; on GitHub its summary and outputs.
 
-    A run that published nothing leaves an earlier release.json as it is.
+    A run that published nothing leaves an earlier release.json as it is; one that published another image keeps it as
+    previous-release.json.
     """
     with _writing():
         write_whole(report_dir / "report.json", report.model_dump_json(indent=2) + "\n")
         if report.publication:
-            write_whole(report_dir / "release.json", release(report).model_dump_json(indent=2) + "\n")
+            record = release(report)
+            if (before := _record(report_dir / RECORD)) and before.digest != record.digest:
+                write_whole(report_dir / RECORD_BEFORE, before.model_dump_json(indent=2) + "\n")
+            write_whole(report_dir / RECORD, record.model_dump_json(indent=2) + "\n")
         write_whole(report_dir / "report.txt", text.render(report))
         write_whole(report_dir / "summary.md", summary.render(report))
         if path := environment.get("GITHUB_STEP_SUMMARY"):
@@ -81,6 +89,12 @@ def release(report: Report) -> Release:
     )
 
 
+def previous(report_dir: Path, digest: str) -> Release | None:
+    """The record of what was published before the image `digest`; what is no whole record counts as none."""
+    found = (_record(report_dir / name) for name in (RECORD, RECORD_BEFORE))
+    return next((record for record in found if record and record.digest != digest), None)
+
+
 def write_whole(path: Path, content: str) -> None:
     """Write a file so that a reader, or a cut run, sees the old one or the new one, never half of one."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
@@ -92,6 +106,13 @@ def write_whole(path: Path, content: str) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _record(path: Path) -> Release | None:
+    try:
+        return Release.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 @contextmanager

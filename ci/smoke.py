@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 
 import anyio
@@ -14,6 +15,20 @@ from report import Answer, Contract, GoldenRow, Malformed
 
 POLL_SECONDS = 0.25
 JSON = "application/json"
+
+# Starts its arguments, and after five seconds, if they still run, prints SOCKETS and the kernel's table of them.
+SOCKETS = "the sockets after five seconds:"
+WATCHED_START = f"""
+"$@" &
+for second in 1 2 3 4 5; do sleep 1; kill -0 $! 2>/dev/null || {{ wait $!; exit $?; }}; done
+echo '{SOCKETS}'
+cat /proc/net/tcp /proc/net/tcp6 2>/dev/null
+kill -9 $!
+exit 0
+"""
+# The last part of IPv4's loopback addresses and IPv6's own one, as the kernel writes them.
+LOOPBACK = re.compile(r"[0-9A-F]{6}7F|0{24}01000000")
+LISTENS = re.compile(r"(?m)^ *\d+: (?P<address>[0-9A-F]+):(?P<port>[0-9A-F]{4}) \S+ 0A ")
 
 
 async def wait_until_ready(base_url: str, limits: LimitsSection) -> tuple[float | None, str]:
@@ -32,6 +47,22 @@ async def wait_until_ready(base_url: str, limits: LimitsSection) -> tuple[float 
                     reason = f"no answer on the exposed port: {error or type(error).__name__}"
                 await anyio.sleep(POLL_SECONDS)
     return None, reason
+
+
+def ending(exit_code: int, sockets: str, port: int) -> str:
+    """How WATCHED_START ended, in words: the process's own exit code, or whom it let in while it ran.
+
+    `sockets` is /proc/net/tcp and tcp6; there 0A is LISTEN, and the address is in the machine's byte order.
+    https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html
+    """
+    if not sockets:
+        return f"it ended with exit code {exit_code}"
+    addresses = [found["address"] for found in LISTENS.finditer(sockets) if int(found["port"], 16) == port]
+    if not addresses:
+        return f"it was running after 5 s, and did not listen on port {port}"
+    if all(LOOPBACK.fullmatch(address) for address in addresses):
+        return f"it listens on port {port} for its own container only: let it listen on 0.0.0.0"
+    return "it was running and listening after 5 s"
 
 
 async def ask(
@@ -80,7 +111,7 @@ async def _predict(client: httpx.AsyncClient, row: GoldenRow) -> Answer:
     try:
         response = await client.post("/predict", json={"features": list(row.features)})
     except httpx.HTTPError:
-        return Answer(expected=row, status=0)
+        return Answer(expected=row, status=0, duration_seconds=round(time.monotonic() - started, 4))
     duration_seconds = round(time.monotonic() - started, 4)
     try:
         prediction = response.json()["predictions"][0]

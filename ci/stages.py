@@ -130,6 +130,10 @@ class EngineStages:
 
     async def smoke(self, archive: Archive, contract: Contract) -> Smoke:
         """Start the image as its users will, ask for every golden row, and note which user it runs as."""
+        with _engine_errors():
+            return await self._smoke(archive, contract)
+
+    async def _smoke(self, archive: Archive, contract: Contract) -> Smoke:
         limits = self.plan.policy.limits
         container = _container(archive)
         uid = await _uid(container)
@@ -213,12 +217,15 @@ class EngineStages:
     async def updates(self, archive: Archive) -> Updates:
         """Ask the image's package manager, as root and in a throw-away container, which updates are pending."""
         container = _container(archive).with_user("0").with_env_variable("DRYDOCK_PERIOD", _period())
-        try:
-            with _engine_errors(), anyio.fail_after(self.plan.policy.scan.timeout_seconds):
-                asked = container.with_exec(list(updates.COMMAND), expect=ReturnType.ANY)
-                return updates.read(await asked.exit_code(), await asked.stdout(), await asked.stderr())
-        except (TimeoutError, dagger.QueryError) as error:
-            return Updates(why_not=f"the image has no shell to ask in: {engine_log.first_line(str(error))}")
+        with _engine_errors():
+            try:
+                with anyio.fail_after(self.plan.policy.scan.timeout_seconds):
+                    asked = container.with_exec(list(updates.COMMAND), expect=ReturnType.ANY)
+                    return updates.read(await asked.exit_code(), await asked.stdout(), await asked.stderr())
+            except TimeoutError:
+                return Updates(why_not="apt-get took longer than scan.timeout_seconds")
+            except dagger.QueryError as error:
+                return Updates(why_not=f"the image has no shell to ask in: {engine_log.first_line(str(error))}")
 
     async def publish(self, approval: Approval) -> Publication:
         """Push the approved archive as it is, and read back what the registry now serves under its tag."""
@@ -339,17 +346,19 @@ class LastWords:
 
 
 async def _last_words(container: dagger.Container, log_lines: int) -> LastWords:
-    """Start the image once more for a few seconds and listen: the log of a service cannot be had."""
+    """Start the image once more for a few seconds, listen, and look whom its port is open to.
+
+    The log of a service, and its sockets, cannot be had.
+    """
     try:
         start = [*await container.entrypoint(), *await container.default_args()]
-        again = container.with_exec(["timeout", "--kill-after=1", "5", *start], expect=ReturnType.ANY)
-        exit_code = await again.exit_code()
-        lines = f"{await again.stdout()}\n{await again.stderr()}".strip().splitlines()
+        again = container.with_exec(["sh", "-c", conversation.WATCHED_START, "sh", *start], expect=ReturnType.ANY)
+        exit_code, stdout, stderr = await again.exit_code(), await again.stdout(), await again.stderr()
     except dagger.QueryError as error:
         return LastWords("it cannot be started", engine_log.tail(str(error)))
-    # timeout's own exit codes, for a process that was still running.
-    ending = "it was running after 5 s" if exit_code in (124, 137) else f"it ended with exit code {exit_code}"
-    return LastWords(ending, "\n".join(lines[-log_lines:]))
+    printed, _, sockets = stdout.partition(conversation.SOCKETS)
+    lines = f"{printed}\n{stderr}".strip().splitlines()
+    return LastWords(conversation.ending(exit_code, sockets, SERVICE_PORT), "\n".join(lines[-log_lines:]))
 
 
 def _require_engine(address: str) -> None:

@@ -98,7 +98,7 @@ def database(metadata: str, *, source: str, digest: str, is_sample: bool) -> Dat
     """Read a database's metadata.json. Raises ScanError where it is none, or of a form that Trivy does not read."""
     try:
         described = json.loads(metadata)
-        version, updated_at = int(described["Version"]), datetime.fromisoformat(described["UpdatedAt"])
+        version, updated_at = int(described["Version"]), _moment(described["UpdatedAt"])
     except (ValueError, KeyError, TypeError) as error:
         raise ScanError(
             f"the advisory database of {source} does not say what it is: {error!r}",
@@ -181,12 +181,12 @@ def _read(
         config_digest=metadata["ImageID"],
         os_family=system.get("Family", ""),
         os_version=system.get("Name", ""),
-        os_packages=sum(len(result.get("Packages", [])) for result in results if result["Class"] == "os-pkgs"),
+        os_packages=sum(len(_all(result, "Packages")) for result in results if result["Class"] == "os-pkgs"),
         python_packages={
             canonicalize_name(package["Name"]): package["Version"]
             for result in results
             if result.get("Type") == "python-pkg"
-            for package in result.get("Packages", [])
+            for package in _all(result, "Packages")
         },
         locked_packages=locked_packages,
         findings=tuple(
@@ -197,16 +197,18 @@ def _read(
                 fixed_version=found.get("FixedVersion", ""),
                 severity=found.get("Severity", "UNKNOWN"),
                 title=found.get("Title", ""),
-                published_at=found.get("PublishedDate", ""),
+                published_at=_moment(found["PublishedDate"]).isoformat(timespec="seconds")
+                if "PublishedDate" in found
+                else "",
                 url=found.get("PrimaryURL", ""),
             )
             for result in results
-            for found in result.get("Vulnerabilities", [])
+            for found in _all(result, "Vulnerabilities")
         ),
         secrets=tuple(
             report.Secret(rule=found["RuleID"], target=result["Target"], severity=found.get("Severity", "UNKNOWN"))
             for result in results
-            for found in result.get("Secrets", [])
+            for found in _all(result, "Secrets")
         ),
     )
 
@@ -219,6 +221,14 @@ def _names(document: dict[str, Any]) -> tuple[str, ...]:
     ]
     found += [f"{each['RuleID']} in {one['Target'].lstrip('/')}" for one in results for each in _all(one, "Secrets")]
     return tuple(name for name in canary.EXPECTED if name in found)
+
+
+def _moment(text: str) -> datetime:
+    """A time as Trivy writes it. Raises ValueError for one without its zone: nobody could count an age from it."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return moment
 
 
 def _all(result: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -279,7 +289,8 @@ async def covered(scan: report.Scan | None, image: report.Image | None) -> repor
     if not scan.os_family or scan.os_packages < max(system_packages, 1):
         seen = scan.os_family or "no operating system"
         raise ScanError(
-            f"the scanner saw {seen} and {scan.os_packages} system packages, expected {max(system_packages, 1)}",
+            f"the scanner saw {seen} and {scan.os_packages} system packages, expected at least"
+            f" {max(system_packages, 1)}",
             usually="a step of the Dockerfile removed /etc/os-release or /var/lib/dpkg/status",
             next_step="keep both in the image: without them no vulnerability of the system can be found",
         )

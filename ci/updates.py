@@ -1,8 +1,9 @@
 """Asks the package manager that an image brings along which updates are pending, and reads what it says.
 
 A second opinion beside the scanner's: it knows nothing of severities, and needs no advisory database. It runs in a
-throw-away container, never in the image. apt-get's answer has a line for each package, such as
-`Inst libssl3t64 [3.5.1-1] (3.5.4-1~deb13u2 Debian-Security:13/stable-security [amd64])`.
+throw-away container, never in the image. apt-get's simulation names what it would install, such as
+`Inst libssl3t64 [3.5.1-1] (3.5.9-1~deb13u1 Debian:13.8/stable [amd64])`. That origin is the newest version's only, and
+a point release swallows what the security archive had first; so apt-cache is asked for all the versions in between.
 """
 
 from __future__ import annotations
@@ -11,14 +12,25 @@ import re
 
 from report import PendingUpdate, Updates
 
-# Without the mode, an index that could not be fetched is a warning, and what is left of the answer says "nothing".
-SCRIPT = """\
+# Ways in which the answer would be "nothing" though nobody knows: no source of security updates is named; an index
+# could not be fetched, which without the error mode is a warning; `upgrade` keeps back what needs a new package.
+SCRIPT = r"""
 command -v apt-get >/dev/null || { echo 'the image has no apt-get to ask' >&2; exit 1; }
-apt-get --quiet --option APT::Update::Error-Mode=any update >/dev/null && apt-get --quiet --simulate upgrade
+case "$(apt-get indextargets)" in
+  *[Ss]ecurity*) ;;
+  *) echo 'the image names no source of security updates' >&2; exit 1 ;;
+esac
+apt-get --quiet --option APT::Update::Error-Mode=any update >/dev/null || exit
+simulated=$(apt-get --quiet --simulate dist-upgrade) || exit
+echo "$simulated"
+packages=$(echo "$simulated" | sed -n 's/^Inst \([^ ]*\) \[.*/\1/p')
+test -z "$packages" || apt-cache policy $packages
 """
 COMMAND = ("sh", "-c", SCRIPT)
 
 INSTALLS = re.compile(r"Inst (?P<package>\S+) \[(?P<installed>[^\]]+)\] \((?P<available>\S+) (?P<origins>[^\[)]*)")
+# In apt-cache's table the newest version comes first, and *** stands before the one that is installed.
+TABLE = re.compile(r"(?m)^(?P<package>\S+):\n(?:  .*\n)+? *Version table:\n(?P<newer>(?:     .*\n)*)")
 
 
 def read(exit_code: int, stdout: str, stderr: str) -> Updates:
@@ -26,13 +38,14 @@ def read(exit_code: int, stdout: str, stderr: str) -> Updates:
     if exit_code:
         words = stderr.strip().splitlines()
         return Updates(why_not=f"apt-get could not say: {words[0] if words else f'exit code {exit_code}'}")
+    newer = {table["package"]: table["newer"] for table in TABLE.finditer(f"{stdout}\n")}
     return Updates(
         pending=tuple(
             PendingUpdate(
                 package=line["package"],
                 installed_version=line["installed"],
                 available_version=line["available"],
-                security="security" in line["origins"].lower(),
+                security="security" in f"{line['origins']}{newer.get(line['package'], '')}".lower(),
             )
             for line in map(INSTALLS.match, stdout.splitlines())
             if line

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tarfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bootstrap import debian, services, standin
+from bootstrap import advisories, debian, services, standin
 from bootstrap.cache import Cache
 from bootstrap.debian import Mirror
 from bootstrap.errors import BootstrapError
@@ -90,7 +92,11 @@ case "$folder" in
 esac
 """
 # The folders with the advisories and for the database are its seventh and ninth word.
-TRIVY_DB = 'mkdir "$9"; cp "$7/vuln-list-debian/tracker/distributions.json" "$9"'
+TRIVY_DB = """\
+mkdir "$9"
+cp "$7/vuln-list-debian/tracker/distributions.json" "$9"
+echo '{"Version": 2, "UpdatedAt": "now"}' >"$9/metadata.json"
+"""
 # Lists what is in an image, by the image's name without its registry and tag.
 PODMAN = """\
 [ "$1" = inspect ] && cat "{folder}/running"
@@ -128,7 +134,7 @@ def machine(tmp_path: Path, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
     return tmp_path / "images"
 
 
-def up(cache: Cache, monkeypatch: pytest.MonkeyPatch, digest: str = DIGEST) -> dict[str, str]:
+def up(cache: Cache, monkeypatch: pytest.MonkeyPatch, digest: str = DIGEST) -> dict[str, Any]:
     """Bring up the stand-in world beside an engine and a registry that answer already; its pins."""
     with web_server(200, {"Docker-Content-Digest": digest}) as registry:
         monkeypatch.setattr(services, "REGISTRY", registry)
@@ -151,14 +157,18 @@ def test_everything_is_made_once_and_pinned(
     cache: Cache, stand_ins: StandIns, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pins = up(cache, monkeypatch)
-    database = Path(pins.pop("database"))
+    databases = pins.pop("databases")
     assert pins == {
         "world": "stand-in",
         "builder": f"docker.io/library/python:3.13-trixie@{DIGEST}",
         "runtime": f"docker.io/library/python:3.13-slim-trixie@{DIGEST}",
         "trivy": f"docker.io/aquasec/trivy:0.74.0@{DIGEST}",
     }
-    assert [file.name for file in database.iterdir()] == ["distributions.json"]
+    (database,) = map(Path, databases)
+    assert sorted(file.name for file in database.iterdir()) == ["distributions.json", "metadata.json"]
+    # Old advisories are no newer for having been built now.
+    described = json.loads((database / "metadata.json").read_text())
+    assert described == {"Version": 2, "UpdatedAt": advisories.TAKEN_DOWN_AT}
     # The sources of the database are not kept.
     assert [folder.name for folder in database.parent.iterdir()] == ["db"]
     assert (cache.root / "bin" / "dagger").read_text() == "dagger\n"
@@ -199,7 +209,7 @@ def test_everything_is_made_once_and_pinned(
         "./usr/local/bin/trivy",
     ]
 
-    assert up(cache, monkeypatch) == {**pins, "database": str(database)}
+    assert up(cache, monkeypatch) == {**pins, "databases": databases}
     assert beginnings(stand_ins.calls()) == QUESTIONS
 
 

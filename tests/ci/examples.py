@@ -23,8 +23,10 @@ from report import (
     JudgedFinding,
     Layer,
     Malformed,
+    Package,
     PendingUpdate,
     Publication,
+    Release,
     Report,
     Revision,
     Row,
@@ -222,6 +224,29 @@ def report(**changed: object) -> Report:
         "publication": publication(),
     }
     return Report.model_validate({**values, **changed})
+
+
+def release(digest: str = "sha256:" + "b2" * 32) -> Release:
+    """The record of what was published before."""
+    return Release(
+        image=f"{REPOSITORY}:1.2.2@{digest}",
+        digest=digest,
+        tags=("1.2.2",),
+        published_at="2026-11-20T12:00:00+00:00",
+        revision=REVISION,
+        model_sha256=MODEL_SHA256,
+        size_bytes=258_000_000,
+        packages=(Package(name="scipy", version="1.15.0", kind="python", size_bytes=82_000_000),),
+        base_images={"builder": OFFICIAL.builder, "runtime": OFFICIAL.runtime},
+        scanner=OFFICIAL.trivy,
+        scanner_version="0.74.0",
+        database_version="2",
+        database_updated_at="2026-11-20T00:00:00Z",
+        database_digest="sha256:db",
+        checks=(),
+        world="official",
+        is_release=True,
+    )
 
 
 def archive(path: Path) -> Archive:

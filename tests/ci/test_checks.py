@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -8,23 +9,55 @@ import checks
 from checks import Facts
 from config import Policy
 from errors import UsageError
-from report import MB, Answer, Contributor, Layer, Row, Secret, Verdict
+from report import (
+    MB,
+    Answer,
+    Canary,
+    Contributor,
+    Finding,
+    Ignore,
+    IgnoreState,
+    Layer,
+    Malformed,
+    Row,
+    Scan,
+    Secret,
+    Treatment,
+    Updates,
+    Verdict,
+    Waste,
+)
 from tests.ci import examples
 
-NAMES = [
-    "answers /predict as trained",
-    "refuses a malformed request",
-    "runs as non-root",
-    "image size",
-    "largest layer",
-    "scanner saw what is inside",
-    "HIGH or CRITICAL",
-    "secrets in the image",
-]
+# Every check, and what it says of a good image.
+GOOD = {
+    "answers /predict as trained": ("2 of 2 rows", "2"),
+    "answers in time": ("median 4 ms, slowest 4 ms", "100 ms"),
+    "refuses malformed requests": ("2 of 2 with 4xx", "2"),
+    "runs as non-root": ("USER 10001:10001, uid 10001", "not 0"),
+    "image size": ("270 MB", "500 MB"),
+    "largest layer": ("150 MB", "200 MB"),
+    "scanner saw what is inside": ("2 locked, 78 of debian 13.1", "2 locked"),
+    "scanner finds the canary": ("1 of 1 hidden", "1"),
+    "advisories are recent": ("12 h old", "48 h"),
+    "HIGH or CRITICAL": ("0 in 80 packages", "0"),
+    "ignores are in order": ("0 of 0 in use", "0"),
+    "no security update pending": ("0 pending", "0"),
+    "secrets in the image": ("0 found", "0"),
+}
+ANSWERS = "answers /predict as trained"
+# The day of the example scan.
+TODAY = date(2026, 11, 22)
+YESTERDAY = TODAY - timedelta(days=1)
 
 
 def row(name: str, facts: Facts, policy: Policy | None = None) -> Row:
     return next(row for row in checks.judge(facts, policy or Policy()) if row.name == name)
+
+
+def ignoring(found: Finding, expires: date = TODAY, owner: str = "ana", **scan: object) -> Policy:
+    entry = {"id": found.id, "reason": "never reached", "owner": owner, "expires": expires}
+    return Policy.model_validate({"ignore": [entry], "scan": scan})
 
 
 def layer(size_bytes: int) -> Layer:
@@ -40,7 +73,8 @@ def layer(size_bytes: int) -> Layer:
 def test_a_good_image_passes_every_check_and_is_approved_by_its_manifest(tmp_path: Path) -> None:
     facts = examples.facts()
     rows = checks.judge(facts, Policy())
-    assert [(row.name, row.verdict) for row in rows] == [(name, Verdict.PASS) for name in NAMES]
+    assert {row.name: (row.measured, row.limit) for row in rows} == GOOD
+    assert {(row.verdict, row.details) for row in rows} == {(Verdict.PASS, ())}
     archive = examples.archive(tmp_path / "image.tar")
     approval = checks.approve(archive, facts.image, rows)
     assert approval == checks.Approval(archive, examples.MANIFEST_DIGEST)
@@ -67,37 +101,91 @@ def test_a_good_image_passes_every_check_and_is_approved_by_its_manifest(tmp_pat
     ],
 )
 def test_a_wrong_answer_shows_expected_beside_got(answer: Answer, why: str) -> None:
-    judged = row(NAMES[0], Facts(smoke=examples.smoke(answer, examples.answer(examples.LARGE))))
+    judged = row(ANSWERS, Facts(smoke=examples.smoke(answer, examples.answer(examples.LARGE))))
     assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, "1 of 2 rows", "2")
     assert judged.details == (why,)
 
 
 def test_a_probability_within_the_contracts_tolerance_is_right() -> None:
     close = examples.answer(examples.SMALL, probabilities={"small": 0.75 + 9e-7, "large": 0.25 - 9e-7})
-    assert row(NAMES[0], Facts(smoke=examples.smoke(close))).verdict is Verdict.PASS
+    assert row(ANSWERS, Facts(smoke=examples.smoke(close))).verdict is Verdict.PASS
 
 
 def test_a_container_that_never_got_ready_shows_the_tail_of_its_log() -> None:
     log = "\n".join(f"line {number}" for number in range(100))
     smoke = examples.smoke(ready_seconds=None, not_ready="it ended with exit code 1", log=log)
-    judged = row(NAMES[0], Facts(smoke=smoke), examples.policy(limits={"log_lines": 2}))
+    judged = row(ANSWERS, Facts(smoke=smoke), examples.policy(limits={"log_lines": 2}))
     assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, "not ready", "60 s")
     assert judged.details == ("it ended with exit code 1", "line 98", "line 99")
 
 
+def test_a_container_that_never_got_ready_is_one_fault_and_one_red_row() -> None:
+    facts = examples.facts()
+    facts.smoke = examples.smoke(ready_seconds=None, not_ready="it ended with exit code 1")
+    rows = {row.name: (row.verdict, row.measured, row.limit, row.details) for row in checks.judge(facts, Policy())}
+    unasked = (Verdict.NOT_RUN, "", "", ("the image never got ready to be asked",))
+    assert rows["answers in time"] == rows["refuses malformed requests"] == unasked
+    assert [name for name, (verdict, *_) in rows.items() if verdict is Verdict.FAIL] == [ANSWERS]
+    assert rows["runs as non-root"][0] is Verdict.PASS
+
+
+def test_a_run_without_a_golden_row_proves_nothing() -> None:
+    nothing = examples.smoke(malformed=()).model_copy(update={"answers": ()})
+    rows = {row.name: (row.verdict, row.measured) for row in checks.judge(Facts(smoke=nothing), Policy())}
+    assert rows[ANSWERS] == (Verdict.FAIL, "0 of 0 rows")
+    assert rows["answers in time"] == (Verdict.NOT_RUN, "")
+    assert rows["refuses malformed requests"] == (Verdict.FAIL, "0 of 0 with 4xx")
+
+
+def test_only_three_wrong_answers_are_shown() -> None:
+    wrong = [examples.answer(examples.SMALL, status=500)] * 5
+    assert len(row(ANSWERS, Facts(smoke=examples.smoke(*wrong))).details) == 3
+
+
 @pytest.mark.parametrize(
-    ("status", "verdict", "measured"),
+    ("seconds", "verdict", "measured"),
     [
-        (400, Verdict.PASS, "HTTP 400"),
-        (422, Verdict.PASS, "HTTP 422"),
-        (200, Verdict.FAIL, "HTTP 200"),
-        (500, Verdict.FAIL, "HTTP 500"),
-        (0, Verdict.FAIL, "no answer"),
+        ((0.004, 0.1, 0.006), Verdict.PASS, "median 6 ms, slowest 100 ms"),
+        ((0.004, 0.101, 0.006), Verdict.WARN, "median 6 ms, slowest 101 ms"),
+        ((0.004, 0.008), Verdict.PASS, "median 6 ms, slowest 8 ms"),
     ],
 )
-def test_a_malformed_request_is_the_callers_fault(status: int, verdict: Verdict, measured: str) -> None:
-    judged = row("refuses a malformed request", Facts(smoke=examples.smoke(malformed_status=status)))
-    assert (judged.verdict, judged.measured, judged.limit) == (verdict, measured, "4xx")
+def test_an_answer_over_the_budget_is_told_and_does_not_reject(
+    seconds: tuple[float, ...], verdict: Verdict, measured: str, tmp_path: Path
+) -> None:
+    timed = [examples.answer(examples.SMALL).model_copy(update={"duration_seconds": each}) for each in seconds]
+    facts = examples.facts()
+    facts.smoke = examples.smoke(*timed)
+    judged = row("answers in time", facts)
+    assert (judged.verdict, judged.measured, judged.limit) == (verdict, measured, "100 ms")
+    words = "on a busy machine this says little; measure again, or raise limits.latency_ms"
+    assert judged.details == ((words,) if verdict is Verdict.WARN else ())
+    assert checks.approve(examples.archive(tmp_path), facts.image, checks.judge(facts, Policy()))
+
+
+def test_no_answer_at_all_is_no_fast_one() -> None:
+    silent = Facts(smoke=examples.smoke(examples.answer(examples.SMALL, status=0)))
+    judged = row("answers in time", silent)
+    assert (judged.verdict, judged.measured, judged.details) == (Verdict.NOT_RUN, "", ("the image answered nothing",))
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict", "measured", "details"),
+    [
+        (400, Verdict.PASS, "2 of 2 with 4xx", ()),
+        (499, Verdict.PASS, "2 of 2 with 4xx", ()),
+        (399, Verdict.FAIL, "1 of 2 with 4xx", ("cut short: HTTP 399",)),
+        (200, Verdict.FAIL, "1 of 2 with 4xx", ("cut short: HTTP 200",)),
+        (500, Verdict.FAIL, "1 of 2 with 4xx", ("cut short: HTTP 500",)),
+        (0, Verdict.FAIL, "1 of 2 with 4xx", ("cut short: no answer",)),
+    ],
+)
+def test_a_malformed_request_is_the_callers_fault(
+    status: int, verdict: Verdict, measured: str, details: tuple[str, ...]
+) -> None:
+    malformed = (Malformed(name="cut short", status=status), Malformed(name="GET", status=405))
+    judged = row("refuses malformed requests", Facts(smoke=examples.smoke(malformed=malformed)))
+    assert (judged.verdict, judged.measured, judged.limit, judged.details) == (verdict, measured, "2", details)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +256,94 @@ def test_what_is_too_large_in_small_pieces_names_none_of_them() -> None:
     assert judged.details == ("RUN make data: many small files. Split the layer, or drop some of it.",)
 
 
+def test_an_image_without_a_layer_is_no_small_one() -> None:
+    judged = row("largest layer", Facts(image=examples.image().model_copy(update={"layers": ()})))
+    assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, "no layers", "200 MB")
+    assert judged.details == ("there is nothing in the image",)
+
+
+def test_a_layer_that_no_instruction_is_known_of_is_said_so() -> None:
+    judged = row("largest layer", Facts(image=examples.image(layer(201 * MB).model_copy(update={"created_by": ""}))))
+    assert judged.details == (
+        "an instruction that the image does not name: /data 201 MB. Split the layer, or drop some of it.",
+    )
+
+
+def test_an_image_that_is_too_large_names_its_waste_and_one_that_is_not_does_not() -> None:
+    waste = (
+        Waste(path="srv/train.csv", size_bytes=40 * MB, layer=2, why="removed"),
+        Waste(path="app/model.pkl", size_bytes=9 * MB, layer=2, why="duplicate"),
+        Waste(path="etc/passwd", size_bytes=1_000, layer=1, why="replaced"),
+    )
+    image = examples.image().model_copy(update={"waste": waste})
+    small = examples.policy(limits={"image_size_mb": 200})
+    assert row("image size", Facts(image=image), small).details == (
+        "largest: scipy 93 MB, sklearn 52 MB",
+        "waste: /srv/train.csv removed 40 MB, /app/model.pkl duplicate 9 MB",
+    )
+    crumbs = image.model_copy(update={"waste": waste[2:]})
+    assert row("image size", Facts(image=crumbs), small).details[1] == "waste: many small files"
+    assert row("image size", Facts(image=image)).details == ()
+
+
+@pytest.mark.parametrize(
+    ("scan", "measured"),
+    [
+        (examples.scan(python_packages={"fastapi": "0.115.0"}), "1 locked, 78 of debian 13.1"),
+        (examples.scan(python_packages={**examples.LOCKED, "numpy": "2.1.1"}), "1 locked, 78 of debian 13.1"),
+        (examples.scan(os_family="", os_packages=0), "2 locked, 0 of no system"),
+    ],
+)
+def test_a_scan_that_saw_less_never_passes(scan: Scan, measured: str) -> None:
+    judged = row("scanner saw what is inside", Facts(scan=scan))
+    assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, measured, "2 locked")
+
+
+@pytest.mark.parametrize(
+    ("canary", "measured", "limit"),
+    [
+        (Canary(expected=("a in b", "c in d"), found=("c in d",)), "1 of 2 hidden", "2"),
+        (Canary(expected=("a in b",), found=()), "0 of 1 hidden", "1"),
+        # Where nothing was hidden nothing was proved.
+        (Canary(expected=(), found=()), "0 of 0 hidden", "0"),
+    ],
+)
+def test_a_scanner_that_passes_over_the_canary_never_passes(canary: Canary, measured: str, limit: str) -> None:
+    judged = row("scanner finds the canary", Facts(scan=examples.scan(canary=canary)))
+    assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, measured, limit)
+
+
+@pytest.mark.parametrize(
+    ("scanned_at", "verdict", "measured"),
+    [
+        ("2026-11-22T00:00:00+00:00", Verdict.PASS, "0 h old"),
+        ("2026-11-23T00:00:00+00:00", Verdict.PASS, "24 h old"),
+        ("2026-11-23T00:00:01+00:00", Verdict.WARN, "24 h old"),
+        ("2026-11-24T00:00:00+00:00", Verdict.WARN, "48 h old"),
+        ("2026-11-24T00:00:01+00:00", Verdict.FAIL, "48 h old"),
+        ("2026-11-24T23:00:00+00:00", Verdict.FAIL, "71 h old"),
+        ("2026-11-25T00:00:00+00:00", Verdict.FAIL, "3 days old"),
+    ],
+)
+def test_advisories_grow_old(scanned_at: str, verdict: Verdict, measured: str) -> None:
+    judged = row("advisories are recent", Facts(scan=examples.scan(scanned_at=scanned_at)))
+    assert (judged.verdict, judged.measured, judged.limit) == (verdict, measured, "48 h")
+    words = "older than 24 h: mirror.gcr.io/aquasec/trivy-db:2 was not renewed"
+    assert judged.details == ((words,) if verdict is Verdict.WARN else ())
+
+
+@pytest.mark.parametrize(
+    ("scanned_at", "measured"),
+    [("2026-11-22T12:00:00+00:00", "12 h old"), ("2027-11-22T12:00:00+00:00", "366 days old")],
+)
+def test_a_sample_is_never_recent_however_new_it_is(scanned_at: str, measured: str) -> None:
+    judged = row("advisories are recent", Facts(scan=examples.scan(database_is_sample=True, scanned_at=scanned_at)))
+    assert (judged.verdict, judged.measured, judged.limit) == (Verdict.WARN, measured, "none")
+    assert judged.details == (
+        "a sample of this machine's own, which says little about the image: the result is no release",
+    )
+
+
 def test_a_finding_names_its_package_and_its_cure() -> None:
     judged = row("HIGH or CRITICAL", Facts(scan=examples.scan([examples.HIGH])))
     assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, "1 in 80 packages", "0")
@@ -186,10 +362,168 @@ def test_the_policy_decides_about_a_finding_without_a_fix_and_it_is_named_either
     listed = row("HIGH or CRITICAL", facts)
     assert (listed.verdict, listed.details) == (
         Verdict.PASS,
-        ("1 more without a fix yet, listed in report.json",),
+        ("1 more without a fix yet, listed in the report",),
     )
     counted = row("HIGH or CRITICAL", facts, examples.policy(scan={"unfixed": "reject"}))
     assert (counted.verdict, counted.details) == (Verdict.FAIL, ("CVE-2025-1 CRITICAL libc6 2.41, no fix yet",))
+
+
+def test_a_finding_that_is_ignored_does_not_reject_and_is_named_with_who_answers_for_it() -> None:
+    facts = Facts(scan=examples.scan([examples.HIGH]))
+    judged = row("HIGH or CRITICAL", facts, ignoring(examples.HIGH))
+    assert (judged.verdict, judged.measured) == (Verdict.PASS, "0 in 80 packages")
+    assert judged.details == (
+        "ignored: CVE-2024-24762 HIGH python-multipart 0.0.6, fixed in 0.0.7; never reached (ana, until 2026-11-22)",
+    )
+
+
+def test_an_ignore_that_expired_hides_nothing() -> None:
+    facts = Facts(scan=examples.scan([examples.HIGH]))
+    judged = row("HIGH or CRITICAL", facts, ignoring(examples.HIGH, YESTERDAY))
+    assert (judged.verdict, judged.measured) == (Verdict.FAIL, "1 in 80 packages")
+    assert judged.details == (
+        "CVE-2024-24762 HIGH python-multipart 0.0.6, fixed in 0.0.7; its ignore expired on 2026-11-21 (ana)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "expires", "state", "measured", "details"),
+    [
+        (examples.HIGH, TODAY, IgnoreState.ACTIVE, "1 of 1 in use", ()),
+        (
+            examples.HIGH,
+            YESTERDAY,
+            IgnoreState.EXPIRED,
+            "0 of 1 in use",
+            ("CVE-2024-24762 expired on 2026-11-21: ana mends it, or says anew why not",),
+        ),
+        (
+            examples.UNFIXED,
+            TODAY,
+            IgnoreState.DEAD,
+            "0 of 1 in use",
+            ("CVE-2025-1 matches nothing: remove it, ana",),
+        ),
+        # What was found no more needs no ignore, whatever its day.
+        (
+            examples.UNFIXED,
+            YESTERDAY,
+            IgnoreState.DEAD,
+            "0 of 1 in use",
+            ("CVE-2025-1 matches nothing: remove it, ana",),
+        ),
+    ],
+)
+def test_an_ignore_holds_to_the_end_of_its_day_and_only_for_what_is_found(
+    found: Finding, expires: date, state: IgnoreState, measured: str, details: tuple[str, ...]
+) -> None:
+    scan = examples.scan([examples.HIGH])
+    warns, rejects = ignoring(found, expires), ignoring(found, expires, dead_ignores="reject")
+    assert checks.judge_ignores(scan, warns) == (
+        Ignore(id=found.id, reason="never reached", owner="ana", expires=expires.isoformat(), state=state),
+    )
+    warned, rejected = (row("ignores are in order", Facts(scan=scan), policy) for policy in (warns, rejects))
+    assert (warned.measured, warned.limit, warned.details) == (measured, "1", details)
+    active = state is IgnoreState.ACTIVE
+    assert warned.verdict is (Verdict.PASS if active else Verdict.WARN)
+    assert rejected == warned.model_copy(update={"verdict": Verdict.PASS if active else Verdict.FAIL})
+
+
+def test_the_last_second_of_an_ignores_day_is_in_utc() -> None:
+    for scanned_at, state in (
+        ("2026-11-22T23:59:59+00:00", IgnoreState.ACTIVE),
+        ("2026-11-23T00:00:00+00:00", IgnoreState.EXPIRED),
+    ):
+        scan = examples.scan([examples.HIGH], scanned_at=scanned_at)
+        assert [each.state for each in checks.judge_ignores(scan, ignoring(examples.HIGH))] == [state]
+
+
+def test_every_finding_is_judged_what_rejects_first_and_then_by_severity_and_name() -> None:
+    def found(name: str, severity: str, fixed_version: str = "2", package: str = "a") -> Finding:
+        return Finding(id=name, package=package, installed_version="1", fixed_version=fixed_version, severity=severity)
+
+    ignored, expired = found("CVE-5", "CRITICAL"), found("CVE-2", "HIGH", package="b")
+    findings = [
+        found("CVE-9", "STRANGE"),
+        found("CVE-8", "UNKNOWN"),
+        found("CVE-7", "LOW"),
+        found("CVE-6", "CRITICAL", fixed_version=""),
+        ignored,
+        expired,
+        found("CVE-4", "HIGH"),
+        found("CVE-3", "HIGH"),
+        found("CVE-1", "CRITICAL", package="z"),
+    ]
+    ignores = [*ignoring(ignored).ignore, *ignoring(expired, YESTERDAY, "bo").ignore]
+    policy = Policy(ignore=ignores)
+    judged = checks.judge_findings(examples.scan(findings), policy)
+    assert [(each.finding.id, each.treatment, each.note) for each in judged] == [
+        ("CVE-1", Treatment.REJECTS, ""),
+        ("CVE-3", Treatment.REJECTS, ""),
+        ("CVE-4", Treatment.REJECTS, ""),
+        ("CVE-2", Treatment.REJECTS, "its ignore expired on 2026-11-21 (bo)"),
+        ("CVE-5", Treatment.IGNORED, "never reached (ana, until 2026-11-22)"),
+        ("CVE-6", Treatment.UNFIXED, ""),
+        ("CVE-7", Treatment.LISTED, ""),
+        ("CVE-8", Treatment.LISTED, ""),
+        ("CVE-9", Treatment.LISTED, ""),
+    ]
+    unfixed = checks.judge_findings(examples.scan(findings), examples.policy(scan={"unfixed": "reject"}))
+    assert {each.finding.id for each in unfixed if each.treatment is Treatment.REJECTS} >= {"CVE-5", "CVE-6"}
+    assert all(each.treatment is not Treatment.UNFIXED for each in unfixed)
+
+
+@pytest.mark.parametrize("severity", ["LOW", "HIGH"])
+def test_an_ignore_of_what_would_not_reject_is_in_use_all_the_same(severity: str) -> None:
+    found = examples.UNFIXED.model_copy(update={"severity": severity})
+    judged = checks.judge_findings(examples.scan([found]), ignoring(found))
+    assert [each.treatment for each in judged] == [Treatment.IGNORED]
+
+
+def test_of_two_ignores_of_one_finding_the_one_that_still_holds_counts() -> None:
+    policy = Policy(
+        ignore=[*ignoring(examples.HIGH, YESTERDAY, "bo").ignore, *ignoring(examples.HIGH, TODAY, "ana").ignore]
+    )
+    scan = examples.scan([examples.HIGH])
+    assert checks.judge_findings(scan, policy)[0].note == "never reached (ana, until 2026-11-22)"
+    judged = row("ignores are in order", Facts(scan=scan), policy)
+    assert (judged.verdict, judged.measured, judged.limit) == (Verdict.WARN, "1 of 2 in use", "2")
+
+
+@pytest.mark.parametrize(
+    ("published_at", "age_days"),
+    [
+        ("2026-11-22T11:59:59Z", 0),
+        ("2026-11-21T12:00:00Z", 1),
+        ("2026-11-21T12:00:01+00:00", 0),
+        ("2024-02-12T00:00:00Z", 1014),
+        ("", None),
+    ],
+)
+def test_a_findings_age_is_counted_in_whole_days_to_the_scan(published_at: str, age_days: int | None) -> None:
+    found = examples.HIGH.model_copy(update={"published_at": published_at})
+    assert [each.age_days for each in checks.judge_findings(examples.scan([found]), Policy())] == [age_days]
+
+
+def test_a_security_update_that_is_pending_is_named_and_rejects_only_where_the_policy_says_so() -> None:
+    harmless = examples.LIBC.model_copy(update={"package": "bash", "security": False})
+    facts = Facts(updates=Updates(pending=(examples.LIBC, harmless)))
+    warned = row("no security update pending", facts)
+    assert (warned.verdict, warned.measured, warned.limit) == (Verdict.WARN, "1 pending", "0")
+    assert warned.details == ("libc6 2.41-12 → 2.41-13", "take a newer base image, or upgrade in the Dockerfile")
+    rejected = row("no security update pending", facts, examples.policy(scan={"pending_updates": "reject"}))
+    assert rejected == warned.model_copy(update={"verdict": Verdict.FAIL})
+    none = row("no security update pending", Facts(updates=Updates(pending=(harmless,))))
+    assert (none.verdict, none.measured, none.details) == (Verdict.PASS, "0 pending", ())
+
+
+def test_updates_that_could_not_be_asked_for_are_no_pass() -> None:
+    facts = Facts(updates=Updates(why_not="apt-get could not say: E: no network"))
+    why = ("apt-get could not say: E: no network",)
+    warned = row("no security update pending", facts)
+    assert (warned.verdict, warned.measured, warned.limit, warned.details) == (Verdict.WARN, "not asked", "0", why)
+    demanded = row("no security update pending", facts, examples.policy(scan={"pending_updates": "reject"}))
+    assert (demanded.verdict, demanded.measured, demanded.details) == (Verdict.NOT_RUN, "", why)
 
 
 def test_a_secret_is_named_by_its_rule_and_place() -> None:
@@ -223,6 +557,33 @@ def test_only_a_check_of_the_house_can_be_skipped() -> None:
         "skip: there is no check 'larges layer' to skip",
         "did you mean 'largest layer'?",
     )
+
+
+def test_the_stages_whose_facts_are_missing_say_why_each_check_was_not_made() -> None:
+    reasons = {"engine": "gone", "coverage": "the canary was missed", "updates": "no engine"}
+    rows = {row.name: row for row in checks.judge(Facts(reasons=reasons), Policy())}
+    assert {row.verdict for row in rows.values()} == {Verdict.NOT_RUN}
+    assert {name: row.details for name, row in rows.items()} == {
+        **dict.fromkeys(rows, ("engine broke before it",)),
+        "scanner saw what is inside": ("the canary was missed",),
+        "scanner finds the canary": ("the canary was missed",),
+        "advisories are recent": ("the canary was missed",),
+        "HIGH or CRITICAL": ("the canary was missed",),
+        "ignores are in order": ("the canary was missed",),
+        "secrets in the image": ("the canary was missed",),
+        "no security update pending": ("no engine",),
+    }
+    assert {row.details for row in checks.judge(Facts(), Policy())} == {("the run ended before it",)}
+
+
+@pytest.mark.parametrize("verdict", [Verdict.WARN, Verdict.SKIP])
+def test_a_row_that_warns_or_was_skipped_lets_an_image_through_beside_one_that_passes(
+    verdict: Verdict, tmp_path: Path
+) -> None:
+    archive = examples.archive(tmp_path)
+    rows = [Row(name="a", measured="", limit="", verdict=each) for each in (verdict, Verdict.PASS)]
+    assert checks.approve(archive, examples.image(), rows)
+    assert checks.approve(archive, examples.image(), rows[:1]) is None
 
 
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.NOT_RUN])

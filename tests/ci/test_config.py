@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 import config
-from config import Policy
+from config import IgnoreEntry, Policy
 from errors import UsageError
 
 ROOT = Path(__file__).parents[2]
+IGNORE = """\
+[[ignore]]
+id = "CVE-1"
+reason = "never reached"
+owner = "ana"
+expires = 2026-12-01
+"""
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -49,9 +57,9 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
         (
             "[limits]\nfoo = 1\n",
             ":2: unknown key limits.foo",
-            "known keys are image_size_mb, layer_size_mb, log_lines, request_seconds, start_seconds",
+            "known keys are image_size_mb, latency_ms, layer_size_mb, log_lines, request_seconds, start_seconds",
         ),
-        ("\norigins = 1\n", ":2: unknown key origins", "known keys are build, image, limits, scan, skip"),
+        ("\norigins = 1\n", ":2: unknown key origins", "known keys are build, ignore, image, limits, scan, skip"),
         (
             '[limits]\nimage_size_mb = "400"\n',
             ":2: limits.image_size_mb is '400': input should be a valid integer",
@@ -74,6 +82,12 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
             ":2: skip.image size is '': string should have at least 1 character",
             "",
         ),
+        (
+            '[scan]\ndead_ignores = "delete"\n',
+            ":2: scan.dead_ignores is 'delete': input should be 'warn' or 'reject'",
+            "",
+        ),
+        ('[ignore]\nid = "CVE-1"\n', ":1: ignore is {'id': 'CVE-1'}: input should be a valid list", ""),
     ],
 )
 def test_a_wrong_key_or_type_names_file_line_and_key(tmp_path: Path, text: str, what: str, usually: str) -> None:
@@ -81,6 +95,85 @@ def test_a_wrong_key_or_type_names_file_line_and_key(tmp_path: Path, text: str, 
     error = refused(path)
     assert (error.what, error.usually, error.exit_code) == (f"{path}{what}", usually, 2)
     assert error.next_step
+
+
+@pytest.mark.parametrize(
+    ("second", "what", "usually"),
+    [
+        (
+            'id = "CVE-2"\nowner = "bo"\nexpires = 2026-12-01\n',
+            ":7: ignore.reason is missing",
+            "an ignore names the finding, a reason, an owner and the day on which it expires",
+        ),
+        (
+            'id = "CVE-2"\nreason = "never reached"\nexpires = 2026-12-01\n',
+            ":7: ignore.owner is missing",
+            "an ignore names the finding, a reason, an owner and the day on which it expires",
+        ),
+        (
+            'id = "CVE-2"\nreason = "never reached"\nowner = "bo"\n',
+            ":7: ignore.expires is missing",
+            "an ignore names the finding, a reason, an owner and the day on which it expires",
+        ),
+        (
+            'id = "CVE-2"\nreason = "never reached"\nowner = "bo"\nexpires = "2026-12-01"\n',
+            ":11: ignore.expires is '2026-12-01': input should be a valid date",
+            "",
+        ),
+        (
+            'id = 2\nreason = "never reached"\nowner = "bo"\nexpires = 2026-12-01\n',
+            ":8: ignore.id is 2: input should be a valid string",
+            "",
+        ),
+        # Spaces are no reason.
+        (
+            'id = "CVE-2"\nreason = "  "\nowner = "bo"\nexpires = 2026-12-01\n',
+            ":9: ignore.reason is '  ': string should have at least 1 character",
+            "",
+        ),
+        (
+            'id = "CVE-2"\nreason = "never reached"\nownr = "bo"\nowner = "bo"\nexpires = 2026-12-01\n',
+            ":10: unknown key ignore.ownr",
+            "did you mean owner?",
+        ),
+        (
+            'id = "CVE-2"\nreason = "never reached"\nowner = "bo"\nexpires = 2026-12-01\nxyz = 1\n',
+            ":12: unknown key ignore.xyz",
+            "known keys are expires, id, owner, reason",
+        ),
+    ],
+)
+def test_the_second_ignore_is_found_by_its_own_lines(tmp_path: Path, second: str, what: str, usually: str) -> None:
+    path = written(tmp_path, f"{IGNORE}\n[[ignore]]\n{second}")
+    error = refused(path)
+    assert (error.what, error.usually, error.exit_code) == (f"{path}{what}", usually, 2)
+    assert error.next_step
+
+
+def test_an_ignore_knows_where_each_of_its_words_was_set(tmp_path: Path) -> None:
+    policy = config.load(written(tmp_path, f"{IGNORE}\n{IGNORE.replace('CVE-1', 'CVE-2')}"), {})
+    assert [entry.id for entry in policy.ignore] == ["CVE-1", "CVE-2"]
+    assert policy.ignore[0] == IgnoreEntry(id="CVE-1", reason="never reached", owner="ana", expires=date(2026, 12, 1))
+    keys = ("id", "reason", "owner", "expires")
+    assert policy.origins == {
+        **{f"ignore.0.{key}": f"pipeline.toml:{number}" for number, key in enumerate(keys, start=2)},
+        **{f"ignore.1.{key}": f"pipeline.toml:{number}" for number, key in enumerate(keys, start=8)},
+    }
+
+
+@pytest.mark.parametrize(("today", "taken"), [(date(2026, 9, 2), True), (date(2026, 9, 1), False)])
+def test_an_ignore_is_a_loan_of_90_days_at_most(tmp_path: Path, today: date, taken: bool) -> None:
+    soon = IGNORE.replace("2026-12-01", "2026-09-03")
+    policy = config.load(written(tmp_path, f"{soon}\n{IGNORE.replace('CVE-1', 'CVE-2')}"), {})
+    if taken:
+        config.require_near_expiry(policy, today)
+        return
+    with pytest.raises(UsageError) as refused:
+        config.require_near_expiry(policy, today)
+    assert refused.value.what == (
+        "pipeline.toml:11: the ignore of CVE-2 expires on 2026-12-01, more than 90 days from now"
+    )
+    assert refused.value.next_step == "write 2026-11-30 or an earlier day"
 
 
 def test_a_file_that_is_no_toml_or_not_there_is_said_in_a_sentence(tmp_path: Path) -> None:

@@ -24,6 +24,19 @@ def test_a_failed_instruction_shows_what_it_printed_and_not_what_others_did() ->
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ("INFO downloading\nFATAL\tno  space left [traceparent:00-11]\n \n", "FATAL no space left"),
+        ("\n \n", "no message"),
+        ("", "no message"),
+        ("b\n" + "a" * 400, "a" * 300),
+    ],
+)
+def test_a_tools_last_words_are_cut_to_one_line(words: str, said: str) -> None:
+    assert engine_log.last_line(words) == said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
         ("failed: x [traceparent:00-11]", "failed: x"),
         ("\n  a\t b\nc", " a b"),
         ("", "no message"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import errors
 from errors import DrydockError
@@ -75,9 +77,8 @@ def test_every_locked_package_has_its_version_and_its_hashes(lock: str) -> None:
 
 
 def test_every_dependency_that_is_chosen_is_locked() -> None:
-    project = (ROOT / "pyproject.toml").read_text()
-    chosen = re.findall(r'(?m)^  "([a-z-]+)[^"]*",\s+# ', project)
-    assert "tenacity" in chosen
-    locked = (ROOT / "requirements-dev.txt").read_text()
-    for name in chosen:
-        assert re.search(rf"(?m)^{name}==", locked), name
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    run, dev = project["dependencies"], project["optional-dependencies"]["dev"]
+    for lock, chosen in (("requirements.txt", run), ("requirements-dev.txt", [*run, *dev])):
+        locked = re.findall(r"(?m)^([\w.\-]+)(?:\[[\w,]+\])?==", (ROOT / lock).read_text())
+        assert {Requirement(each).name for each in chosen} <= set(locked)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import image
-from errors import BuildError
-from report import Contributor
+from contents import DUPLICATE_BYTES, Touched
+from errors import BuildError, UsageError
+from report import Contributor, Package, Waste
 
 PACKAGES = "opt/venv/lib/python3.13/site-packages"
 
@@ -27,7 +28,11 @@ def packed(files: dict[str, bytes]) -> bytes:
 
 
 def layout(
-    path: Path, *layers: dict[str, bytes] | bytes, history: list[dict[str, object]] | None = None, user: str = "10001"
+    path: Path,
+    *layers: dict[str, bytes] | bytes,
+    history: list[dict[str, object]] | None = None,
+    user: str = "10001",
+    compressed: bool = True,
 ) -> Path:
     """An OCI archive with these layers, made by the book and by nothing of ours."""
     blobs: dict[str, bytes] = {}
@@ -37,7 +42,8 @@ def layout(
         blobs[f"blobs/sha256/{digest}"] = content
         return {"digest": f"sha256:{digest}", "size": len(content)}
 
-    described = [blob(gzip.compress(layer if isinstance(layer, bytes) else packed(layer), mtime=0)) for layer in layers]
+    tars = [layer if isinstance(layer, bytes) else packed(layer) for layer in layers]
+    described = [blob(gzip.compress(layer, mtime=0) if compressed else layer) for layer in tars]
     if history is None:
         history = [{"created_by": f"RUN step {number}"} for number in range(len(layers))]
     config = blob(json.dumps({"config": {"User": user, "Labels": {"a": "b"}}, "history": history}).encode())
@@ -90,7 +96,8 @@ def test_links_and_folders_have_no_size(tmp_path: Path) -> None:
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "a"
             tar.addfile(member)
-    assert image.read(layout(tmp_path / "image.tar", {"a": b"123"}, buffer.getvalue())).size_bytes == 3
+    read = image.read(layout(tmp_path / "image.tar", {"a": b"123"}, buffer.getvalue()))
+    assert (read.size_bytes, read.layers[1].files_added) == (3, 2)
 
 
 def test_a_history_that_does_not_match_the_layers_names_no_instruction(tmp_path: Path) -> None:
@@ -98,26 +105,88 @@ def test_a_history_that_does_not_match_the_layers_names_no_instruction(tmp_path:
     assert [layer.created_by for layer in read.layers] == ["", ""]
 
 
-@pytest.mark.parametrize(
-    ("path", "owner"),
-    [
-        (f"{PACKAGES}/scipy/linalg/a.so", "scipy"),
-        (f"{PACKAGES}/scipy.libs/b.so", "scipy"),
-        (f"{PACKAGES}/scikit_learn-1.7.0.dist-info/METADATA", "scikit_learn"),
-        ("usr/lib/python3/dist-packages/apt/a.py", "apt"),
-        ("usr/lib/x86_64-linux-gnu/deep/libc.so", "/usr/lib/x86_64-linux-gnu"),
-        ("./etc/passwd", "/etc"),
-        ("file", "/"),
-    ],
-)
-def test_bytes_belong_to_a_package_or_to_a_folder(path: str, owner: str) -> None:
-    assert image.contributor(path) == owner
+SCIPY = {
+    f"{PACKAGES}/scipy/a.so": b"x" * 70,
+    f"{PACKAGES}/scipy-1.15.0.dist-info/METADATA": b"Name: SciPy\nVersion: 1.15.0\n",
+    f"{PACKAGES}/scipy-1.15.0.dist-info/RECORD": b"scipy/a.so,,\n",
+}
+DPKG = {
+    "./var/lib/dpkg/status": b"Package: libc6\nStatus: install ok installed\nVersion: 2.41\n" + b"\n" * DUPLICATE_BYTES,
+    "./var/lib/dpkg/info/libc6:amd64.list": b"/usr/lib/libc.so\n",
+    "./var/lib/dpkg/info/meta.list": b"/none\n" * DUPLICATE_BYTES,
+    "./usr/lib/libc.so": b"x" * 9,
+}
 
 
-def test_only_the_largest_contributors_are_kept_in_their_order(tmp_path: Path) -> None:
-    files = {f"{PACKAGES}/p{number}/a": b"x" * number for number in range(1, 7)}
-    largest = image.read(layout(tmp_path / "image.tar", files)).layers[0].largest
-    assert [(owner.name, owner.size_bytes) for owner in largest] == [("p6", 6), ("p5", 5), ("p4", 4), ("p3", 3)]
+def test_an_images_bytes_are_those_of_its_packages_and_of_other_folders(tmp_path: Path) -> None:
+    read = image.read(layout(tmp_path / "image.tar", DPKG, SCIPY, {"app/a": b"12", "/app/b": b"3"}))
+    records = sum(len(content) for path, content in SCIPY.items() if "dist-info" in path)
+    assert read.packages == (
+        Package(name="SciPy", version="1.15.0", kind="python", size_bytes=70 + records),
+        Package(name="libc6", version="2.41", kind="debian", size_bytes=9),
+    )
+    assert [folder.name for folder in read.other_folders] == ["/var/lib/dpkg", "/app"]
+    of_packages = sum(package.size_bytes for package in read.packages)
+    assert of_packages + sum(folder.size_bytes for folder in read.other_folders) == read.size_bytes
+    assert [(file.path, file.layer) for file in read.files[1:3]] == [
+        ("var/lib/dpkg/status", 1),
+        (f"{PACKAGES}/scipy/a.so", 2),
+    ]
+    assert read.waste == ()
+
+
+def test_a_package_that_a_later_layer_removes_still_fills_its_own(tmp_path: Path) -> None:
+    gone = {f"{PACKAGES}/.wh.scipy": b"", f"{PACKAGES}/.wh.scipy-1.15.0.dist-info": b""}
+    read = image.read(layout(tmp_path / "image.tar", SCIPY, gone))
+    assert [owner.name for owner in read.layers[0].largest] == ["SciPy"]
+    assert (read.packages, read.other_folders) == ((), ())
+    assert read.wasted_bytes == read.size_bytes
+    assert (read.layers[1].files_added, read.layers[1].files_removed) == (0, 3)
+
+
+def test_large_files_with_the_same_content_are_found(tmp_path: Path) -> None:
+    large, small = bytes(range(256)) * (DUPLICATE_BYTES // 256), b"x" * (DUPLICATE_BYTES - 1)
+    files = {"a": large, "b": large[::-1], "c": small, "d": small}
+    read = image.read(layout(tmp_path / "image.tar", files, {"copy": large}))
+    assert read.waste == (Waste(path="copy", size_bytes=DUPLICATE_BYTES, layer=2, why="duplicate"),)
+
+
+def test_waste_that_is_not_shown_counts(tmp_path: Path) -> None:
+    many = {f"f{number}": b"123" for number in range(30)}
+    read = image.read(layout(tmp_path / "image.tar", many, {**many, "g": b"9"}))
+    assert (len(read.waste), read.wasted_bytes) == (20, 90)
+    assert (read.layers[1].files_added, read.layers[1].files_replaced) == (1, 30)
+
+
+def test_layers_that_are_stored_as_they_are_can_be_read(tmp_path: Path) -> None:
+    read = image.read(layout(tmp_path / "image.tar", {"a": b"123"}, {"a": b"4"}, compressed=False))
+    assert (read.size_bytes, read.wasted_bytes) == (4, 3)
+
+
+def test_a_name_need_not_be_utf_8(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
+        member = tarfile.TarInfo("caf\xe9")
+        member.size = 1
+        tar.addfile(member, io.BytesIO(b"1"))
+    read = image.read(layout(tmp_path / "image.tar", buffer.getvalue()))
+    assert read.files[0].path == "caf\N{REPLACEMENT CHARACTER}"
+    assert read.model_dump_json()
+
+
+def test_every_file_of_a_layer_is_listed_with_what_became_of_it(tmp_path: Path) -> None:
+    path = layout(tmp_path / "image.tar", {"a": b"1", "b": b"12"}, {"a": b"123", ".wh.b": b"", "c": b""}, {"a": b"1"})
+    layer, files = image.layer_files(path, 2)
+    assert (layer.created_by, layer.size_bytes) == ("RUN step 1", 3)
+    assert files == (Touched("~", "a", 3), Touched("-", "b", 2), Touched("+", "c", 0))
+
+
+@pytest.mark.parametrize("number", [-1, 0, 3])
+def test_a_layer_that_is_not_there_is_wrong_usage(tmp_path: Path, number: int) -> None:
+    path = layout(tmp_path / "image.tar", {"a": b"1"}, {"b": b"12"})
+    with pytest.raises(UsageError, match=f"has no layer {number}") as error:
+        image.layer_files(path, number)
+    assert error.value.next_step == "name one from 1 to 2"
 
 
 def test_an_archive_that_is_cut_short_is_no_image(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from errors import EngineError, ScanError
 from report import Archive, Scan
 from tests.ci import examples
 from tests.ci.stand_in import StandIn
+from tests.ci.test_image import layout
 
 ROOT = Path(__file__).parents[2]
 OURS = ("DRYDOCK_IMAGES", "DRYDOCK_REPOSITORY")
@@ -163,6 +164,8 @@ def test_a_laptop_gets_no_commands(
         (["--tag", "latest"], "--tag latest is refused"),
         (["--config", "none.toml"], "none.toml cannot be read: No such file or directory"),
         (["--report-dir", "/dev/null/dist"], "cannot be written: Not a directory"),
+        (["run", "--layer", "0"], "--archive and --layer belong to explain"),
+        (["--archive", "image.tar"], "--archive and --layer belong to explain"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_before_anything_starts(arguments: list[str], said: str, tmp_path: Path) -> None:
@@ -207,4 +210,42 @@ def test_no_engine_is_exit_code_3_with_how_to_start_one_and_a_report(tmp_path: P
 def test_help_names_every_flag_and_no_other() -> None:
     shown = typed("--help").stdout
     flags = {word.strip(",[]") for word in shown.split() if word.strip("[").startswith("--")}
-    assert flags == {"--help", "--push", "--no-push", "--tag", "--config", "--report-dir", "--debug"}
+    of_a_run = {"--push", "--no-push", "--tag", "--config", "--debug"}
+    assert flags == {"--help", "--report-dir", "--archive", "--layer"} | of_a_run
+
+
+def test_explain_says_where_the_bytes_are_and_needs_nothing_but_the_archive(tmp_path: Path) -> None:
+    layout(tmp_path / "image.tar", {"a": b"x" * 2_000_000}, {"b": b"12"})
+    (tmp_path / "report.json").write_text("of the last run")
+    done = typed("explain", "--report-dir", str(tmp_path), "--config", "none.toml", environment={"PATH": ""})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "size       2 MB\n" in done.stdout
+    assert "     2 MB   layer 1  /a\n" in done.stdout
+    assert " since " not in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.tar", "report.json"]
+
+
+def test_explain_compares_with_what_was_published_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "release.json").write_text(examples.release().model_dump_json())
+    archive = layout(tmp_path / "other.tar", {"a": b"12"})
+    assert main.main(["explain", "--archive", str(archive), "--report-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith(
+        "\n\n-258 MB since 127.0.0.1:5000/iris-classifier:1.2.2@sha256:b2b2b2b2b2b2\n  scipy 1.15.0 is gone -82 MB\n"
+    )
+
+
+def test_explain_lists_a_layers_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layout(tmp_path / "image.tar", {"a": b"1"}, {"[bold]b": b"12"})
+    assert main.main(["explain", "--layer", "2", "--report-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("\n     0 kB   + /[bold]b\n")
+
+
+def test_explain_without_an_archive_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["explain", "--report-dir", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == (
+        f"{tmp_path}/image.tar is not there\n"
+        "  usually   no run has built an image yet, or its report went into another folder\n"
+        "  next      run the pipeline first, or name an OCI archive with --archive\n"
+    )

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import anyio
 import pytest
 
 import pipeline
+from config import IgnoreEntry, Policy
 from errors import BuildError, DrydockError, EngineError, RegistryError, ScanError, VersionTaken
 from plan import Plan
-from report import Report, Verdict
+from report import IgnoreState, Report, Treatment, Updates, Verdict
 from tests.ci import examples
 from tests.ci.stand_in import Silent, StandIn
 
@@ -31,8 +34,8 @@ def test_a_good_image_is_published_after_everything_else(plan: Plan) -> None:
     stages, tell = StandIn(), Silent()
     report = run(plan, stages, tell)
     assert stages.called[:4] == ["connect", "registry", "train", "build"]
-    assert set(stages.called[4:7]) == {"inspect", "smoke", "scan"}
-    assert stages.called[7:] == ["publish", "disconnect"]
+    assert set(stages.called[4:8]) == {"inspect", "smoke", "scan", "updates"}
+    assert stages.called[8:] == ["publish", "disconnect"]
     assert report.exit_code == 0
     assert report.publication == examples.publication()
     assert [stage.name for stage in report.stages][:3] == ["registry", "train", "build"]
@@ -79,6 +82,7 @@ def test_a_rejected_image_is_not_published(plan: Plan, stages: StandIn, failed: 
         ("inspect", BuildError("cut short", next_step="again")),
         ("smoke", EngineError("gone", next_step="start it")),
         ("scan", ScanError("no database", next_step="fetch it")),
+        ("updates", EngineError("gone", next_step="start it")),
         ("publish", RegistryError("refused", next_step="log in")),
         ("publish", VersionTaken("exists", next_step="next version")),
     ],
@@ -122,7 +126,41 @@ def test_a_scanner_that_saw_less_has_no_verdict(plan: Plan) -> None:
     assert report.publication is None
 
 
-@pytest.mark.parametrize("stage", ["build", "scan", "publish"])
+def test_what_warns_is_published_and_told(plan: Plan) -> None:
+    report = run(plan, StandIn(updated=Updates(pending=(examples.LIBC,))))
+    assert (report.exit_code, report.publication) == (0, examples.publication())
+    assert report.updates == Updates(pending=(examples.LIBC,))
+    assert [row.name for row in report.rows if row.verdict is Verdict.WARN] == ["no security update pending"]
+
+
+@pytest.mark.parametrize("push", [True, False])
+def test_a_check_that_could_not_be_made_is_no_success_even_where_nothing_broke(tmp_path: Path, push: bool) -> None:
+    policy = examples.policy(scan={"pending_updates": "reject"})
+    stages = StandIn(updated=Updates(why_not="the image has no apt-get to ask"))
+    report = run(examples.plan(tmp_path, policy=policy, push=push), stages)
+    assert (report.exit_code, report.failures, stages.approvals) == (1, (), [])
+
+
+def test_a_report_has_every_finding_and_every_ignore_as_they_were_judged(plan: Plan) -> None:
+    entry = IgnoreEntry(id=examples.HIGH.id, reason="never reached", owner="ana", expires=date(2026, 11, 22))
+    policy = Policy(ignore=[entry])
+    report = run(replace(plan, policy=policy), StandIn(scanned=examples.scan([examples.HIGH, examples.UNFIXED])))
+    assert [(each.finding.id, each.treatment) for each in report.findings] == [
+        (examples.HIGH.id, Treatment.IGNORED),
+        (examples.UNFIXED.id, Treatment.UNFIXED),
+    ]
+    assert [(each.id, each.state) for each in report.ignores] == [(examples.HIGH.id, IgnoreState.ACTIVE)]
+    assert report.exit_code == 0
+
+
+def test_a_canary_that_was_missed_is_no_verdict(plan: Plan) -> None:
+    blind = examples.scan(canary=examples.FOUND.model_copy(update={"found": ()}))
+    report = run(plan, StandIn(scanned=blind))
+    assert [(failure.stage, failure.exit_code) for failure in report.failures] == [("coverage", 5)]
+    assert (report.scan, report.publication) == (None, None)
+
+
+@pytest.mark.parametrize("stage", ["build", "smoke", "scan", "updates", "publish"])
 def test_an_interrupted_run_ends_in_a_report_and_publishes_nothing(plan: Plan, stage: str) -> None:
     report = run(plan, StandIn(interrupted_in=stage))
     assert [(failure.stage, failure.exit_code) for failure in report.failures] == [(stage, 130)]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 import plan
+import trivy
 from errors import UsageError
 from plan import Plan
 
@@ -14,7 +16,7 @@ world = "stand-in"
 builder = "docker.io/library/python:3.13-trixie@sha256:1"
 runtime = "docker.io/library/python:3.13-slim-trixie@sha256:2"
 trivy = "docker.io/aquasec/trivy:0.74.0@sha256:3"
-database = "/sample/db"
+databases = ["/sample/db"]
 """
 
 
@@ -45,6 +47,9 @@ def test_a_plan_knows_where_the_image_goes(project: Path) -> None:
 def test_every_shipped_pin_is_a_digest() -> None:
     images = made(ROOT).images
     assert images.world == "official"
+    # Renewed upstream all the time, and so named by the form that the scanner reads.
+    assert images.databases
+    assert all(source.endswith(f":{trivy.DATABASE_VERSION}") for source in images.databases)
     for pin in (images.builder, images.runtime, images.trivy):
         name, _, digest = pin.partition("@sha256:")
         assert name.count(":") == 1
@@ -73,6 +78,22 @@ def test_a_version_on_stand_in_images_leaves_this_machine_by_no_door(project: Pa
     assert made(project, DRYDOCK_REPOSITORY="ghcr.io/owner/name", push=False)
     assert made(project, DRYDOCK_REPOSITORY="ghcr.io/owner/name", tag="sha-1f3c9e2")
     assert made(project, DRYDOCK_REPOSITORY="localhost:5000/name")
+
+
+def test_an_ignore_that_would_hold_for_years_stops_the_run_before_it_starts(project: Path) -> None:
+    ignore = '[[ignore]]\nid = "CVE-1"\nreason = "never reached"\nowner = "ana"\nexpires = {}\n'
+    today = datetime.now(UTC).date()
+    (project / "pipeline.toml").write_text(ignore.format(today + timedelta(days=89)))
+    assert made(project).policy.ignore[0].id == "CVE-1"
+    (project / "pipeline.toml").write_text(ignore.format("2999-12-31"))
+    with pytest.raises(UsageError, match=r"^pipeline\.toml:5: the ignore of CVE-1 expires on 2999-12-31, more than 90"):
+        made(project)
+
+
+def test_advisories_come_from_somewhere(project: Path) -> None:
+    (project / "images.toml").write_text(STAND_IN.replace('["/sample/db"]', "[]"))
+    with pytest.raises(UsageError, match="does not name the images of a run: 1 validation error for Images"):
+        made(project)
 
 
 def test_a_skip_of_an_unknown_check_names_its_line(project: Path) -> None:

@@ -10,7 +10,7 @@ import records
 import trivy
 from errors import UsageError
 from render import summary, text
-from report import Report
+from report import Package, Publication, Report
 from tests.ci import examples
 
 FORMS = ("report.json", "report.txt", "summary.md")
@@ -18,7 +18,9 @@ FORMS = ("report.json", "report.txt", "summary.md")
 
 def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> None:
     records.clear(tmp_path / "dist")
-    records.write(examples.report(), tmp_path / "dist", {})
+    scipy = Package(name="scipy", version="1.16.0", kind="python", size_bytes=93_000_000)
+    image = examples.image().model_copy(update={"packages": (scipy,)})
+    records.write(examples.report(image=image), tmp_path / "dist", {})
     assert sorted(path.name for path in (tmp_path / "dist").iterdir()) == sorted([*FORMS, "release.json"])
     report = json.loads((tmp_path / "dist" / "report.json").read_text())
     assert (report["exit_code"], report["publication"]["digest"]) == (0, examples.MANIFEST_DIGEST)
@@ -33,7 +35,7 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
         "revision": {"commit": examples.COMMIT, "dirty": False, "source_url": "https://github.com/owner/name"},
         "model_sha256": examples.MODEL_SHA256,
         "size_bytes": 270_000_000,
-        "packages": [],
+        "packages": [{"name": "scipy", "version": "1.16.0", "kind": "python", "size_bytes": 93_000_000}],
         "base_images": {
             "builder": "docker.io/library/python:3.13-trixie@sha256:82",
             "runtime": "docker.io/library/python:3.13-slim-trixie@sha256:9d",
@@ -83,12 +85,48 @@ def test_a_run_that_published_nothing_leaves_the_earlier_record(tmp_path: Path) 
     assert json.loads((tmp_path / "report.json").read_text())["publication"] is None
 
 
+def published(number: int) -> Report:
+    """The report of another image each time."""
+    digest = f"sha256:{number:064}"
+    return examples.report(publication=Publication(repository=examples.REPOSITORY, tag="1.2.3", digest=digest))
+
+
+def test_a_new_image_keeps_the_record_of_the_one_before_it(tmp_path: Path) -> None:
+    digests = []
+    for number in (1, 1, 2, 2, 3):
+        records.write(published(number), tmp_path, {})
+        before = tmp_path / "previous-release.json"
+        digests.append(int(json.loads(before.read_text())["digest"][-1]) if before.exists() else None)
+    assert digests == [None, None, 1, 1, 2]
+
+
+def test_the_record_before_an_image_is_the_latest_of_another_one(tmp_path: Path) -> None:
+    for number in (1, 2):
+        records.write(published(number), tmp_path, {})
+    found = [records.previous(tmp_path, f"sha256:{number:064}") for number in (1, 2, 3)]
+    assert [int(record.digest[-1]) if record else None for record in found] == [2, 1, 2]
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"schema_version": 1, "digest": "sha256:1"}', "\xff"])
+def test_what_is_no_whole_record_counts_as_none(tmp_path: Path, content: str) -> None:
+    assert records.previous(tmp_path, "sha256:1") is None
+    records.write(published(1), tmp_path, {})
+    records.write(published(2), tmp_path, {})
+    (tmp_path / "release.json").write_text(content, encoding="latin-1")
+    found = records.previous(tmp_path, "sha256:3")
+    assert found
+    assert found.digest == published(1).publication.digest  # type: ignore[union-attr]
+    records.write(published(3), tmp_path, {})
+    assert json.loads((tmp_path / "previous-release.json").read_text())["digest"] == found.digest
+
+
 def test_a_new_run_begins_without_the_leavings_of_the_last_one(tmp_path: Path) -> None:
     scanners = ("canary.json", "trivy.json", *trivy.CONVERTED)
-    for name in (*FORMS, *scanners, "image.tar", "engine.log", "release.json", "somebody's own"):
+    kept = ("previous-release.json", "release.json", "somebody's own")
+    for name in (*FORMS, *scanners, "image.tar", "engine.log", *kept):
         (tmp_path / name).write_text("of the last run")
     records.clear(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["release.json", "somebody's own"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*kept]
 
 
 def test_a_report_directory_that_cannot_be_one_is_said_before_anything_starts(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from report import Failure, Row, Verdict
+from report import Canary, Comparison, Failure, Image, Row, Smoke, Updates, Verdict
 from tests.ci import examples
 
 
@@ -37,3 +37,27 @@ def test_what_was_seen_to_fail_stays_failed_where_a_tool_broke_as_well() -> None
 
 def test_an_approved_image_that_was_not_pushed_as_asked_is_not_exit_code_0() -> None:
     assert examples.report(publication=None).exit_code == 1
+
+
+def test_how_long_answers_took_is_0_where_none_was_asked() -> None:
+    nothing = Smoke(uid=None, ready_seconds=None)
+    assert (nothing.median_seconds, nothing.slowest_seconds) == (0.0, 0.0)
+    asked = [
+        examples.answer(examples.SMALL).model_copy(update={"duration_seconds": seconds}) for seconds in (0.5, 0.1, 0.2)
+    ]
+    assert (examples.smoke(*asked).median_seconds, examples.smoke(*asked).slowest_seconds) == (0.2, 0.5)
+
+
+def test_what_is_counted_from_other_values() -> None:
+    image = examples.image().model_copy(update={"wasted_bytes": 27_000_000})
+    assert (image.size_bytes, image.compressed_bytes, image.efficiency) == (270_000_000, 90_000_000, 0.9)
+    empty = Image(manifest_digest="", config_digest="", user="", labels={}, layers=())
+    assert empty.efficiency == 1.0
+    assert Comparison(image="a", size_before_bytes=5, size_after_bytes=3).difference_bytes == -2
+    harmless = examples.LIBC.model_copy(update={"security": False})
+    assert Updates(pending=(harmless, examples.LIBC)).security == (examples.LIBC,)
+    assert Canary(expected=("a", "b", "c"), found=("b",)).missed == ("a", "c")
+
+
+def test_the_age_of_the_advisories_is_that_of_the_scans_own_time() -> None:
+    assert examples.scan(scanned_at="2026-11-22T13:30:00+01:00").database_age_hours == 12.5

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
 from functools import partial
+from itertools import count
+from types import SimpleNamespace
 
 import anyio
 import pytest
 
 import smoke
-from report import Answer
+from report import Answer, Malformed
 from tests.ci import examples
 from tests.ci.server import Request, Response, serving
 
@@ -19,44 +22,85 @@ def trained(request: Request) -> Response:
     """What the example contract says that the model answers."""
     try:
         features = json.loads(request.body)["features"]
-    except ValueError:
+        row = next(row for row in examples.CONTRACT.golden if list(row.features) == features)
+    except (ValueError, KeyError, StopIteration):
         return Response(400)
-    row = next(row for row in examples.CONTRACT.golden if list(row.features) == features)
     return Response(
         200, json.dumps({"predictions": [{"label": row.label, "probabilities": row.probabilities}]}).encode()
     )
 
 
-def test_every_golden_row_and_one_malformed_request_are_sent() -> None:
+def asked(answer: Callable[[Request], Response | None]) -> tuple[tuple[Answer, ...], tuple[Malformed, ...]]:
+    with serving(answer) as host:
+        return anyio.run(smoke.ask, f"http://{host}", examples.CONTRACT, LIMITS)
+
+
+def timeless(answer: Answer) -> Answer:
+    """An answer without its time, which no test can know."""
+    return answer.model_copy(update={"duration_seconds": 0.0})
+
+
+def test_every_golden_row_is_sent_and_then_what_no_client_should_send() -> None:
     seen: list[Request] = []
 
     def answer(request: Request) -> Response:
         seen.append(request)
         return trained(request)
 
-    with serving(answer) as host:
-        answers, malformed_status = anyio.run(smoke.ask, f"http://{host}", examples.CONTRACT, LIMITS)
-    assert answers == (examples.answer(examples.SMALL), examples.answer(examples.LARGE))
-    assert malformed_status == 400
-    assert [request.path for request in seen] == ["/predict"] * 3
-    with pytest.raises(ValueError, match="Expecting value"):
-        json.loads(seen[-1].body)
+    answers, malformed = asked(answer)
+    assert tuple(map(timeless, answers)) == (
+        timeless(examples.answer(examples.SMALL)),
+        timeless(examples.answer(examples.LARGE)),
+    )
+    assert {request.path for request in seen} == {"/predict"}
+    golden, rest = seen[:2], seen[2:]
+    assert [(request.method, json.loads(request.body)) for request in golden] == [
+        ("POST", {"features": [1.0, 2.0]}),
+        ("POST", {"features": [8.0, 9.0]}),
+    ]
+    assert {request.headers["Content-Type"] for request in golden} == {"application/json"}
+    assert [(each.name, request.method, request.body) for each, request in zip(malformed, rest, strict=True)] == [
+        ("cut short", "POST", b'{"features": [1.0, 2.'),
+        ("nothing", "POST", b""),
+        ("another key", "POST", b'{"rows": []}'),
+        ("a feature too few", "POST", b'{"features": [1.0]}'),
+        ("a feature too many", "POST", b'{"features": [1.0, 2.0, 1.0]}'),
+        ("a word for a number", "POST", b'{"features": ["many", 2.0]}'),
+        ("not a number", "POST", b'{"features": [NaN, 2.0]}'),
+        ("plain text", "POST", b'{"features": [1.0, 2.0]}'),
+        ("GET", "GET", b""),
+    ]
+    types = {each.name: request.headers["Content-Type"] for each, request in zip(malformed, rest, strict=True)}
+    assert types.pop("plain text") == "text/plain"
+    assert set(types.values()) == {"application/json"}
+
+
+def test_each_malformed_request_keeps_its_own_status() -> None:
+    codes = iter([200, 200, 400, 401, 402, 403, 404, 405, 406, 500, 503])
+    _, malformed = asked(lambda _: Response(next(codes)))
+    assert [each.status for each in malformed] == [400, 401, 402, 403, 404, 405, 406, 500, 503]
+
+
+def test_an_answer_is_timed_and_so_is_the_wait_for_one_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = count()
+    monkeypatch.setattr("smoke.time", SimpleNamespace(monotonic=lambda: next(ticks) / 8))
+    assert [answer.duration_seconds for answer in asked(trained)[0]] == [0.125, 0.125]
+    assert [answer.duration_seconds for answer in asked(lambda _: Response(500))[0]] == [0.125, 0.125]
+    assert [answer.duration_seconds for answer in asked(lambda _: None)[0]] == [0.125, 0.125]
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{}", b'{"predictions": []}', b'{"predictions": [{}]}', b'{"predictions": [null]}']
 )
 def test_an_answer_of_another_form_has_no_label(body: bytes) -> None:
-    with serving(lambda _: Response(200, body)) as host:
-        answers, _ = anyio.run(smoke.ask, f"http://{host}", examples.CONTRACT, LIMITS)
-    assert answers[0] == Answer(expected=examples.SMALL, status=200)
+    answers, _ = asked(lambda _: Response(200, body))
+    assert timeless(answers[0]) == Answer(expected=examples.SMALL, status=200)
 
 
 def test_no_answer_at_all_is_status_0() -> None:
-    with serving(lambda _: None) as host:
-        answers, malformed_status = anyio.run(smoke.ask, f"http://{host}", examples.CONTRACT, LIMITS)
+    answers, malformed = asked(lambda _: None)
     assert [answer.status for answer in answers] == [0, 0]
-    assert malformed_status == 0
+    assert {each.status for each in malformed} == {0}
 
 
 def test_readiness_is_waited_for() -> None:

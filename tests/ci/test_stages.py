@@ -6,10 +6,14 @@ import socket
 from pathlib import Path
 
 import anyio
+import dagger
 import pytest
+from dagger._exceptions import QueryErrorValue
+from gql import GraphQLRequest
 
 import stages
 from errors import EngineError
+from report import Updates
 from tests.ci import examples
 
 
@@ -31,3 +35,57 @@ def test_an_engine_that_does_not_answer_is_said_at_once(
         anyio.run(connected)
     assert silent.value.what.startswith(f"no engine answers at {named}: ")
     assert silent.value.next_step.startswith("make run starts one")
+
+
+class Unasked:
+    """An image's container, in which nothing can be asked: each question ends in `error`."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def with_user(self, name: str) -> Unasked:
+        return self
+
+    def with_env_variable(self, name: str, value: str) -> Unasked:
+        return self
+
+    def with_exec(self, arguments: list[str], **options: object) -> Unasked:
+        return self
+
+    async def exit_code(self) -> int:
+        raise self.error
+
+    async def stdout(self) -> str:
+        raise self.error
+
+
+def asked_for_updates(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Updates:
+    monkeypatch.setattr(stages, "_container", lambda _: Unasked(error))
+    plan = examples.plan(tmp_path)
+    return anyio.run(stages.EngineStages(plan).updates, examples.archive(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("error", "why_not"),
+    [
+        (
+            dagger.QueryError([QueryErrorValue("exec: sh: not found\nmore")], GraphQLRequest("{ container { id } }")),
+            "the image has no shell to ask in: exec: sh: not found",
+        ),
+        (TimeoutError(), "apt-get took longer than scan.timeout_seconds"),
+    ],
+)
+def test_an_image_that_cannot_be_asked_for_its_updates_is_no_broken_engine(
+    error: BaseException, why_not: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert asked_for_updates(error, tmp_path, monkeypatch) == Updates(why_not=why_not)
+
+
+def test_an_engine_that_goes_away_while_an_image_is_asked_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = dagger.TransportError("gone")
+    with pytest.raises(EngineError, match="the engine did not answer: gone"):
+        asked_for_updates(gone, tmp_path, monkeypatch)
+    with pytest.raises(EngineError, match="the engine did not answer: gone"):
+        anyio.run(stages.EngineStages(examples.plan(tmp_path)).smoke, examples.archive(tmp_path), examples.CONTRACT)

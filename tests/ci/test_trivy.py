@@ -1,15 +1,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
 import pytest
 
+import canary
 import trivy
 from errors import ScanError
-from report import Finding, Scan, Secret
+from report import Canary, Finding, Package, Scan, Secret
 from tests.ci import examples
+from trivy import Database
+
+SYSTEM = tuple(Package(name=f"lib{number}", version="1", kind="debian", size_bytes=1) for number in range(80))
+IMAGE = examples.image().model_copy(
+    update={"packages": (*SYSTEM, Package(name="numpy", version="2.1.0", kind="python", size_bytes=1))}
+)
 
 # Cut down from what Trivy 0.74.0 wrote about an image of this repository.
 DOCUMENT: dict[str, Any] = {
@@ -38,6 +47,8 @@ DOCUMENT: dict[str, Any] = {
                     "FixedVersion": "0.0.7",
                     "Severity": "HIGH",
                     "Title": "slow",
+                    "PublishedDate": "2024-02-12T00:00:00Z",
+                    "PrimaryURL": "https://example.org/CVE-2024-24762",
                 }
             ],
         },
@@ -49,27 +60,78 @@ DOCUMENT: dict[str, Any] = {
     ],
 }
 VERSION = '{"Version": "0.74.0"}'
-DATABASE = '{"Version": 2, "UpdatedAt": "2026-11-22T00:00:00Z"}'
+METADATA = '{"Version": 2, "UpdatedAt": "2026-11-22T00:00:00.123456789Z", "NextUpdate": "2026-11-23T00:00:00Z"}'
+SOURCE = "mirror.gcr.io/aquasec/trivy-db:2"
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+# Cut down from what Trivy 0.74.0 wrote about the canary.
+CANARY: dict[str, Any] = {
+    "Results": [
+        {"Class": "os-pkgs", "Vulnerabilities": [{"VulnerabilityID": "CVE-2025-9230", "PkgName": "openssl"}]},
+        {
+            "Class": "lang-pkgs",
+            "Vulnerabilities": [
+                {"VulnerabilityID": "CVE-2024-24762", "PkgName": "python-multipart"},
+                {"VulnerabilityID": "CVE-2024-53981", "PkgName": "python-multipart"},
+            ],
+        },
+        {"Target": "/srv/config.env", "Class": "secret", "Secrets": [{"RuleID": "github-pat"}]},
+    ]
+}
 
 
-def read(document: object) -> Scan:
+def database(metadata: str = METADATA, is_sample: bool = False) -> Database:
+    return trivy.database(metadata, source=SOURCE, digest="sha256:db", is_sample=is_sample)
+
+
+def read(document: object, canary_document: object = CANARY, version: str = VERSION) -> Scan:
     return trivy.read(
-        json.dumps(document), version=VERSION, database=DATABASE, database_digest="sha256:db", locked_packages={}
+        document if isinstance(document, str) else json.dumps(document),
+        version=version,
+        database=database(),
+        scanned_at=NOON,
+        canary_document=canary_document if isinstance(canary_document, str) else json.dumps(canary_document),
+        locked_packages={"numpy": "2.1.0"},
     )
 
 
 def test_a_report_is_read_to_its_last_finding() -> None:
     scan = read(DOCUMENT)
-    assert (scan.os_family, scan.os_version, scan.os_packages) == ("debian", "13.1", 2)
-    assert scan.python_packages == {"python-multipart": "0.0.6"}
-    assert scan.package_count == 3
-    assert scan.findings == (
-        Finding(id="CVE-2025-1", package="libc6", installed_version="2.41", fixed_version="", severity="UNKNOWN"),
-        examples.HIGH,
+    assert scan == Scan(
+        scanned_at="2026-11-22T12:00:00+00:00",
+        scanner_version="0.74.0",
+        canary=Canary(expected=canary.EXPECTED, found=canary.EXPECTED),
+        database_source=SOURCE,
+        database_is_sample=False,
+        database_version="2",
+        database_updated_at="2026-11-22T00:00:00+00:00",
+        database_digest="sha256:db",
+        config_digest=examples.CONFIG_DIGEST,
+        os_family="debian",
+        os_version="13.1",
+        os_packages=2,
+        python_packages={"python-multipart": "0.0.6"},
+        locked_packages={"numpy": "2.1.0"},
+        findings=(
+            Finding(id="CVE-2025-1", package="libc6", installed_version="2.41", fixed_version="", severity="UNKNOWN"),
+            examples.HIGH.model_copy(update={"published_at": "2024-02-12T00:00:00+00:00"}),
+        ),
+        secrets=(Secret(rule="github-pat", target="/app/config.env", severity="CRITICAL"),),
     )
-    assert scan.secrets == (Secret(rule="github-pat", target="/app/config.env", severity="CRITICAL"),)
-    assert (scan.scanner_version, scan.database_version) == ("0.74.0", "2")
-    assert scan.database_updated_at == "2026-11-22T00:00:00Z"
+    assert scan.package_count == 3
+
+
+def test_lists_that_trivy_left_out_or_wrote_as_null_are_empty() -> None:
+    results = [{"Class": "os-pkgs", "Packages": None, "Vulnerabilities": None, "Secrets": None}, {"Class": "os-pkgs"}]
+    scan = read({**DOCUMENT, "Results": results}, {"Results": results})
+    assert (scan.os_packages, scan.findings, scan.secrets, scan.canary.found) == (0, (), (), ())
+
+
+@pytest.mark.parametrize("published", ["yesterday", "2024-02-12T00:00:00", 20240212, None])
+def test_a_finding_of_no_known_day_is_no_verdict(published: object) -> None:
+    result = {**DOCUMENT["Results"][1]}
+    result["Vulnerabilities"] = [{**result["Vulnerabilities"][0], "PublishedDate": published}]
+    with pytest.raises(ScanError, match="Trivy's report could not be read"):
+        read({**DOCUMENT, "Results": [result]})
 
 
 @pytest.mark.parametrize("document", [{}, [], {"Metadata": None}, {**DOCUMENT, "Results": [{}]}])
@@ -79,12 +141,95 @@ def test_a_report_of_another_form_is_no_verdict(document: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "version", "database"),
-    [("{", VERSION, DATABASE), (json.dumps(DOCUMENT), "", DATABASE), (json.dumps(DOCUMENT), VERSION, '{"Version": 2}')],
+    ("document", "version", "canary_document"),
+    [
+        ("{", VERSION, CANARY),
+        (DOCUMENT, "", CANARY),
+        (DOCUMENT, "{}", CANARY),
+        (DOCUMENT, VERSION, "{"),
+        (DOCUMENT, VERSION, "[]"),
+        (DOCUMENT, VERSION, {"Results": [{"Secrets": [{}]}]}),
+    ],
 )
-def test_what_was_cut_short_is_no_verdict(document: str, version: str, database: str) -> None:
+def test_what_was_cut_short_is_no_verdict(document: object, version: str, canary_document: object) -> None:
     with pytest.raises(ScanError, match="Trivy's report could not be read"):
-        trivy.read(document, version=version, database=database, database_digest="", locked_packages={})
+        read(document, canary_document, version)
+
+
+@pytest.mark.parametrize("missed", range(3))
+def test_what_the_scanner_passed_over_in_the_canary_is_missed(missed: int) -> None:
+    results = [result for number, result in enumerate(CANARY["Results"]) if number != missed]
+    scan = read(DOCUMENT, {"Results": results})
+    name = ["CVE-2025-9230 in openssl", "CVE-2024-24762 in python-multipart", "github-pat in srv/config.env"][missed]
+    assert scan.canary.missed == (name,)
+    with pytest.raises(ScanError) as blind:
+        trivy.require_canary(scan)
+    assert blind.value.what == f"the scanner did not find {name} in the canary, an image known to be vulnerable"
+
+
+def test_a_canary_with_the_right_finding_in_the_wrong_package_is_missed() -> None:
+    results = [{"Vulnerabilities": [{"VulnerabilityID": "CVE-2025-9230", "PkgName": "python-multipart"}]}]
+    assert read(DOCUMENT, {"Results": results}).canary.found == ()
+
+
+def test_a_database_says_its_form_and_its_time() -> None:
+    assert database(is_sample=True) == Database(
+        SOURCE, True, "sha256:db", 2, datetime(2026, 11, 22, 0, 0, 0, 123456, tzinfo=UTC)
+    )
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_database_of_another_form_is_no_ground_for_a_verdict(version: int) -> None:
+    with pytest.raises(ScanError) as strange:
+        database(METADATA.replace('"Version": 2', f'"Version": {version}'))
+    assert strange.value.what == (
+        f"the advisory database of {SOURCE} is of schema {version}; the scanner reads schema 2"
+    )
+    assert strange.value.next_step == "name a database with the tag 2, then run again"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "why"),
+    [
+        (METADATA[:20], "JSONDecodeError("),
+        ("", "JSONDecodeError("),
+        ("null", "TypeError("),
+        ("[]", "TypeError("),
+        ('{"UpdatedAt": "2026-11-22T00:00:00Z"}', "KeyError('Version')"),
+        ('{"Version": 2}', "KeyError('UpdatedAt')"),
+        ('{"Version": 2, "UpdatedAt": "today"}', "ValueError("),
+        ('{"Version": 2, "UpdatedAt": 1}', "TypeError("),
+        (
+            '{"Version": 2, "UpdatedAt": "2026-11-22T00:00:00"}',
+            "ValueError('2026-11-22T00:00:00 has no time zone')",
+        ),
+    ],
+)
+def test_a_database_that_does_not_say_what_it_is_is_no_ground_for_a_verdict(metadata: str, why: str) -> None:
+    with pytest.raises(ScanError) as unknown:
+        database(metadata)
+    assert unknown.value.what.startswith(f"the advisory database of {SOURCE} does not say what it is: {why}")
+
+
+def test_advisories_that_are_too_old_are_no_ground_for_a_verdict() -> None:
+    updated_at, policy = NOON - timedelta(hours=48), examples.policy().scan
+    old = replace(database(), updated_at=updated_at)
+    trivy.require_recent(old, NOON, policy)
+    with pytest.raises(ScanError) as stale:
+        trivy.require_recent(old, NOON + timedelta(seconds=1), policy)
+    assert stale.value.what == f"the advisory database of {SOURCE} is 48 h old, allowed are 48 h"
+    with pytest.raises(ScanError):
+        trivy.require_recent(old, NOON, examples.policy(scan={"database_max_hours": 47}).scan)
+    # The report says of a sample that it is one; its age says nothing.
+    trivy.require_recent(replace(old, is_sample=True), NOON + timedelta(days=400), policy)
+
+
+@pytest.mark.parametrize("image", ["docker.io/aquasec/trivy:0.74.0", "aquasec/trivy", "trivy@sha512:62"])
+def test_a_scanner_without_its_digest_is_refused(image: str) -> None:
+    with pytest.raises(ScanError) as unpinned:
+        trivy.require_pinned(image)
+    assert unpinned.value.what == f"the scanner {image} is not pinned by its digest"
+    trivy.require_pinned(examples.OFFICIAL.trivy)
 
 
 @pytest.mark.parametrize("system", [{}, {"OS": {"Family": "none"}}])
@@ -130,11 +275,24 @@ def test_trivys_own_gate_has_to_agree(
         ),
         (
             examples.scan(os_family="", os_packages=0),
-            "the scanner saw no operating system and 0 system packages, expected at least 1",
+            "the scanner saw no operating system and 0 system packages, expected at least 80",
         ),
         (
             examples.scan(os_packages=0),
-            "the scanner saw debian and 0 system packages, expected at least 1",
+            "the scanner saw debian and 0 system packages, expected at least 80",
+        ),
+        (
+            examples.scan(os_family="", os_packages=80),
+            "the scanner saw no operating system and 80 system packages, expected at least 80",
+        ),
+        (
+            # The image's own package database names 80.
+            examples.scan(os_packages=79),
+            "the scanner saw debian and 79 system packages, expected at least 80",
+        ),
+        (
+            examples.scan(canary=Canary(expected=("a in b", "c in d"), found=())),
+            "the scanner did not find a in b, c in d in the canary, an image known to be vulnerable",
         ),
         (
             examples.scan(config_digest="sha256:other"),
@@ -144,15 +302,26 @@ def test_trivys_own_gate_has_to_agree(
 )
 def test_a_scanner_that_saw_less_has_no_verdict(scan: Scan, what: str) -> None:
     with pytest.raises(ScanError) as blind:
-        anyio.run(trivy.covered, scan, examples.image())
+        anyio.run(trivy.covered, scan, IMAGE)
     assert blind.value.what == what
     assert blind.value.exit_code == 5
 
 
+def test_an_image_that_names_no_packages_of_its_system_has_some_all_the_same() -> None:
+    with pytest.raises(ScanError, match="the scanner saw debian and 0 system packages, expected at least 1"):
+        anyio.run(trivy.covered, examples.scan(os_packages=0), examples.image())
+
+
 def test_a_scanner_that_saw_everything_is_believed() -> None:
-    scan = examples.scan()
-    assert anyio.run(trivy.covered, scan, examples.image()) is scan
-    assert anyio.run(trivy.covered, None, examples.image()) is None
+    scan = examples.scan(os_packages=80)
+    assert anyio.run(trivy.covered, scan, IMAGE) is scan
+    assert anyio.run(trivy.covered, None, IMAGE) is None
+
+
+def test_the_canary_is_asked_for_even_where_the_image_could_not_be_read() -> None:
+    assert anyio.run(trivy.covered, examples.scan(), None) == examples.scan()
+    with pytest.raises(ScanError, match="in the canary, an image known to be vulnerable"):
+        anyio.run(trivy.covered, examples.scan(canary=Canary(expected=("a in b",), found=())), None)
 
 
 def test_the_lock_is_read_as_pip_reads_it() -> None:
@@ -182,3 +351,19 @@ def test_the_scan_goes_nowhere_and_fails_only_where_trivy_itself_fails() -> None
         "HIGH,CRITICAL",
         "/scan/report.json",
     ]
+
+
+def test_the_other_forms_are_said_of_the_same_report() -> None:
+    assert {name: " ".join(trivy.convert_arguments(form)) for name, form in trivy.CONVERTED.items()} == {
+        "trivy.txt": "trivy convert --format table /scan/report.json",
+        "trivy.sarif": "trivy convert --format sarif /scan/report.json",
+        "sbom.cdx.json": "trivy convert --format cyclonedx /scan/report.json",
+        "sbom.spdx.json": "trivy convert --format spdx-json /scan/report.json",
+    }
+
+
+def test_the_database_alone_is_downloaded_from_where_it_was_named() -> None:
+    arguments = trivy.download_arguments(SOURCE)
+    assert arguments[:3] == ["trivy", "image", "--download-db-only"]
+    assert arguments[arguments.index("--db-repository") + 1] == SOURCE
+    assert arguments[arguments.index("--cache-dir") + 1] == trivy.CACHE

@@ -26,7 +26,11 @@ def _engine() -> None:
 @pytest.fixture
 def tiny(tmp_path: Path) -> Project:
     """A model image in miniature, in a folder that a test may break."""
-    root = tmp_path / "tiny"
+    return in_miniature(tmp_path / "tiny")
+
+
+def in_miniature(root: Path) -> Project:
+    """The image in miniature, in a folder and a repository of its own."""
     shutil.copytree(HERE / "tiny", root)
     return Project(root, f"test-{uuid.uuid4().hex[:12]}")
 

@@ -1,0 +1,120 @@
+"""What the policy decides, in real runs: the same image is let through or rejected, and either way it is said."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.engine import databases
+from tests.engine.project import Project
+
+SEVERE = "HIGH or CRITICAL"
+TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date()
+DEBIAN_HIGH = "CVE-2099-0002,,coreutils,trixie,99.0-1,high"
+
+
+def advisory(severity: str, *, fixed: str = "2.0") -> str:
+    """A line of python.csv about the one package of the image in miniature."""
+    affected = f"<{fixed}" if fixed else "<=9.9"
+    return f"GHSA-0000-0000-0001,CVE-2099-0001,tiny,{severity},{affected},{fixed},2026-01-01"
+
+
+def with_database(
+    tmp_path: Path, *, python: list[str] | None = None, debian: list[str] | None = None
+) -> dict[str, str]:
+    database = databases.built(tmp_path / "database", python=python or [], debian=debian or [])
+    return databases.images(tmp_path / "images.toml", databases=[str(database)])
+
+
+def say(project: Project, line: str) -> None:
+    project.edit("pipeline.toml", "[limits]", f"[scan]\n{line}\n\n[limits]")
+
+
+@pytest.mark.parametrize("severity", ["MODERATE", "LOW"])
+def test_what_is_not_severe_is_listed_and_let_through(tiny: Project, tmp_path: Path, severity: str) -> None:
+    finished = tiny.run("--no-push", environment=with_database(tmp_path, python=[advisory(severity)]))
+    assert finished.exit_code == 0, finished.output
+    (found,) = [each for each in finished.report["findings"] if each["finding"]["package"] == "tiny"]
+    assert (found["finding"]["id"], found["treatment"]) == ("CVE-2099-0001", "listed only")
+
+
+def test_what_the_policy_calls_severe_is_severe(tiny: Project, tmp_path: Path) -> None:
+    say(tiny, 'severities = ["MEDIUM"]')
+    finished = tiny.run(environment=with_database(tmp_path, python=[advisory("MODERATE")]))
+    tiny.assert_rejected(finished, SEVERE)
+
+
+def test_a_high_without_a_fix_is_listed_or_rejected_as_the_policy_says(tiny: Project, tmp_path: Path) -> None:
+    environment = with_database(tmp_path, python=[advisory("HIGH", fixed="")])
+    finished = tiny.run("--no-push", environment=environment)
+    assert finished.exit_code == 0, finished.output
+    (found,) = [each for each in finished.report["findings"] if each["finding"]["package"] == "tiny"]
+    assert found["treatment"] == "no fix yet"
+    assert "1 more without a fix yet, listed in the report" in finished.output
+    say(tiny, 'unfixed = "reject"')
+    finished = tiny.run(environment=environment)
+    tiny.assert_rejected(finished, SEVERE)
+    assert finished.row(SEVERE)["details"] == ["CVE-2099-0001 HIGH tiny 1.0, no fix yet"]
+
+
+def test_a_package_of_the_system_with_a_high_is_rejected(tiny: Project, tmp_path: Path) -> None:
+    finished = tiny.run(environment=with_database(tmp_path, debian=[DEBIAN_HIGH]))
+    tiny.assert_rejected(finished, SEVERE)
+    (detail,) = finished.row(SEVERE)["details"]
+    assert detail.startswith("CVE-2099-0002 HIGH coreutils ")
+    assert detail.endswith(", fixed in 99.0-1")
+
+
+def test_an_ignore_lets_its_finding_through_and_keeps_it_in_sight(tiny: Project, tmp_path: Path) -> None:
+    entry = f'[[ignore]]\nid = "CVE-2099-0001"\nreason = "never called"\nowner = "ana"\nexpires = {TOMORROW}\n'
+    tiny.edit("pipeline.toml", "[limits]", f"{entry}\n[limits]")
+    finished = tiny.run("--no-push", environment=with_database(tmp_path, python=[advisory("HIGH")]))
+    assert finished.exit_code == 0, finished.output
+    note = f"never called (ana, until {TOMORROW})"
+    assert finished.row(SEVERE)["details"] == [f"ignored: CVE-2099-0001 HIGH tiny 1.0, fixed in 2.0; {note}"]
+    assert f"CVE-2099-0001 HIGH tiny 1.0, fixed in 2.0; {note}" in finished.output
+    assert [ignore["state"] for ignore in finished.report["ignores"]] == ["active"]
+
+
+def test_an_ignore_of_nothing_is_told_of(tiny: Project) -> None:
+    entry = f'[[ignore]]\nid = "CVE-2099-0001"\nreason = "never called"\nowner = "ana"\nexpires = {TOMORROW}\n'
+    tiny.edit("pipeline.toml", "[limits]", f"{entry}\n[limits]")
+    finished = tiny.run("--no-push")
+    assert finished.exit_code == 0, finished.output
+    row = finished.row("ignores are in order")
+    assert (row["verdict"], row["details"]) == ("WARN", ["CVE-2099-0001 matches nothing: remove it, ana"])
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "exit_code", "measured"), [(200_000_000, 0, "200 MB"), (200_000_001, 1, "200,000,001 bytes")]
+)
+def test_the_limit_of_a_layer_is_exact(tiny: Project, size_bytes: int, exit_code: int, measured: str) -> None:
+    tiny.edit("Dockerfile", "USER 10001", f"RUN truncate -s {size_bytes} /srv/big\nUSER 10001")
+    finished = tiny.run("--no-push")
+    assert finished.exit_code == exit_code, finished.output
+    assert finished.row("largest layer")["measured"] == measured
+
+
+def test_a_layer_that_was_split_is_two_at_once(tiny: Project) -> None:
+    """The files are the same, and so is the revision: Dagger alone would hand out the archive of the first build."""
+    tiny.edit("Dockerfile", "USER 10001", "RUN truncate -s 120MB /a && truncate -s 120MB /b\nUSER 10001")
+    tiny.assert_rejected(tiny.run(), "largest layer")
+    tiny.edit("Dockerfile", "/a && truncate", "/a\nRUN truncate")
+    finished = tiny.run()
+    assert finished.exit_code == 0, finished.output
+    assert finished.row("largest layer")["measured"] == "120 MB"
+
+
+def test_updates_that_cannot_be_asked_for_are_told_of_or_demanded(tiny: Project) -> None:
+    tiny.edit("Dockerfile", "USER 10001", "RUN rm /etc/apt/sources.list* -rf; rm /usr/bin/apt-get\nUSER 10001")
+    finished = tiny.run("--no-push")
+    assert finished.exit_code == 0, finished.output
+    row = finished.row("no security update pending")
+    assert (row["verdict"], row["details"]) == ("WARN", ["apt-get could not say: the image has no apt-get to ask"])
+    say(tiny, 'pending_updates = "reject"')
+    finished = tiny.run()
+    assert finished.exit_code == 1, finished.output
+    assert finished.row("no security update pending")["verdict"] == "NOT RUN"
+    tiny.assert_nothing_pushed(finished)

@@ -1,0 +1,43 @@
+"""Each mutant is caught by its own gate and no other, for its own reason, and nothing of it is in the registry."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import checks
+from tests.mutants.mutants import BLIND, GOOD, MUTANTS, PUBLISHED, Mutant, caught_by, reason
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("good", GOOD, ids=lambda good: good.name)
+def test_a_good_image_is_published(good: Mutant, tmp_path: Path) -> None:
+    """Without these, the mutants could be red for any reason."""
+    project = good.project(tmp_path / "good")
+    finished = project.run()
+    assert caught_by(finished) == PUBLISHED, finished.output
+    assert project.tags() == ["test"]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_is_caught_by_its_own_gate(mutant: Mutant, tmp_path: Path) -> None:
+    project = mutant.project(tmp_path / "mutant")
+    finished = project.run()
+    assert caught_by(finished) == mutant.gate, finished.output
+    assert mutant.says in reason(finished)
+    assert project.tags() == []
+    assert "Traceback" not in finished.output
+    assert not re.search(r"ghp_\w{36}", finished.output)
+    if mutant.gate != BLIND:
+        project.assert_rejected(finished, mutant.gate)
+
+
+def test_every_gate_that_can_reject_has_a_mutant() -> None:
+    """Those of the scanner's own health end a run without a verdict, and latency is only told."""
+    told = {"answers in time"}
+    blind = {"scanner saw what is inside", "scanner finds the canary", "advisories are recent"}
+    gates = {check.name for check in checks.CHECKS} - told - blind
+    assert gates == {mutant.gate for mutant in MUTANTS} - {BLIND}
