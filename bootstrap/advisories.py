@@ -57,7 +57,7 @@ def python_advisory(row: dict[str, str]) -> dict[str, Any]:
 def debian_bug(cve: str, rows: list[dict[str, str]]) -> dict[str, Any]:
     """The lines of debian.csv about one CVE as the security tracker's record of it.
 
-    The tracker notes an urgency at its line about unstable, which has no release; the builder takes it from there.
+    The tracker notes an urgency at its line about unstable, which has no release; the builder takes it from that alone.
     """
     urgencies = {row["source_package"]: row["urgency"] for row in rows if row["urgency"]}
     unstable = [_annotation(package, "", "", urgency) for package, urgency in urgencies.items()]

@@ -228,8 +228,14 @@ def touched(layer: Written) -> tuple[Touched, ...]:
     return tuple(sorted(found, key=lambda file: (-file.size_bytes, file.path)))
 
 
-def compare(image: report.Image, previous: report.Release) -> report.Comparison:
-    """What became of the packages since an earlier record; the largest differences first."""
+def compare(image: report.Image, published: Sequence[report.Release]) -> report.Comparison | None:
+    """What became of the packages since the latest record of another image; the largest differences first.
+
+    None where no other image was published before, as `records.published` says.
+    """
+    previous = next((record for record in published if record.digest != image.manifest_digest), None)
+    if previous is None:
+        return None
     before, after = _by_name(previous.packages), _by_name(image.packages)
     changes = [
         report.Change(

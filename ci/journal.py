@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 import checks
+import contents
 from checks import Facts
 from errors import DrydockError, Interrupted
 from plan import Plan
@@ -93,6 +94,7 @@ class Journal:
             images=plan.images,
             contract=contract,
             image=facts.image,
+            comparison=contents.compare(facts.image, plan.published) if facts.image else None,
             smoke=facts.smoke,
             scan=scan,
             updates=facts.updates,

@@ -100,8 +100,7 @@ def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
     if layer is not None:
         return render_contents.layer(layer, *image.layer_files(archive, layer))
     read = image.read(archive)
-    previous = records.previous(report_dir, read.manifest_digest)
-    return render_contents.explain(read, contents.compare(read, previous) if previous else None)
+    return render_contents.explain(read, contents.compare(read, records.published(report_dir)))
 
 
 async def _train(run: plan.Plan) -> None:

@@ -12,11 +12,12 @@ from pydantic import ValidationError
 
 import checks
 import config
+import records
 import registry
 import revision
 from config import Policy
 from errors import UsageError
-from report import Images, Revision
+from report import Images, Release, Revision
 
 IMAGES_VARIABLE = "DRYDOCK_IMAGES"
 
@@ -32,6 +33,7 @@ class Plan:
     tag: str
     push: bool
     report_dir: Path
+    published: tuple[Release, ...]
     login: registry.Credentials | None
 
     @property
@@ -64,6 +66,7 @@ def make(*, policy_path: Path, report_dir: Path, tag: str | None, push: bool, en
         tag=chosen,
         push=push,
         report_dir=report_dir.resolve(),
+        published=records.published(report_dir),
         login=registry.credentials(environment),
     )
 

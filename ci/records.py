@@ -89,10 +89,10 @@ def release(report: Report) -> Release:
     )
 
 
-def previous(report_dir: Path, digest: str) -> Release | None:
-    """The record of what was published before the image `digest`; what is no whole record counts as none."""
+def published(report_dir: Path) -> tuple[Release, ...]:
+    """The records of what was published from here, the latest first; what is no whole record counts as none."""
     found = (_record(report_dir / name) for name in (RECORD, RECORD_BEFORE))
-    return next((record for record in found if record and record.digest != digest), None)
+    return tuple(record for record in found if record)
 
 
 def write_whole(path: Path, content: str) -> None:

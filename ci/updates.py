@@ -12,23 +12,24 @@ import re
 
 from report import PendingUpdate, Updates
 
-# Ways in which the answer would be "nothing" though nobody knows: no source of security updates is named; an index
-# could not be fetched, which without the error mode is a warning; `upgrade` keeps back what needs a new package.
+# Where no source of security updates is named, none is ever pending. Without the error mode, an index that could not be
+# fetched is a warning, and what is left says "nothing to upgrade". In another language the table has other words.
 SCRIPT = r"""
+export LC_ALL=C
 command -v apt-get >/dev/null || { echo 'the image has no apt-get to ask' >&2; exit 1; }
 case "$(apt-get indextargets)" in
   *[Ss]ecurity*) ;;
   *) echo 'the image names no source of security updates' >&2; exit 1 ;;
 esac
-apt-get --quiet --option APT::Update::Error-Mode=any update >/dev/null || exit
-simulated=$(apt-get --quiet --simulate dist-upgrade) || exit
+apt-get --quiet --option APT::Update::Error-Mode=any update >/dev/null || exit 1
+simulated=$(apt-get --quiet --simulate --with-new-pkgs upgrade) || exit 1
 echo "$simulated"
 packages=$(echo "$simulated" | sed -n 's/^Inst \([^ ]*\) \[.*/\1/p')
 test -z "$packages" || apt-cache policy $packages
 """
 COMMAND = ("sh", "-c", SCRIPT)
 
-INSTALLS = re.compile(r"Inst (?P<package>\S+) \[(?P<installed>[^\]]+)\] \((?P<available>\S+) (?P<origins>[^\[)]*)")
+INSTALLS = re.compile(r"Inst (?P<package>\S+) \[(?P<installed>[^\]]+)\] \((?P<available>\S+) ")
 # In apt-cache's table the newest version comes first, and *** stands before the one that is installed.
 TABLE = re.compile(r"(?m)^(?P<package>\S+):\n(?:  .*\n)+? *Version table:\n(?P<newer>(?:     .*\n)*)")
 
@@ -45,7 +46,8 @@ def read(exit_code: int, stdout: str, stderr: str) -> Updates:
                 package=line["package"],
                 installed_version=line["installed"],
                 available_version=line["available"],
-                security="security" in f"{line['origins']}{newer.get(line['package'], '')}".lower(),
+                # What the table does not tell of is not said to be harmless.
+                security="security" in newer.get(line["package"], "security"),
             )
             for line in map(INSTALLS.match, stdout.splitlines())
             if line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from render import contents
 from report import MB, JudgedFinding, Report, Treatment, Verdict
 
 LABEL = " {verdict:<7} {name:<28} {measured:<28} {limit}"
@@ -25,6 +26,8 @@ def render(report: Report) -> str:
         lines.append(LABEL.format(verdict=row.verdict, name=row.name, measured=measured, limit=limit).rstrip())
         lines += [f"{DETAIL_INDENT}{'→ ' if number == 0 else '  '}{detail}" for number, detail in enumerate(details)]
     lines += _let_through(report)
+    if report.image:
+        lines += ["", *contents.section(report.image, report.comparison)]
     for failure in report.failures:
         lines += ["", f"{failure.stage} broke: {failure.what}"]
         lines += [f"  {line}" for line in failure.log.splitlines()]

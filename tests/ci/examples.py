@@ -193,6 +193,7 @@ def plan(
         tag=tag,
         push=push,
         report_dir=report_dir,
+        published=(),
         login=None,
     )
 

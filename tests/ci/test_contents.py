@@ -304,7 +304,7 @@ def test_a_comparison_names_what_changed_the_largest_difference_first() -> None:
             name=name, kind="python", version_before=before, version_after=after, difference_bytes=difference_bytes
         )
 
-    assert contents.compare(image, previous) == Comparison(
+    assert contents.compare(image, (previous,)) == Comparison(
         image=previous.image,
         size_before_bytes=260_000_000,
         size_after_bytes=270_000_000,
@@ -323,5 +323,7 @@ def test_packages_of_one_name_but_two_kinds_are_two() -> None:
     previous = examples.release().model_copy(update={"packages": (package("attr", "1", 9),)})
     debian = package("attr", "1", 9).model_copy(update={"kind": "debian"})
     image = examples.image().model_copy(update={"packages": (debian,)})
-    changes = contents.compare(image, previous).changes
+    comparison = contents.compare(image, (previous,))
+    assert comparison
+    changes = comparison.changes
     assert [(change.kind, change.difference_bytes) for change in changes] == [("debian", 9), ("python", -9)]

@@ -100,21 +100,19 @@ def test_a_new_image_keeps_the_record_of_the_one_before_it(tmp_path: Path) -> No
     assert digests == [None, None, 1, 1, 2]
 
 
-def test_the_record_before_an_image_is_the_latest_of_another_one(tmp_path: Path) -> None:
+def test_what_was_published_is_told_the_latest_first(tmp_path: Path) -> None:
     for number in (1, 2):
         records.write(published(number), tmp_path, {})
-    found = [records.previous(tmp_path, f"sha256:{number:064}") for number in (1, 2, 3)]
-    assert [int(record.digest[-1]) if record else None for record in found] == [2, 1, 2]
+    assert [int(record.digest[-1]) for record in records.published(tmp_path)] == [2, 1]
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"schema_version": 1, "digest": "sha256:1"}', "\xff"])
 def test_what_is_no_whole_record_counts_as_none(tmp_path: Path, content: str) -> None:
-    assert records.previous(tmp_path, "sha256:1") is None
+    assert records.published(tmp_path) == ()
     records.write(published(1), tmp_path, {})
     records.write(published(2), tmp_path, {})
     (tmp_path / "release.json").write_text(content, encoding="latin-1")
-    found = records.previous(tmp_path, "sha256:3")
-    assert found
+    (found,) = records.published(tmp_path)
     assert found.digest == published(1).publication.digest  # type: ignore[union-attr]
     records.write(published(3), tmp_path, {})
     assert json.loads((tmp_path / "previous-release.json").read_text())["digest"] == found.digest
