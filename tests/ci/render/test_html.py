@@ -26,7 +26,10 @@ from report import (
 )
 from tests.ci import examples, realistic
 
-HOSTILE = "</title></style><script>alert(1)</script>\"'><img src=https://evil.example/x onerror=alert(1)>\u202e\x00" + "W" * 150
+HOSTILE = (
+    "</title></style><script>alert(1)</script>\"'><img src=https://evil.example/x onerror=alert(1)>\u202e\x00"
+    + "W" * 150
+)
 REPORTS: dict[str, Callable[[], Report]] = {
     "published": realistic.report,
     "rejected": realistic.rejected,
