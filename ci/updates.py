@@ -17,11 +17,11 @@ from report import PendingUpdate, Updates
 SCRIPT = r"""
 export LC_ALL=C
 command -v apt-get >/dev/null || { echo 'the image has no apt-get to ask' >&2; exit 1; }
+apt-get --quiet --option APT::Update::Error-Mode=any update >/dev/null || exit 1
 case "$(apt-get indextargets)" in
   *[Ss]ecurity*) ;;
   *) echo 'the image names no source of security updates' >&2; exit 1 ;;
 esac
-apt-get --quiet --option APT::Update::Error-Mode=any update >/dev/null || exit 1
 simulated=$(apt-get --quiet --simulate --with-new-pkgs upgrade) || exit 1
 echo "$simulated"
 packages=$(echo "$simulated" | sed -n 's/^Inst \([^ ]*\) \[.*/\1/p')
