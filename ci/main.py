@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if asked.command == "explain":
             words = explanation(asked.archive or asked.report_dir / "image.tar", asked.layer, asked.report_dir)
-            Console(soft_wrap=True).print(Text(words), end="")
+            with _no_commands(on_github):
+                Console(soft_wrap=True).print(Text(words), end="")
             return 0
         run = plan.make(
             policy_path=asked.config,

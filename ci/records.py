@@ -11,14 +11,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from errors import UsageError
-from render import summary, text
+from render import html, summary, text
 from report import Release, Report
 from revision import is_version
 
 RECORD = "release.json"
 RECORD_BEFORE = "previous-release.json"
 LEAVINGS = (
-    *("report.json", "report.txt", "summary.md"),
+    *("report.json", "report.html", "report.txt", "summary.md"),
     *("trivy.json", "canary.json", "trivy.txt", "trivy.sarif", "sbom.cdx.json", "sbom.spdx.json"),
     *("image.tar", "engine.log"),
 )
@@ -54,6 +54,7 @@ def write(report: Report, report_dir: Path, environment: Mapping[str, str]) -> N
             write_whole(report_dir / RECORD, record.model_dump_json(indent=2) + "\n")
         write_whole(report_dir / "report.txt", text.render(report))
         write_whole(report_dir / "summary.md", summary.render(report))
+        write_whole(report_dir / "report.html", html.render(report))
         if path := environment.get("GITHUB_STEP_SUMMARY"):
             _append(Path(path), summary.render(report))
         if (path := environment.get("GITHUB_OUTPUT")) and report.publication:
@@ -102,13 +103,6 @@ def published(report_dir: Path) -> tuple[Release, ...]:
     return tuple(record for record in found if record)
 
 
-def _record(path: Path) -> Release | None:
-    try:
-        return Release.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None
-
-
 def write_whole(path: Path, content: str) -> None:
     """Write a file so that a reader, or a cut run, sees the old one or the new one, never half of one."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
@@ -120,6 +114,13 @@ def write_whole(path: Path, content: str) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _record(path: Path) -> Release | None:
+    try:
+        return Release.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import errors
+import records
 from errors import DrydockError
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +64,12 @@ def test_the_exit_codes_are_the_same_in_the_readme_the_error_tree_and_the_errors
     assert {int(code): name for name, code in tree.items()} == kinds
     table = re.findall(r"(?m)^\| (\d+) \|", (ROOT / "README.md").read_text())
     assert [int(code) for code in table] == [0, 1, *sorted(kinds)]
+
+
+def test_the_readme_names_every_file_that_a_run_leaves_and_no_other() -> None:
+    table = (ROOT / "README.md").read_text().partition("| file | what it holds |\n|---|---|\n")[2].partition("\n\n")[0]
+    names = [name for line in table.splitlines() for name in re.findall("`([^`]+)`", line.split("|")[1])]
+    assert sorted(names) == sorted([*records.LEAVINGS, records.RECORD, records.RECORD_BEFORE])
 
 
 @pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt", "service/requirements.txt"])

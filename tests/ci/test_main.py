@@ -23,12 +23,19 @@ GITHUBS = ("GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
 COMMON = ["--config", str(ROOT / "pipeline.toml"), "--tag", "1.2.3"]
 
 
+@pytest.fixture(autouse=True)
+def laptop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests may run on GitHub; what they run says nothing to it."""
+    for name in GITHUBS:
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """The command line as it is, with stages that need no engine."""
     stand_in = StandIn()
     monkeypatch.setattr(stages, "connect", stand_in.connect)
-    for name in (*OURS, *GITHUBS):
+    for name in OURS:
         monkeypatch.delenv(name, raising=False)
     return stand_in
 
@@ -38,7 +45,7 @@ def typed(*arguments: str, environment: dict[str, str] | None = None) -> subproc
         [sys.executable, str(ROOT / "ci" / "main.py"), *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, **dict.fromkeys(GITHUBS, ""), **(environment or {})},
+        env={**os.environ, **(environment or {})},
         check=False,
     )
 
@@ -238,6 +245,16 @@ def test_explain_lists_a_layers_files(tmp_path: Path, capsys: pytest.CaptureFixt
     layout(tmp_path / "image.tar", {"a": b"1"}, {"[bold]b": b"12"})
     assert main.main(["explain", "--layer", "2", "--report-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out.endswith("\n     0 kB   + /[bold]b\n")
+
+
+def test_explain_gives_github_no_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    layout(tmp_path / "image.tar", {"\n::set-output name=digest::evil": b"1"})
+    assert main.main(["explain", "--report-dir", str(tmp_path)]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert last == f"::{first.removeprefix('::stop-commands::')}::"
 
 
 def test_explain_without_an_archive_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,11 @@ import pytest
 import records
 import trivy
 from errors import UsageError
-from render import summary, text
+from render import html, summary, text
 from report import Package, Publication, Report
 from tests.ci import examples
 
-FORMS = ("report.json", "report.txt", "summary.md")
+FORMS = ("report.json", "report.html", "report.txt", "summary.md")
 
 
 def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> None:
@@ -162,6 +162,7 @@ def test_a_report_is_left_in_the_words_of_each_reader(tmp_path: Path) -> None:
     records.write(examples.report(), tmp_path, {})
     assert (tmp_path / "report.txt").read_text() == text.render(examples.report())
     assert (tmp_path / "summary.md").read_text() == summary.render(examples.report())
+    assert (tmp_path / "report.html").read_text() == html.render(examples.report())
 
 
 def test_what_was_not_published_has_no_outputs(tmp_path: Path) -> None:

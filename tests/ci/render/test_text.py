@@ -24,6 +24,14 @@ image      iris-classifier 1f3c9e2ab0d1   270 MB   train 3 s, build 41 s
  PASS    runs as non-root             USER 10001:10001, uid 10001  limit not 0
  PASS    image size                   270 MB                       limit 500 MB
 
+size       270 MB
+compressed 90 MB
+efficiency 100.0 %
+
+ layer      size  compressed   files                  instruction
+     1    120 MB       40 MB   +0 ~0 -0
+     2    150 MB       50 MB   +0 ~0 -0               COPY /layers/rest/ /
+
 published  127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}
 """
     )
@@ -54,6 +62,14 @@ image      iris-classifier 1f3c9e2ab0d1-dirty   270 MB   train 3 s, build 41 s
  NOT RUN HIGH or CRITICAL             no database
          → more of it
  SKIP    secrets in the image         none could be there
+
+size       270 MB
+compressed 90 MB
+efficiency 100.0 %
+
+ layer      size  compressed   files                  instruction
+     1    120 MB       40 MB   +0 ~0 -0
+     2    150 MB       50 MB   +0 ~0 -0               COPY /layers/rest/ /
 
 stand-in   base images and advisories are this machine's own; the result is no release
 
@@ -112,6 +128,14 @@ ignored    HIGH     CVE-2024-24762   python-multipart 0.0.6, 1014 days old
 no fix yet CRITICAL CVE-2025-1       libc6 2.41, 1 day old
 no fix yet CRITICAL CVE-2025-1       libc6 2.41
 
+size       270 MB
+compressed 90 MB
+efficiency 100.0 %
+
+ layer      size  compressed   files                  instruction
+     1    120 MB       40 MB   +0 ~0 -0
+     2    150 MB       50 MB   +0 ~0 -0               COPY /layers/rest/ /
+
 warned     1 of 2 checks; read them above
 published  127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}
 """
@@ -140,6 +164,14 @@ def test_what_an_image_says_begins_no_line_and_steers_no_terminal() -> None:
 image      iris-classifier 1f3c9e2ab0d1   270 MB   train 3 s, build 41 s
 
  FAIL    image size                   �[2J two cells published  evil@sha256:00� limit 1 MB
+
+size       270 MB
+compressed 90 MB
+efficiency 100.0 %
+
+ layer      size  compressed   files                  instruction
+     1    120 MB       40 MB   +0 ~0 -0
+     2    150 MB       50 MB   +0 ~0 -0               COPY /layers/rest/ /
 
 scan broke: �[2J two cells published  evil@sha256:00�
   �]0;title�
