@@ -225,9 +225,9 @@ def vulnerabilities(scan: report.Scan, policy: Policy) -> Outcome:
     by_treatment = {treatment: [each for each in judged if each.treatment is treatment] for treatment in Treatment}
     rejecting = by_treatment[Treatment.REJECTS]
     details = [_finding(each) for each in rejecting]
-    details += [f"ignored: {_finding(each)}" for each in by_treatment[Treatment.IGNORED]]
-    if unfixed := len(by_treatment[Treatment.UNFIXED]):
-        details.append(f"{unfixed} more without a fix yet, listed in the report")
+    for treatment, words in ((Treatment.IGNORED, "ignored"), (Treatment.UNFIXED, "without a fix yet")):
+        if count := len(by_treatment[treatment]):
+            details.append(f"{count} {words}, listed below")
     return Outcome(_pass_if(not rejecting), f"{len(rejecting)} in {scan.package_count} packages", "0", details)
 
 

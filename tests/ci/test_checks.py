@@ -362,19 +362,17 @@ def test_the_policy_decides_about_a_finding_without_a_fix_and_it_is_named_either
     listed = row("HIGH or CRITICAL", facts)
     assert (listed.verdict, listed.details) == (
         Verdict.PASS,
-        ("1 more without a fix yet, listed in the report",),
+        ("1 without a fix yet, listed below",),
     )
     counted = row("HIGH or CRITICAL", facts, examples.policy(scan={"unfixed": "reject"}))
     assert (counted.verdict, counted.details) == (Verdict.FAIL, ("CVE-2025-1 CRITICAL libc6 2.41, no fix yet",))
 
 
-def test_a_finding_that_is_ignored_does_not_reject_and_is_named_with_who_answers_for_it() -> None:
+def test_a_finding_that_is_ignored_does_not_reject_and_is_counted() -> None:
     facts = Facts(scan=examples.scan([examples.HIGH]))
     judged = row("HIGH or CRITICAL", facts, ignoring(examples.HIGH))
     assert (judged.verdict, judged.measured) == (Verdict.PASS, "0 in 80 packages")
-    assert judged.details == (
-        "ignored: CVE-2024-24762 HIGH python-multipart 0.0.6, fixed in 0.0.7; never reached (ana, until 2026-11-22)",
-    )
+    assert judged.details == ("1 ignored, listed below",)
 
 
 def test_an_ignore_that_expired_hides_nothing() -> None:

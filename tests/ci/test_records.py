@@ -40,7 +40,7 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
             "builder": "docker.io/library/python:3.13-trixie@sha256:82",
             "runtime": "docker.io/library/python:3.13-slim-trixie@sha256:9d",
         },
-        "scanner": "docker.io/aquasec/trivy:0.74.0@sha256:62",
+        "scanner": examples.OFFICIAL.trivy,
         "scanner_version": "0.74.0",
         "database_version": "2",
         "database_updated_at": "2026-11-22T00:00:00+00:00",
