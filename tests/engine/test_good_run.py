@@ -37,12 +37,18 @@ def test_every_check_passes_and_the_last_line_is_the_digest(good: Finished, proj
     assert good.exit_code == 0, good.output
     assert {row["name"]: row["verdict"] for row in good.report["rows"]} == {
         "answers /predict as trained": "PASS",
-        "refuses a malformed request": "PASS",
+        "answers in time": "PASS",
+        "refuses malformed requests": "PASS",
         "runs as non-root": "PASS",
         "image size": "PASS",
         "largest layer": "PASS",
         "scanner saw what is inside": "PASS",
+        "scanner finds the canary": "PASS",
+        # A sample, where no real database can be had.
+        "advisories are recent": "WARN" if good.report["images"]["world"] == "stand-in" else "PASS",
         "HIGH or CRITICAL": "PASS",
+        "ignores are in order": "PASS",
+        "no security update pending": "PASS",
         "secrets in the image": "PASS",
     }
     digest = good.report["image"]["manifest_digest"]
@@ -67,7 +73,7 @@ def test_the_record_says_what_was_published_and_from_what(good: Finished, projec
     assert release["model_sha256"] == contract["artefact"]["sha256"]
     assert release["scanner_version"] == "0.74.0"
     assert all("@sha256:" in pin for pin in release["base_images"].values())
-    assert [row["verdict"] for row in release["checks"]] == ["PASS"] * 8
+    assert release["checks"] == good.report["rows"]
     assert not release["is_release"]
 
 
