@@ -5,7 +5,7 @@ Escaped as GitHub's own toolkit does (actions/toolkit, packages/core/src/command
 
 from __future__ import annotations
 
-from render import text
+from render import words
 from report import Report, Verdict
 
 
@@ -19,15 +19,15 @@ def render(report: Report) -> str:
     # Where a stage broke, its own words say why the rest was not run.
     unmade = [] if report.failures else by_verdict[Verdict.NOT_RUN]
     commands = [
-        _command("error", row.name, _against(row.measured, row.limit), *text.shortened(row.details)) for row in errors
+        _command("error", row.name, _against(row.measured, row.limit), *words.shortened(row.details)) for row in errors
     ]
     commands += [
         _command("error", f"{failure.stage} broke", failure.what, failure.usually, f"next: {failure.next_step}")
         for failure in report.failures
     ]
-    commands += [_command("error", row.name, "could not be made", *text.shortened(row.details)) for row in unmade]
+    commands += [_command("error", row.name, "could not be made", *words.shortened(row.details)) for row in unmade]
     commands += [
-        _command("warning", row.name, _against(row.measured, row.limit), *text.shortened(row.details))
+        _command("warning", row.name, _against(row.measured, row.limit), *words.shortened(row.details))
         for row in by_verdict[Verdict.WARN]
     ]
     if report.publication:
@@ -41,7 +41,7 @@ def _against(measured: str, limit: str) -> str:
 
 def _command(name: str, title: str, *lines: str) -> str:
     message = "\n".join(filter(None, lines))
-    return text.printable(f"::{name} title={_property(title)}::{_data(message)}") + "\n"
+    return words.printable(f"::{name} title={_property(title)}::{_data(message)}") + "\n"
 
 
 def _data(words: str) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from contents import Touched
-from report import MB, Change, Comparison, Image, Layer, Waste
+from render import words
+from report import Change, Comparison, Image, Layer, Waste
 
 WIDTH = 120
-KB = 1000
 
 PACKAGES_IN_SECTION = 5
 WASTE_IN_SECTION = 3
 CHANGES_IN_LINE = 4
 # What is smaller is much in number and little in bytes.
-TABLE_KB = 100
+TABLE_BYTES = 100_000
 
 DIGEST_SHOWN = len("sha256:") + 12
 WHY = {"removed": "removed later", "replaced": "replaced later", "duplicate": "a second copy"}
@@ -24,7 +24,7 @@ def section(image: Image, comparison: Comparison | None) -> list[str]:
     """The lines in a run's report: sizes, layers, the largest packages and waste, and what changed since the last."""
     lines = [*_sizes(image), "", *_layers(image)]
     if image.packages:
-        largest = [f"{_plain(package.name)} {_size(package.size_bytes)}" for package in image.packages]
+        largest = [f"{words.printable(package.name)} {words.size(package.size_bytes)}" for package in image.packages]
         lines += ["", f"packages   {_first(largest, PACKAGES_IN_SECTION)}"]
     if image.waste:
         lines += ["", "waste", *_waste(image.waste[:WASTE_IN_SECTION])]
@@ -36,11 +36,13 @@ def section(image: Image, comparison: Comparison | None) -> list[str]:
 def explain(image: Image, comparison: Comparison | None) -> str:
     """All that is known of where an image's bytes are; each share is one of the image's whole size."""
     packages = [
-        (package.size_bytes, f"{package.kind}  {_plain(package.name)} {_plain(package.version)}")
+        (package.size_bytes, f"{package.kind}  {words.printable(package.name)} {words.printable(package.version)}")
         for package in image.packages
     ]
-    folders = [(folder.size_bytes, _plain(folder.name)) for folder in image.other_folders]
-    files = [f"{_size(file.size_bytes):>9}   layer {file.layer}  /{_plain(file.path)}" for file in image.files]
+    folders = [(folder.size_bytes, words.printable(folder.name)) for folder in image.other_folders]
+    files = [
+        f"{words.size(file.size_bytes):>9}   layer {file.layer}  /{words.printable(file.path)}" for file in image.files
+    ]
     lines = [f"image      {image.manifest_digest}", *_sizes(image), "", *_layers(image)]
     lines += ["", "packages", *_table(packages, image)] if packages else []
     lines += ["", "of no package", *_table(folders, image)] if folders else []
@@ -53,20 +55,20 @@ def explain(image: Image, comparison: Comparison | None) -> str:
 def layer(number: int, described: Layer, files: Iterable[Touched]) -> str:
     """A layer with every file that it brought (+), wrote anew (~) or took away (-)."""
     lines = [
-        f"layer {number}    {_size(described.size_bytes)}, {_size(described.compressed_bytes)} compressed, "
+        f"layer {number}    {words.size(described.size_bytes)}, {words.size(described.compressed_bytes)} compressed, "
         f"files {_files(described)}",
-        *([f"           {_plain(described.created_by)}"] if described.created_by else []),
+        *([f"           {words.printable(described.created_by)}"] if described.created_by else []),
         "",
-        *(f"{_size(file.size_bytes):>9}   {file.mark} /{_plain(file.path)}" for file in files),
+        *(f"{words.size(file.size_bytes):>9}   {file.mark} /{words.printable(file.path)}" for file in files),
     ]
     return "\n".join([*lines, ""])
 
 
 def _sizes(image: Image) -> list[str]:
-    wasted = f", {_size(image.wasted_bytes)} stored for nothing" if image.wasted_bytes else ""
+    wasted = f", {words.size(image.wasted_bytes)} stored for nothing" if image.wasted_bytes else ""
     return [
-        f"size       {_size(image.size_bytes)}",
-        f"compressed {_size(image.compressed_bytes)}",
+        f"size       {words.size(image.size_bytes)}",
+        f"compressed {words.size(image.compressed_bytes)}",
         f"efficiency {100 * image.efficiency:.1f} %{wasted}",
     ]
 
@@ -78,10 +80,10 @@ def _layers(image: Image) -> list[str]:
     for number, described in enumerate(image.layers, start=1):
         line = row.format(
             number=number,
-            size=_size(described.size_bytes),
-            compressed=_size(described.compressed_bytes),
+            size=words.size(described.size_bytes),
+            compressed=words.size(described.compressed_bytes),
             files=_files(described),
-            instruction=_plain(described.created_by),
+            instruction=words.printable(described.created_by),
         ).rstrip()
         lines.append(line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…")
     return lines
@@ -92,23 +94,24 @@ def _files(described: Layer) -> str:
 
 
 def _table(rows: Sequence[tuple[int, str]], image: Image) -> list[str]:
-    shown = [(size_bytes, words) for size_bytes, words in rows if size_bytes >= TABLE_KB * KB]
+    shown = [(size_bytes, what) for size_bytes, what in rows if size_bytes >= TABLE_BYTES]
     if others := len(rows) - len(shown):
         rest = sum(size_bytes for size_bytes, _ in rows) - sum(size_bytes for size_bytes, _ in shown)
-        shown.append((rest, f"{others} under {TABLE_KB} kB"))
+        shown.append((rest, f"{others} under {words.size(TABLE_BYTES)}"))
     # There is no row where there is no image.
-    return [f"{_size(size):>9} {100 * size / max(image.size_bytes, 1):>6.1f} %   {words}" for size, words in shown]
+    return [f"{words.size(size):>9} {100 * size / max(image.size_bytes, 1):>6.1f} %   {what}" for size, what in shown]
 
 
 def _waste(waste: Iterable[Waste]) -> list[str]:
     return [
-        f"{_size(item.size_bytes):>9}   layer {item.layer}  {WHY[item.why]:<15} /{_plain(item.path)}" for item in waste
+        f"{words.size(item.size_bytes):>9}   layer {item.layer}  {WHY[item.why]:<15} /{words.printable(item.path)}"
+        for item in waste
     ]
 
 
 def _since(comparison: Comparison) -> str:
     name, _, digest = comparison.image.partition("@")
-    return f"{_difference(comparison.difference_bytes)} since {name}@{digest[:DIGEST_SHOWN]}"
+    return f"{words.difference(comparison.difference_bytes)} since {name}@{digest[:DIGEST_SHOWN]}"
 
 
 def _changes(comparison: Comparison) -> list[str]:
@@ -124,22 +127,9 @@ def _change(change: Change) -> str:
         what = change.version_after
     else:
         what = f"{change.version_before} → {change.version_after}"
-    return f"{_plain(f'{change.name} {what}')} {_difference(change.difference_bytes)}"
+    return f"{words.printable(f'{change.name} {what}')} {words.difference(change.difference_bytes)}"
 
 
 def _first(items: Sequence[str], count: int) -> str:
     more = [f"{len(items) - count} more"] if len(items) > count else []
     return ", ".join([*items[:count], *more])
-
-
-def _size(size_bytes: int) -> str:
-    return f"{round(size_bytes / MB)} MB" if size_bytes >= MB else f"{round(size_bytes / KB)} kB"
-
-
-def _difference(size_bytes: int) -> str:
-    return f"{'-' if size_bytes < 0 else '+'}{_size(abs(size_bytes))}"
-
-
-def _plain(words: str) -> str:
-    """Words from an image, harmless on a terminal: they move no cursor and begin no line."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import squarify
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from render import sizes, text
+from render import text, words
 from report import MB, Image, JudgedFinding, Report, Treatment, Verdict
 
 # The line to quote has its first word in a column of this width.
@@ -203,7 +203,7 @@ def _tile(share: Share, area: Area, canvas: Canvas) -> Tile:
     room_width = width * canvas.narrowest / canvas.width - 2 * MARGIN
     lines = int((height - MARGIN) / LINE_HEIGHT)
     name = _fitting(share.name, room_width) if lines else ""
-    size = sizes.human(share.size_bytes)
+    size = words.size(share.size_bytes)
     return Tile(
         share=share,
         x=_percent(x, canvas.width),
@@ -230,9 +230,9 @@ def _kinds(image: Image) -> Iterator[tuple[str, str, int]]:
     total = Counter[str]()
     for share in _shares(image):
         total[share.kind] += share.size_bytes
-    for kind, words in KINDS.items():
+    for kind, title in KINDS.items():
         if total[kind]:
-            yield kind, words, total[kind]
+            yield kind, title, total[kind]
 
 
 def _folded(findings: Iterable[JudgedFinding]) -> Iterator[tuple[Treatment, list[JudgedFinding], bool]]:
@@ -291,4 +291,4 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters |= {"human": sizes.human, "difference": sizes.difference, "link": link, "moment": _day_and_time}
+TEMPLATES.filters |= {"size": words.size, "difference": words.difference, "link": link, "moment": _day_and_time}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from render import text
-from report import MB, Comparison, Image, JudgedFinding, Report, Treatment, Verdict
+from render import text, words
+from report import Comparison, Image, JudgedFinding, Report, Treatment, Verdict
 
 MARK = {Verdict.PASS: "✅", Verdict.WARN: "⚠️", Verdict.FAIL: "❌", Verdict.SKIP: "⏭️", Verdict.NOT_RUN: "⚪"}
 # GitHub takes a summary of 1 MiB or none of it; what is ignored was written by hand, and is always here.
@@ -39,7 +39,7 @@ def _table(titles: tuple[str, ...], rows: Iterable[list[str]]) -> list[str]:
 
 def _checks(report: Report) -> Iterator[list[str]]:
     for row in report.rows:
-        why = "".join(f"<br>{_cell(detail)}" for detail in text.shortened(row.details))
+        why = "".join(f"<br>{_cell(detail)}" for detail in words.shortened(row.details))
         yield [f"{MARK[row.verdict]} {row.verdict}", f"{row.name}{why}", _cell(row.measured), _cell(row.limit)]
 
 
@@ -51,18 +51,18 @@ def _findings(findings: tuple[JudgedFinding, ...]) -> Iterator[list[str]]:
         for each in judged[:shown]:
             found = each.finding
             package = f"{found.package} {found.installed_version}"
-            words = (treatment, found.severity, found.id, package, found.fixed_version, text.age(each), each.note)
-            yield list(map(_cell, words))
+            cells = (treatment, found.severity, found.id, package, found.fixed_version, words.age(each), each.note)
+            yield list(map(_cell, cells))
         if more := len(judged[shown:]):
             yield [treatment, "", f"{more} {'more ' if shown else ''}in report.json", "", "", "", ""]
 
 
 def _bytes(image: Image) -> list[str]:
     """How large the image is, how much of that is of use, and the packages that weigh most."""
-    size = f"{_megabytes(image.size_bytes)}, pulled as {_megabytes(image.compressed_bytes)}"
-    waste = f"efficiency {image.efficiency:.1%}, {_megabytes(image.wasted_bytes)} are stored for nothing"
+    size = f"{words.size(image.size_bytes)}, pulled as {words.size(image.compressed_bytes)}"
+    waste = f"efficiency {image.efficiency:.1%}, {words.size(image.wasted_bytes)} are stored for nothing"
     packages = sorted(image.packages, key=lambda package: package.size_bytes, reverse=True)[:PACKAGES_SHOWN]
-    rows = ([_cell(package.name), _cell(package.version), _megabytes(package.size_bytes)] for package in packages)
+    rows = ([_cell(package.name), _cell(package.version), words.size(package.size_bytes)] for package in packages)
     return ["", f"Where the bytes are: {size}; {waste}.", *_table(("largest packages", "version", "size"), rows)]
 
 
@@ -71,16 +71,12 @@ def _changes(comparison: Comparison) -> str:
     direction = "more" if change_bytes >= 0 else "less"
     count = len(comparison.changes)
     packages = f"{count} package{'' if count == 1 else 's'} changed"
-    return f"{_megabytes(abs(change_bytes))} {direction} than {_cell(comparison.image)}; {packages}."
+    return f"{words.size(abs(change_bytes))} {direction} than {_cell(comparison.image)}; {packages}."
 
 
-def _megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / MB:.1f} MB"
-
-
-def _cell(words: str) -> str:
+def _cell(said: str) -> str:
     """Words from an image or a commit, harmless in a Markdown table: no cell, tag, link or code span of their own."""
-    folded = text.printable(" ".join(words.split()))
+    folded = words.printable(" ".join(said.split()))
     escaped = folded.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for character in "\\|`*_[]":
         escaped = escaped.replace(character, f"\\{character}")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from render import contents
-from report import MB, JudgedFinding, Report, Treatment, Verdict
+from render import contents, words
+from report import Report, Treatment, Verdict
 
 LABEL = " {verdict:<7} {name:<28} {measured:<28} {limit}"
 DETAIL_INDENT = " " * 9
 # A Debian image has dozens that nobody can mend yet; report.json has all of them.
 UNFIXED_SHOWN = 10
-# An old base image has hundreds of findings, and a log its 15 lines.
-DETAILS_SHOWN = 20
 
 
 def render(report: Report) -> str:
@@ -21,7 +17,7 @@ def render(report: Report) -> str:
     for row in report.rows:
         limit = f"limit {row.limit}" if row.limit else ""
         # What was not measured has its reason where the measurement would stand.
-        details = shortened(row.details)
+        details = words.shortened(row.details)
         measured, details = (row.measured, details) if row.measured else (details[0], details[1:])
         lines.append(LABEL.format(verdict=row.verdict, name=row.name, measured=measured, limit=limit).rstrip())
         lines += [f"{DETAIL_INDENT}{'→ ' if number == 0 else '  '}{detail}" for number, detail in enumerate(details)]
@@ -39,7 +35,7 @@ def render(report: Report) -> str:
     lines.append("")
     if warned := sum(row.verdict is Verdict.WARN for row in report.rows):
         lines.append(f"warned     {warned} of {len(report.rows)} checks; read them above")
-    return "\n".join([*map(printable, lines), verdict(report), ""])
+    return "\n".join([*map(words.printable, lines), verdict(report), ""])
 
 
 def verdict(report: Report) -> str:
@@ -59,27 +55,6 @@ def verdict(report: Report) -> str:
     return "rejected   no check passed; nothing was pushed"
 
 
-def age(judged: JudgedFinding) -> str:
-    """How long ago the advisory was published; empty where nobody knows."""
-    if judged.age_days is None:
-        return ""
-    return f"{judged.age_days} day{'' if judged.age_days == 1 else 's'} old"
-
-
-def shortened(details: Sequence[str]) -> list[str]:
-    """The first details of a row, and how many more there are."""
-    more = len(details[DETAILS_SHOWN:])
-    return [*details[:DETAILS_SHOWN], *([f"{more} more, in report.json"] if more else [])]
-
-
-def printable(words: str) -> str:
-    """One line of words from an image or a tool: it begins no line of its own, and steers no terminal."""
-    return "".join(
-        character if character.isprintable() else " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
-        for character in words
-    )
-
-
 def _let_through(report: Report) -> list[str]:
     """The findings that are ignored, each with its reason, owner and last day, and those that nobody can mend yet."""
     ignored = [judged for judged in report.findings if judged.treatment is Treatment.IGNORED]
@@ -87,7 +62,7 @@ def _let_through(report: Report) -> list[str]:
     lines = [""] if ignored or unfixed else []
     for judged in [*ignored, *unfixed[:UNFIXED_SHOWN]]:
         found = judged.finding
-        about = ", ".join(filter(None, (f"{found.package} {found.installed_version}", age(judged))))
+        about = ", ".join(filter(None, (f"{found.package} {found.installed_version}", words.age(judged))))
         lines.append(f"{judged.treatment:<10} {found.severity:<8} {found.id:<16} {about}")
         if judged.note:
             lines.append(f"{DETAIL_INDENT}  → {judged.note}")
@@ -107,5 +82,5 @@ def _header(report: Report) -> str:
         for name in ("train", "build", "smoke", "scan", "publish")
         if name in durations
     ]
-    size = f"{round(report.image.size_bytes / MB)} MB" if report.image else "not built"
+    size = words.size(report.image.size_bytes) if report.image else "not built"
     return f"image      {report.image_name} {_commit(report)}   {size}   {', '.join(took)}".rstrip()

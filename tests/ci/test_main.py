@@ -244,7 +244,7 @@ def test_explain_compares_with_what_was_published_before(tmp_path: Path, capsys:
 def test_explain_lists_a_layers_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     layout(tmp_path / "image.tar", {"a": b"1"}, {"[bold]b": b"12"})
     assert main.main(["explain", "--layer", "2", "--report-dir", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.endswith("\n     0 kB   + /[bold]b\n")
+    assert capsys.readouterr().out.endswith("\n  2 bytes   + /[bold]b\n")
 
 
 def test_explain_gives_github_no_command(

@@ -90,7 +90,7 @@ efficiency 98.3 %, 5 MB stored for nothing
 
  layer      size  compressed   files                  instruction
      1    115 MB       42 MB   +4722 ~0 -0            pulled from docker.io/library/python:3.13-slim-trixie@sha256:077c…
-     2      1 kB        0 kB   +1 ~12 -902            RUN rm -rf /usr/local/lib/python3.13/site-packages/pip
+     2      1 kB   310 bytes   +1 ~12 -902            RUN rm -rf /usr/local/lib/python3.13/site-packages/pip
      3    175 MB       57 MB   +2433 ~0 -0
 
 packages   scipy 97 MB, numpy 49 MB, libc6 13 MB, libssl3t64 999 kB, starlette 278 kB, 3 more
@@ -130,7 +130,7 @@ efficiency 98.3 %, 5 MB stored for nothing
 
  layer      size  compressed   files                  instruction
      1    115 MB       42 MB   +4722 ~0 -0            pulled from docker.io/library/python:3.13-slim-trixie@sha256:077c…
-     2      1 kB        0 kB   +1 ~12 -902            RUN rm -rf /usr/local/lib/python3.13/site-packages/pip
+     2      1 kB   310 bytes   +1 ~12 -902            RUN rm -rf /usr/local/lib/python3.13/site-packages/pip
      3    175 MB       57 MB   +2433 ~0 -0
 
 packages
@@ -144,7 +144,7 @@ packages
 
 of no package
     40 MB   13.8 %   /usr/local/lib
-     0 kB    0.0 %   1 under 100 kB
+  9 bytes    0.0 %   1 under 100 kB
 
 largest files
     25 MB   layer 3  /opt/venv/lib/python3.13/site-packages/scipy.libs/blas.so
@@ -154,14 +154,14 @@ waste
      3 MB   layer 1  removed later   /usr/lib/python3.13/pip/a.py
      2 MB   layer 3  a second copy   /opt/venv/lib/python3.13/site-packages/numpy.libs/libgfortran.so
      1 kB   layer 1  replaced later  /etc/passwd
-     0 kB   layer 1  replaced later  /etc/group
+400 bytes   layer 1  replaced later  /etc/group
 
 +12 MB since 127.0.0.1:5000/iris-classifier:1.2.2@sha256:a1a1a1a1a1a1
   scipy 1.15.0 → 1.16.0 +11 MB
   sniffio 1.3.1 is gone -1 MB
   h11 0.16.0 is new +100 kB
   numpy 2.4.6 -10 kB
-  click 8.5.0 → 8.5.1 +0 kB
+  click 8.5.0 → 8.5.1 0 bytes
 """
     )
 
@@ -174,14 +174,14 @@ def test_an_empty_image_can_be_explained() -> None:
         contents.explain(empty, None)
         == f"""\
 image      {examples.MANIFEST_DIGEST}
-size       0 kB
-compressed 0 kB
+size       0 bytes
+compressed 0 bytes
 efficiency 100.0 %
 
  layer      size  compressed   files                  instruction
 
 packages
-     0 kB    0.0 %   1 under 100 kB
+  0 bytes    0.0 %   1 under 100 kB
 """
     )
 
@@ -194,7 +194,7 @@ def test_nothing_is_said_of_a_record_that_is_not_there(words: list[str]) -> None
 
 def test_an_image_in_which_no_package_changed() -> None:
     same = COMPARISON.model_copy(update={"changes": (), "size_after_bytes": 278_000_000})
-    line = "+0 kB since 127.0.0.1:5000/iris-classifier:1.2.2@sha256:a1a1a1a1a1a1"
+    line = "0 bytes since 127.0.0.1:5000/iris-classifier:1.2.2@sha256:a1a1a1a1a1a1"
     assert contents.section(IMAGE, same)[-1] == f"{line}: no package changed"
     assert contents.explain(IMAGE, same).endswith(f"\n\n{line}\n  no package changed\n")
 
@@ -204,12 +204,12 @@ def test_a_layer_file_by_file() -> None:
     assert (
         contents.layer(2, LAYERS[1], files)
         == """\
-layer 2    1 kB, 0 kB compressed, files +1 ~12 -902
+layer 2    1 kB, 310 bytes compressed, files +1 ~12 -902
            RUN rm -rf /usr/local/lib/python3.13/site-packages/pip
 
      2 MB   + /app/model.pkl
-     1 kB   - /etc/passwd-
-     0 kB   ~ /etc/passwd
+900 bytes   - /etc/passwd-
+  0 bytes   ~ /etc/passwd
 """
     )
     assert contents.layer(3, LAYERS[2], ()) == "layer 3    175 MB, 57 MB compressed, files +2433 ~0 -0\n\n"

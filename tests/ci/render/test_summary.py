@@ -32,7 +32,7 @@ def test_a_published_image() -> None:
 | ✅ PASS | runs as non-root | USER 10001:10001, uid 10001 | not 0 |
 | ✅ PASS | image size | 270 MB | 500 MB |
 
-Where the bytes are: 270.0 MB, pulled as 90.0 MB; efficiency 100.0%, 0.0 MB are stored for nothing.
+Where the bytes are: 270 MB, pulled as 90 MB; efficiency 100.0%, 0 bytes are stored for nothing.
 """
     )
 
@@ -92,17 +92,17 @@ def test_what_was_found_what_is_ignored_and_where_the_bytes_are() -> None:
 |---|---|---|---|---|
 | CVE-2024-24762 | active | ana@example.com | 2026-12-31 | no form is parsed |
 
-Where the bytes are: 270.0 MB, pulled as 90.0 MB; efficiency 90.0%, 27.0 MB are stored for nothing.
+Where the bytes are: 270 MB, pulled as 90 MB; efficiency 90.0%, 27 MB are stored for nothing.
 
 | largest packages | version | size |
 |---|---|---|
-| scipy | 1.0 | 93.0 MB |
-| numpy | 1.0 | 40.0 MB |
-| e | 1.0 | 4.0 MB |
-| b\\_c | 1.0 | 3.0 MB |
-| d | 1.0 | 2.0 MB |
+| scipy | 1.0 | 93 MB |
+| numpy | 1.0 | 40 MB |
+| e | 1.0 | 4 MB |
+| b\\_c | 1.0 | 3 MB |
+| d | 1.0 | 2 MB |
 
-5.0 MB less than 127.0.0.1:5000/iris-classifier:1.2.2@sha256:99; 2 packages changed.
+5 MB less than 127.0.0.1:5000/iris-classifier:1.2.2@sha256:99; 2 packages changed.
 """  # noqa: E501
     )
 
@@ -142,7 +142,7 @@ def test_what_an_image_says_is_harmless_in_markdown() -> None:
 
 Next: do \\`this\\`
 
-Where the bytes are: 270.0 MB, pulled as 90.0 MB; efficiency 100.0%, 0.0 MB are stored for nothing.
+Where the bytes are: 270 MB, pulled as 90 MB; efficiency 100.0%, 0 bytes are stored for nothing.
 
 Built on stand-in base images; the result is no release.
 """
