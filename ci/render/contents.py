@@ -26,8 +26,8 @@ def section(image: Image, comparison: Comparison | None) -> list[str]:
     if image.packages:
         largest = [f"{words.printable(package.name)} {words.size(package.size_bytes)}" for package in image.packages]
         lines += ["", f"packages   {_first(largest, PACKAGES_IN_SECTION)}"]
-    if image.waste:
-        lines += ["", "waste", *_waste(image.waste[:WASTE_IN_SECTION])]
+    if waste := [item for item in image.waste if item.size_bytes >= TABLE_BYTES]:
+        lines += ["", "waste", *_waste(waste[:WASTE_IN_SECTION])]
     if comparison:
         lines += ["", f"{_since(comparison)}: {_first(_changes(comparison), CHANGES_IN_LINE)}"]
     return lines

@@ -34,7 +34,9 @@ def called(tree: ast.AST) -> set[str]:
 
 
 def test_only_stages_knows_dagger() -> None:
-    assert [room for room, tree in ROOMS.items() if "dagger" in imported(tree)] == ["ci/stages.py"]
+    knowing = [room for room, tree in ROOMS.items() if "dagger" in imported(tree)]
+    assert knowing
+    assert {Path(room).parent.as_posix() for room in knowing} == {"ci/stages"}
 
 
 def test_only_main_prints_or_exits() -> None:
@@ -47,7 +49,7 @@ def test_only_checks_makes_an_approval() -> None:
 
 
 def test_the_pipeline_and_the_service_never_import_each_other() -> None:
-    rooms = {path.stem for path in (ROOT / "ci").glob("*.py")}
+    rooms = {path.stem for path in (ROOT / "ci").glob("*")}
     for tree in ROOMS.values():
         assert "service" not in imported(tree)
     for path in (ROOT / "service").glob("*.py"):

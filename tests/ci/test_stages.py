@@ -14,6 +14,7 @@ from gql import GraphQLRequest
 import stages
 from errors import EngineError
 from report import Updates
+from stages import archives
 from tests.ci import examples
 
 
@@ -60,7 +61,7 @@ class Unasked:
 
 
 def asked_for_updates(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Updates:
-    monkeypatch.setattr(stages, "_container", lambda _: Unasked(error))
+    monkeypatch.setattr(archives, "container", lambda _: Unasked(error))
     plan = examples.plan(tmp_path)
     return anyio.run(stages.EngineStages(plan).updates, examples.archive(tmp_path))
 

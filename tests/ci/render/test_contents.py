@@ -98,7 +98,6 @@ packages   scipy 97 MB, numpy 49 MB, libc6 13 MB, libssl3t64 999 kB, starlette 2
 waste
      3 MB   layer 1  removed later   /usr/lib/python3.13/pip/a.py
      2 MB   layer 3  a second copy   /opt/venv/lib/python3.13/site-packages/numpy.libs/libgfortran.so
-     1 kB   layer 1  replaced later  /etc/passwd
 
 +12 MB since 127.0.0.1:5000/iris-classifier:1.2.2@sha256:a1a1a1a1a1a1: \
 scipy 1.15.0 → 1.16.0 +11 MB, sniffio 1.3.1 is gone -1 MB, h11 0.16.0 is new +100 kB, numpy 2.4.6 -10 kB, 1 more"""

@@ -1,0 +1,143 @@
+"""Lets the pinned Trivy read the archive and the canary, offline, with a database that is whole and recent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import dagger
+from dagger import ReturnType, dag
+
+import canary
+import engine_log
+import records
+import trivy
+from errors import ScanError
+from plan import Plan
+from report import Archive, Scan
+from stages import archives, session
+
+
+async def scan(plan: Plan, archive: Archive) -> Scan:
+    """Let the pinned Trivy read the archive once, offline, and the canary beside it; read its one report twice."""
+    with _scan_errors(), anyio.fail_after(plan.policy.scan.timeout_seconds):
+        trivy.require_pinned(plan.images.trivy)
+        scanner = dag.container().from_(plan.images.trivy)
+        database, files = await _database(plan, scanner)
+        now = datetime.now(UTC)
+        trivy.require_recent(database, now, plan.policy.scan)
+        # The database's digest is part of these steps' inputs, so a verdict is never replayed for another database.
+        prepared = scanner.with_mounted_temp("/tmp").with_mounted_directory(  # noqa: S108 - the scanner's own
+            f"{trivy.CACHE}/db", files
+        )
+        scanned, canary_document = await asyncio.gather(
+            _scanned(plan, prepared, archives.file(archive)), _report(_scanned(plan, prepared, _canary()))
+        )
+        document = await scanned.file(trivy.REPORT).contents()
+        gated = scanned.with_exec(trivy.second_reading_arguments(plan.policy.scan.severities), expect=ReturnType.ANY)
+        gate_exit_code = await gated.exit_code()
+        version = await scanner.with_exec(["trivy", "--version", "--format", "json"]).stdout()
+        converted = await asyncio.gather(
+            *(scanned.with_exec(trivy.convert_arguments(form)).stdout() for form in trivy.CONVERTED.values())
+        )
+        documents = {"trivy.json": document, "canary.json": canary_document}
+        documents |= dict(zip(trivy.CONVERTED, converted, strict=True))
+        records.write_documents(plan.report_dir, documents)
+        scan = trivy.read(
+            document,
+            version=version,
+            database=database,
+            scanned_at=now,
+            canary_document=canary_document,
+            locked_packages=plan.locked_packages,
+        )
+        trivy.require_agreement(scan, plan.policy.scan.severities, gate_exit_code)
+        return scan
+
+
+async def _scanned(plan: Plan, prepared: dagger.Container, archive: dagger.File) -> dagger.Container:
+    """The scanner's container after it has read one archive."""
+    scanned = prepared.with_mounted_file(trivy.ARCHIVE, archive).with_exec(
+        trivy.scan_arguments(plan.policy.scan.timeout_seconds), expect=ReturnType.ANY
+    )
+    if await scanned.exit_code():
+        raise _scanner_broke(await scanned.stderr())
+    return scanned
+
+
+async def _database(plan: Plan, scanner: dagger.Container) -> tuple[trivy.Database, dagger.Directory]:
+    """The first advisory database that can be had: a folder of this machine, or downloaded by the scanner."""
+    refusals: list[str] = []
+    for source in plan.images.databases:
+        try:
+            files = await _database_files(scanner, source).sync()
+            metadata, digest = await files.file("metadata.json").contents(), await files.digest()
+        except dagger.QueryError as error:
+            words = error.stderr if isinstance(error, dagger.ExecError) else str(error)
+            refusals.append(f"{source}: {engine_log.last_line(words)}")
+        else:
+            is_sample = plan.images.world == "stand-in"
+            return trivy.database(metadata, source=source, digest=digest, is_sample=is_sample), files
+    raise ScanError(
+        "no source of the advisory database could be read",
+        usually="the network does not reach them, they are asked too often, or a folder is not there",
+        next_step="wait and run again, or name another source under databases in images.toml",
+        log="\n".join(refusals),
+    )
+
+
+def _database_files(scanner: dagger.Container, source: str) -> dagger.Directory:
+    if Path(source).is_absolute():
+        return dag.host().directory(source, include=["trivy.db", "metadata.json"])
+    downloaded = (
+        scanner.with_env_variable("DRYDOCK_PERIOD", session.period())
+        .with_mounted_temp("/tmp")  # noqa: S108 - in the scanner's own container
+        .with_exec(trivy.download_arguments(source))
+    )
+    return downloaded.directory(f"{trivy.CACHE}/db")
+
+
+def _canary() -> dagger.File:
+    files = dag.directory()
+    for path, content in canary.FILES.items():
+        files = files.with_new_file(path, content)
+    return dag.container().with_rootfs(files).as_tarball()
+
+
+async def _report(scanned: Awaitable[dagger.Container]) -> str:
+    return await (await scanned).file(trivy.REPORT).contents()
+
+
+@contextmanager
+def _scan_errors() -> Iterator[None]:
+    with session.engine_errors():
+        try:
+            yield
+        except TimeoutError as error:
+            raise ScanError(
+                "the scanner took longer than scan.timeout_seconds",
+                usually="the machine is overloaded, or the image has very many files",
+                next_step="run again, or raise scan.timeout_seconds in the policy",
+            ) from error
+        except dagger.ExecError as error:
+            raise _scanner_broke(error.stderr) from error
+        except dagger.QueryError as error:
+            raise ScanError(
+                f"the scanner or its database could not be had: {engine_log.first_line(str(error))}",
+                usually="images.toml names a scanner or a database that this machine cannot reach",
+                next_step="check the network; on a machine without a container registry: python -m bootstrap",
+                log=engine_log.rest(str(error)),
+            ) from error
+
+
+def _scanner_broke(log: str) -> ScanError:
+    return ScanError(
+        "Trivy stopped without a report",
+        usually="its database is damaged or of another schema, or the archive is not an image to it",
+        next_step="read its last lines below; where they name the database, fetch it anew",
+        log=engine_log.tail(log),
+    )
