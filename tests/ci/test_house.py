@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import checks
 import errors
 import records
 from errors import DrydockError
@@ -91,3 +92,8 @@ def test_every_dependency_that_is_chosen_is_locked() -> None:
     for lock, chosen in (("requirements.txt", run), ("requirements-dev.txt", [*run, *dev])):
         locked = re.findall(r"(?m)^([\w.\-]+)(?:\[[\w,]+\])?==", (ROOT / lock).read_text())
         assert {Requirement(each).name for each in chosen} <= set(locked)
+
+
+def test_every_check_has_its_row_in_the_readme() -> None:
+    table = (ROOT / "README.md").read_text().partition("\n## What is checked\n")[2].partition("\n\n**")[0]
+    assert re.findall(r"(?m)^\| ([^|]+?) \| ", table)[1:] == [check.name for check in checks.CHECKS]
