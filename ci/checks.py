@@ -37,12 +37,17 @@ class Approval:
     manifest_digest: str
 
 
-def approve(archive: report.Archive, image: report.Image | None, rows: Sequence[Row]) -> Approval | None:
-    """Approve where something passed and nothing failed or was left out; no rows at all are never an approval."""
+def approve(archive: report.Archive, facts: Facts, rows: Sequence[Row]) -> Approval | None:
+    """Approve where something passed and nothing failed or was left out; no rows at all are never an approval.
+
+    Nor is a run in which a stage broke, whatever the policy skips: its exit code is that stage's.
+    """
     verdicts = {row.verdict for row in rows}
-    if image is None or Verdict.PASS not in verdicts or not verdicts <= {Verdict.PASS, Verdict.WARN, Verdict.SKIP}:
+    if facts.reasons or facts.image is None:
         return None
-    return Approval(archive, image.manifest_digest)
+    if Verdict.PASS not in verdicts or not verdicts <= {Verdict.PASS, Verdict.WARN, Verdict.SKIP}:
+        return None
+    return Approval(archive, facts.image.manifest_digest)
 
 
 def require_known_skips(policy: Policy) -> None:

@@ -76,7 +76,7 @@ def test_a_good_image_passes_every_check_and_is_approved_by_its_manifest(tmp_pat
     assert {row.name: (row.measured, row.limit) for row in rows} == GOOD
     assert {(row.verdict, row.details) for row in rows} == {(Verdict.PASS, ())}
     archive = examples.archive(tmp_path / "image.tar")
-    approval = checks.approve(archive, facts.image, rows)
+    approval = checks.approve(archive, facts, rows)
     assert approval == checks.Approval(archive, examples.MANIFEST_DIGEST)
 
 
@@ -160,7 +160,7 @@ def test_an_answer_over_the_budget_is_told_and_does_not_reject(
     assert (judged.verdict, judged.measured, judged.limit) == (verdict, measured, "100 ms")
     words = "on a busy machine this says little; measure again, or raise limits.latency_ms"
     assert judged.details == ((words,) if verdict is Verdict.WARN else ())
-    assert checks.approve(examples.archive(tmp_path), facts.image, checks.judge(facts, Policy()))
+    assert checks.approve(examples.archive(tmp_path), facts, checks.judge(facts, Policy()))
 
 
 def test_no_answer_at_all_is_no_fast_one() -> None:
@@ -580,22 +580,29 @@ def test_a_row_that_warns_or_was_skipped_lets_an_image_through_beside_one_that_p
 ) -> None:
     archive = examples.archive(tmp_path)
     rows = [Row(name="a", measured="", limit="", verdict=each) for each in (verdict, Verdict.PASS)]
-    assert checks.approve(archive, examples.image(), rows)
-    assert checks.approve(archive, examples.image(), rows[:1]) is None
+    assert checks.approve(archive, examples.facts(), rows)
+    assert checks.approve(archive, examples.facts(), rows[:1]) is None
 
 
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.NOT_RUN])
 def test_one_row_that_does_not_pass_is_no_approval(verdict: Verdict, tmp_path: Path) -> None:
     archive = examples.archive(tmp_path)
     rows = [Row(name="a", measured="", limit="", verdict=each) for each in (Verdict.PASS, verdict, Verdict.PASS)]
-    assert checks.approve(archive, examples.image(), rows) is None
+    assert checks.approve(archive, examples.facts(), rows) is None
 
 
 def test_nothing_judged_is_no_approval(tmp_path: Path) -> None:
     archive = examples.archive(tmp_path)
     skipped = [Row(name="a", measured="", limit="", verdict=Verdict.SKIP)]
     passed = [Row(name="a", measured="", limit="", verdict=Verdict.PASS)]
-    assert checks.approve(archive, examples.image(), []) is None
-    assert checks.approve(archive, examples.image(), skipped) is None
-    assert checks.approve(archive, None, passed) is None
-    assert checks.approve(archive, examples.image(), skipped + passed) is not None
+    assert checks.approve(archive, examples.facts(), []) is None
+    assert checks.approve(archive, examples.facts(), skipped) is None
+    assert checks.approve(archive, Facts(), passed) is None
+    assert checks.approve(archive, examples.facts(), skipped + passed) is not None
+
+
+def test_a_run_in_which_a_stage_broke_approves_nothing_whatever_is_skipped(tmp_path: Path) -> None:
+    facts = examples.facts()
+    facts.reasons = {"scan": "no database"}
+    rows = [Row(name="a", measured="", limit="", verdict=each) for each in (Verdict.SKIP, Verdict.PASS)]
+    assert checks.approve(examples.archive(tmp_path), facts, rows) is None

@@ -7,6 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+import checks
 import pipeline
 from config import IgnoreEntry, Policy
 from errors import BuildError, DrydockError, EngineError, RegistryError, ScanError, VersionTaken
@@ -124,6 +125,14 @@ def test_a_scanner_that_saw_less_has_no_verdict(plan: Plan) -> None:
     assert [failure.stage for failure in report.failures] == ["coverage"]
     assert report.exit_code == 5
     assert report.publication is None
+
+
+def test_a_policy_that_skips_what_a_broken_stage_should_have_shown_publishes_nothing(tmp_path: Path) -> None:
+    names = [check.name for check in checks.CHECKS if "scan" in check.stages]
+    plan = examples.plan(tmp_path, policy=examples.policy(skip=dict.fromkeys(names, "no database here")))
+    stages = StandIn(breaks={"scan": ScanError("no database", next_step="fetch it")})
+    report = run(plan, stages)
+    assert (report.exit_code, report.publication, stages.approvals) == (5, None, [])
 
 
 def test_what_warns_is_published_and_told(plan: Plan) -> None:
