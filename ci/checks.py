@@ -230,6 +230,8 @@ def vulnerabilities(scan: report.Scan, policy: Policy) -> Outcome:
     by_treatment = {treatment: [each for each in judged if each.treatment is treatment] for treatment in Treatment}
     rejecting = by_treatment[Treatment.REJECTS]
     details = [_finding(each) for each in rejecting]
+    if set(policy.scan.severities) != {"HIGH", "CRITICAL"}:
+        details.append(f"only {', '.join(policy.scan.severities)} counts, as scan.severities in the policy says")
     for treatment, words in ((Treatment.IGNORED, "ignored"), (Treatment.UNFIXED, "without a fix yet")):
         if count := len(by_treatment[treatment]):
             details.append(f"{count} {words}, listed below")

@@ -330,6 +330,7 @@ class Scan(Value):
     config_digest: str
     os_family: str
     os_version: str
+    os_is_abandoned: bool = Field(description="whether its maintainers publish no advisories for this version any more")
     os_packages: int = Field(description="how many packages of the operating system the scanner saw")
     python_packages: dict[str, str] = Field(description="name to version, as the scanner saw them")
     locked_packages: dict[str, str] = Field(description="name to version, as the image's lock file has them")

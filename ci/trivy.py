@@ -27,6 +27,15 @@ CACHE = "/scan/cache"
 REPORT = "/scan/report.json"
 # Of the database's form; Trivy 0.74 reads this one and no other.
 DATABASE_VERSION = 2
+# The systems whose packages Trivy 0.74 holds against advisories; those of others, such as Fedora, it only lists.
+# https://github.com/aquasecurity/trivy/blob/v0.74.0/pkg/detector/ospkg/detect.go
+FAMILIES = frozenset(
+    (
+        *("alma", "alpine", "amazon", "azurelinux", "bottlerocket", "cbl-mariner", "centos", "chainguard", "coreos"),
+        *("debian", "echo", "minimos", "opensuse-leap", "opensuse-tumbleweed", "oracle", "photon", "redhat", "rocky"),
+        *("slem", "sles", "ubuntu", "wolfi"),
+    )
+)
 # By how much two clocks may differ.
 CLOCK_HOURS = 1
 # What a run leaves beside trivy.json: a table for people, SARIF for code hosts, two SBOMs for tools.
@@ -182,6 +191,14 @@ def _read(
     system = metadata.get("OS") or {}
     # Trivy's word for a system that it did not recognise.
     system = {} if system.get("Family") == "none" else system
+    python_packages = [
+        (str(canonicalize_name(package["Name"])), package["Version"])
+        for result in results
+        if result.get("Type") == "python-pkg"
+        for package in _all(result, "Packages")
+    ]
+    # setuptools brings copies of packages that may be there in their own right as well, in another version.
+    locked = [(name, version) for name, version in python_packages if locked_packages.get(name) == version]
     return report.Scan(
         scanned_at=scanned_at.isoformat(timespec="seconds"),
         scanner_version=scanner_version,
@@ -194,13 +211,9 @@ def _read(
         config_digest=metadata["ImageID"],
         os_family=system.get("Family", ""),
         os_version=system.get("Name", ""),
+        os_is_abandoned=system.get("EOSL", False),
         os_packages=sum(len(_all(result, "Packages")) for result in results if result["Class"] == "os-pkgs"),
-        python_packages={
-            canonicalize_name(package["Name"]): package["Version"]
-            for result in results
-            if result.get("Type") == "python-pkg"
-            for package in _all(result, "Packages")
-        },
+        python_packages=dict(python_packages + locked),
         locked_packages=locked_packages,
         findings=tuple(
             report.Finding(
@@ -261,9 +274,14 @@ def require_agreement(scan: report.Scan, severities: Sequence[str], gate_exit_co
 
 
 def locked_packages(lock: str) -> dict[str, str]:
-    """The packages that a requirements.txt with hashes pins: canonical name to version."""
+    """The packages that a requirements.txt with hashes pins: canonical name to version.
+
+    Raises ValueError where it pins none, or not all.
+    """
     pins: dict[str, str] = {}
     for line in lock.splitlines():
+        if line.startswith(("-r", "--requirement", "-e", "--editable")):
+            raise ValueError(f"{line!r} leads to packages that do not stand in it")
         if not line or line.startswith((" ", "#", "\t", "-")):
             continue
         requirement = Requirement(line.rstrip("\\ "))
@@ -271,6 +289,8 @@ def locked_packages(lock: str) -> dict[str, str]:
             {"sys_platform": "linux", "platform_system": "Linux"}
         ):
             pins[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
+    if not pins:
+        raise ValueError("it names no package, so a scanner that sees none would do")
     return pins
 
 
@@ -306,6 +326,12 @@ async def covered(scan: report.Scan | None, image: report.Image | None) -> repor
             f" {max(system_packages, 1)}",
             usually="a step of the Dockerfile removed /etc/os-release or /var/lib/dpkg/status",
             next_step="keep both in the image: without them no vulnerability of the system can be found",
+        )
+    if scan.os_family not in FAMILIES or scan.os_is_abandoned:
+        raise ScanError(
+            f"the scanner has no advisories of today for {scan.os_family} {scan.os_version}",
+            usually="the base image is of a system that Trivy only lists, or of a release that is no longer maintained",
+            next_step="build on a maintained release of a system that Trivy scans, such as Debian or Alpine",
         )
     return scan
 

@@ -357,6 +357,15 @@ def test_a_lesser_finding_does_not_reject_unless_the_policy_says_so(severity: st
     assert row("HIGH or CRITICAL", facts, examples.policy(scan={"severities": [severity]})).verdict is Verdict.FAIL
 
 
+def test_a_row_says_so_where_the_policy_counts_other_severities_than_its_name_does() -> None:
+    facts = Facts(scan=examples.scan([examples.HIGH]))
+    judged = row("HIGH or CRITICAL", facts, examples.policy(scan={"severities": ["CRITICAL"]}))
+    assert (judged.verdict, judged.measured) == (Verdict.PASS, "0 in 80 packages")
+    assert judged.details == ("only CRITICAL counts, as scan.severities in the policy says",)
+    same = examples.policy(scan={"severities": ["CRITICAL", "HIGH"]})
+    assert len(row("HIGH or CRITICAL", facts, same).details) == 1
+
+
 def test_the_policy_decides_about_a_finding_without_a_fix_and_it_is_named_either_way() -> None:
     facts = Facts(scan=examples.scan([examples.UNFIXED]))
     listed = row("HIGH or CRITICAL", facts)

@@ -108,6 +108,7 @@ def test_a_report_is_read_to_its_last_finding() -> None:
         config_digest=examples.CONFIG_DIGEST,
         os_family="debian",
         os_version="13.1",
+        os_is_abandoned=False,
         os_packages=2,
         python_packages={"python-multipart": "0.0.6"},
         locked_packages={"numpy": "2.1.0"},
@@ -340,9 +341,46 @@ colorama==0.4.6 ; sys_platform == 'win32' \\
     --hash=sha256:01
 uvloop==0.22.1 ; sys_platform != 'win32' \\
     --hash=sha256:02
--r other.txt
+--only-binary=:all:
 """
     assert trivy.locked_packages(lock) == {"fast-api": "0.115.0", "uvloop": "0.22.1"}
+
+
+@pytest.mark.parametrize(
+    ("lock", "why"),
+    [
+        ("", "it names no package"),
+        ("# nothing is installed\n", "it names no package"),
+        ("colorama==0.4.6 ; sys_platform == 'win32'\n", "it names no package"),
+        ("numpy==2.1.0\n-r other.txt\n", "'-r other.txt' leads to packages"),
+        ("numpy==2.1.0\n--requirement=other.txt\n", "leads to packages"),
+        ("numpy==2.1.0\n-e .\n", "leads to packages"),
+        ("numpy==2.1.0\n--editable .\n", "leads to packages"),
+    ],
+)
+def test_a_lock_that_does_not_say_all_that_has_to_be_seen_is_none(lock: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        trivy.locked_packages(lock)
+
+
+@pytest.mark.parametrize("versions", [["2.1.0", "1.0"], ["1.0", "2.1.0"]])
+def test_a_package_that_is_there_twice_is_seen_in_its_locked_version(versions: list[str]) -> None:
+    copies = [{"Name": "numpy", "Version": version} for version in versions]
+    result = {**DOCUMENT["Results"][1], "Packages": copies}
+    assert read({**DOCUMENT, "Results": [result]}).unseen_packages == ()
+
+
+@pytest.mark.parametrize(("family", "is_abandoned"), [("fedora", False), ("centos-stream", False), ("debian", True)])
+def test_a_system_for_which_there_are_no_advisories_has_no_verdict(family: str, is_abandoned: bool) -> None:
+    scan = examples.scan(os_family=family, os_packages=80, os_is_abandoned=is_abandoned)
+    with pytest.raises(ScanError) as blind:
+        anyio.run(trivy.covered, scan, IMAGE)
+    assert blind.value.what == f"the scanner has no advisories of today for {family} 13.1"
+
+
+def test_trivys_word_for_a_release_that_is_no_longer_maintained_is_kept() -> None:
+    system = {"OS": {"Family": "debian", "Name": "9.13", "EOSL": True}, "ImageID": examples.CONFIG_DIGEST}
+    assert read({**DOCUMENT, "Metadata": system}).os_is_abandoned
 
 
 def test_the_scan_goes_nowhere_and_fails_only_where_trivy_itself_fails() -> None:
