@@ -350,7 +350,7 @@ def _complaint(answer: report.Answer, tolerance: float) -> str:
     if not 200 <= answer.status < 300:
         return f"{row}: expected {expected.label}, got {f'HTTP {answer.status}' if answer.status else 'no answer'}"
     if answer.label != expected.label:
-        return f"{row}: expected {expected.label}, got {answer.label}"
+        return f"{row}: expected {expected.label}, got {answer.label or 'an answer of another form'}"
     if answer.probabilities.keys() != expected.probabilities.keys() or any(
         not abs(answer.probabilities[label] - probability) <= tolerance
         for label, probability in expected.probabilities.items()

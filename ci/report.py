@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, computed_field
 
 MB = 1_000_000
 
@@ -26,10 +26,12 @@ Day = Annotated[str, Field(json_schema_extra={"format": "date"})]
 class Value(BaseModel):
     """A frozen value; unknown fields are errors, so that a report never says more than its schema.
 
-    All fields are always written, so its schema requires them all.
+    All fields are always written, so its schema requires them all. NaN and Infinity are no JSON, and no measurement.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, json_schema_serialization_defaults_required=True
+    )
 
 
 # --- what a run starts from -----------------------------------------------------------------------------------------
@@ -104,7 +106,8 @@ class Contract(Value):
     libraries: dict[str, str]
     holdout: Holdout
     golden: tuple[GoldenRow, ...] = Field(min_length=1)
-    tolerance: float = Field(description="how far a probability may be from the recorded one, either way")
+    # From 1 on, any probability would do.
+    tolerance: float = Field(ge=0, lt=1, description="how far a probability may be from the recorded one, either way")
 
 
 @dataclass(frozen=True)
@@ -224,12 +227,15 @@ class Comparison(Value):
 
 
 class Answer(Value):
-    """What the container answered to one golden row; `status` is 0 where no HTTP answer came."""
+    """What the container answered to one golden row; `status` is 0 where no HTTP answer came.
+
+    `label` is empty where it was not one prediction with a label and numbers for its probabilities.
+    """
 
     expected: GoldenRow
     status: int = Field(description="of HTTP; 0 where no answer came")
     label: str = ""
-    probabilities: dict[str, float] = {}
+    probabilities: dict[str, StrictFloat] = {}
     duration_seconds: float = 0.0
 
 

@@ -93,8 +93,13 @@ def test_a_good_image_passes_every_check_and_is_approved_by_its_manifest(tmp_pat
             "row [1.0, 2.0]: expected probabilities {'small': 0.75, 'large': 0.25}, got {'small': 0.75}",
         ),
         (
-            examples.answer(examples.SMALL, probabilities={"small": float("nan"), "large": 0.25}),
-            "row [1.0, 2.0]: expected probabilities {'small': 0.75, 'large': 0.25}, got {'small': nan, 'large': 0.25}",
+            examples.answer(examples.SMALL, probabilities={"small": 0.75, "large": 0.25, "huge": 0.0}),
+            "row [1.0, 2.0]: expected probabilities {'small': 0.75, 'large': 0.25}, "
+            "got {'small': 0.75, 'large': 0.25, 'huge': 0.0}",
+        ),
+        (
+            Answer(expected=examples.SMALL, status=200),
+            "row [1.0, 2.0]: expected small, got an answer of another form",
         ),
         (examples.answer(examples.SMALL, status=500), "row [1.0, 2.0]: expected small, got HTTP 500"),
         (examples.answer(examples.SMALL, status=0), "row [1.0, 2.0]: expected small, got no answer"),
