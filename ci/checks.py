@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -158,9 +159,12 @@ def non_root(fact: tuple[report.Image, report.Smoke], _: Policy) -> Outcome:
     image, smoke = fact
     configured = image.user.split(":")[0]
     uid = "unknown" if smoke.uid is None else str(smoke.uid)
-    passed = configured.isdecimal() and int(configured) != 0 and smoke.uid not in (None, 0)
-    cure = () if passed else ("end the Dockerfile with a numeric user other than 0, such as USER 10001:10001",)
-    return Outcome(_pass_if(passed), f"USER {image.user or 'not set'}, uid {uid}", "not 0", cure)
+    is_number = re.fullmatch("0*[1-9][0-9]*", configured) is not None
+    passed = is_number and smoke.uid not in (None, 0)
+    cure = "end the Dockerfile with a numeric user other than 0, such as USER 10001:10001"
+    if is_number and smoke.uid is None:
+        cure = "its uid at run time could not be asked: keep `id` in the image, and let a process of this user start"
+    return Outcome(_pass_if(passed), f"USER {image.user or 'not set'}, uid {uid}", "not 0", () if passed else (cure,))
 
 
 def image_size(image: report.Image, policy: Policy) -> Outcome:

@@ -48,7 +48,13 @@ class BuildSection(_Section):
     dockerfile: Words = "Dockerfile"
     train: bool = True
     lock: Words = "service/requirements.txt"
-    context: list[str] = ["Dockerfile", ".dockerignore", "service/*.py", "service/requirements.txt"]
+    # To the engine no pattern at all means everything.
+    context: Annotated[list[Words], Field(min_length=1)] = [
+        "Dockerfile",
+        ".dockerignore",
+        "service/*.py",
+        "service/requirements.txt",
+    ]
 
 
 class LimitsSection(_Section):
@@ -113,8 +119,9 @@ def load(path: Path, environment: Mapping[str, str]) -> Policy:
     if "origins" in values:
         raise _unknown_key(path, text, ("origins",))
     origins = {".".join(map(str, key)): f"{path.name}:{_line(text, key)}" for key in _keys(values)}
-    if repository := environment.get(REPOSITORY_VARIABLE):
-        values.setdefault("image", {})["repository"] = repository
+    image, repository = values.setdefault("image", {}), environment.get(REPOSITORY_VARIABLE)
+    if repository and isinstance(image, dict):
+        image["repository"] = repository
         origins["image.repository"] = REPOSITORY_VARIABLE
     try:
         policy = Policy.model_validate({**values, "origins": origins})

@@ -208,7 +208,8 @@ def test_a_malformed_request_is_the_callers_fault(
         ("app", 10001, Verdict.FAIL, "USER app, uid 10001"),
         # The configuration says one thing, the process is another.
         ("10001", 0, Verdict.FAIL, "USER 10001, uid 0"),
-        ("10001", None, Verdict.FAIL, "USER 10001, uid unknown"),
+        ("app", None, Verdict.FAIL, "USER app, uid unknown"),
+        ("9" * 5_000, 10001, Verdict.PASS, f"USER {'9' * 5_000}, uid 10001"),
     ],
 )
 def test_only_a_number_other_than_0_is_not_root(user: str, uid: int | None, verdict: Verdict, measured: str) -> None:
@@ -216,6 +217,14 @@ def test_only_a_number_other_than_0_is_not_root(user: str, uid: int | None, verd
     assert (judged.verdict, judged.measured, judged.limit) == (verdict, measured, "not 0")
     cure = ("end the Dockerfile with a numeric user other than 0, such as USER 10001:10001",)
     assert judged.details == (cure if verdict is Verdict.FAIL else ())
+
+
+def test_a_uid_that_could_not_be_asked_is_not_the_users_number_to_mend() -> None:
+    judged = row("runs as non-root", Facts(image=examples.image(user="10001"), smoke=examples.smoke(uid=None)))
+    assert (judged.verdict, judged.measured) == (Verdict.FAIL, "USER 10001, uid unknown")
+    assert judged.details == (
+        "its uid at run time could not be asked: keep `id` in the image, and let a process of this user start",
+    )
 
 
 @pytest.mark.parametrize(
