@@ -77,6 +77,7 @@ class Outcome:
     measured: str
     limit: str
     details: Iterable[str] = ()
+    place: str = ""
 
 
 NOT_READY = Outcome(Verdict.NOT_RUN, "", "", ("the image never got ready to be asked",))
@@ -109,6 +110,7 @@ class Check(Generic[Fact]):
             limit=outcome.limit,
             verdict=outcome.verdict,
             details=tuple(outcome.details),
+            place=outcome.place,
         )
 
 
@@ -185,11 +187,14 @@ def largest_layer(image: report.Image, policy: Policy) -> Outcome:
         return Outcome(Verdict.FAIL, "no layers", f"{limit_bytes // MB} MB", ("there is nothing in the image",))
     layer = max(image.layers, key=lambda layer: layer.size_bytes)
     passed = layer.size_bytes <= limit_bytes
+    measured, limit = megabytes(layer.size_bytes, limit_bytes), f"{limit_bytes // MB} MB"
+    if passed:
+        return Outcome(Verdict.PASS, measured, limit)
     instruction = layer.created_by or "an instruction that the image does not name"
-    details = (
-        () if passed else (f"{instruction}: {_contributors(layer.largest)}. Split the layer, or drop some of it.",)
-    )
-    return Outcome(_pass_if(passed), megabytes(layer.size_bytes, limit_bytes), f"{limit_bytes // MB} MB", details)
+    place = f"{policy.build.dockerfile}:{layer.dockerfile_line}" if layer.dockerfile_line else ""
+    cause = f"{instruction} ({place})" if place else instruction
+    words = f"{cause}: {_contributors(layer.largest)}. Split the layer, or drop some of it."
+    return Outcome(Verdict.FAIL, measured, limit, (words,), place)
 
 
 def coverage(scan: report.Scan, _: Policy) -> Outcome:
@@ -256,6 +261,7 @@ def ignores_in_order(scan: report.Scan, policy: Policy) -> Outcome:
         f"{len(ignores) - len(stale)} of {len(ignores)} in use",
         str(len(ignores)),
         [words[ignore.state].format(**ignore.model_dump()) for ignore in stale],
+        policy.origins.get(f"ignore.{ignores.index(stale[0])}.id", "") if stale else "",
     )
 
 

@@ -156,10 +156,14 @@ class Waste(Value):
 
 
 class Layer(Value):
-    """One layer: its digest as the registry stores it, the instruction that made it, and its largest contents."""
+    """One layer: its digest as the registry stores it, the instruction that made it, and its largest contents.
+
+    `dockerfile_line` is the line on which that instruction begins, None where the Dockerfile does not have it.
+    """
 
     digest: str
     created_by: str
+    dockerfile_line: int | None = Field(default=None, description="Counts from 1.")
     compressed_bytes: int
     size_bytes: int
     files_added: int = Field(default=0, description="files that no layer below has")
@@ -376,13 +380,17 @@ class Verdict(StrEnum):
 
 
 class Row(Value):
-    """One check: what was measured, what was allowed, and why it came out as it did."""
+    """One check: what was measured, what was allowed, and why it came out as it did.
+
+    `place` is where in the checkout the cause stands, as `file:line`; empty where it stands in no one line.
+    """
 
     name: str
     measured: str
     limit: str
     verdict: Verdict
     details: tuple[str, ...] = ()
+    place: str = ""
 
 
 class Treatment(StrEnum):

@@ -264,6 +264,14 @@ def test_what_is_too_large_names_its_biggest_contributors() -> None:
     assert row("image size", facts, policy).details == ("largest: scipy 93 MB, sklearn 52 MB",)
 
 
+def test_a_layer_that_is_too_large_names_the_line_that_made_it() -> None:
+    large = layer(201 * MB).model_copy(update={"dockerfile_line": 14})
+    judged = row("largest layer", Facts(image=examples.image(large)))
+    assert judged.details[0].startswith("RUN make data (Dockerfile:14): ")
+    assert judged.place == "Dockerfile:14"
+    assert row("largest layer", Facts(image=examples.image(layer(5)))).place == ""
+
+
 def test_what_is_too_large_in_small_pieces_names_none_of_them() -> None:
     crumbs = layer(201 * MB).model_copy(update={"largest": (Contributor(name="/a", size_bytes=499_999),)})
     judged = row("largest layer", Facts(image=examples.image(crumbs)))

@@ -132,7 +132,7 @@ MUTANTS = (
     Mutant(
         "a layer of 210 MB",
         "largest layer",
-        "RUN mkdir /data && truncate -s 210MB /data/big: /data 210 MB",
+        "RUN mkdir /data && truncate -s 210MB /data/big (Dockerfile:13): /data 210 MB",
         last("RUN mkdir /data && truncate -s 210MB /data/big"),
     ),
     Mutant(
