@@ -196,6 +196,8 @@ def test_a_file_that_is_no_toml_or_not_there_is_said_in_a_sentence(tmp_path: Pat
         "ghcr.io/owner/$(id)",
         "ghcr.io/owner/-name",
         "ghcr.io/" + "a" * 250,
+        "127.0.0.1:65536/name",
+        "127.0.0.1:0/name",
     ],
 )
 def test_a_repository_that_no_registry_takes_is_refused_from_file_and_environment(
