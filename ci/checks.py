@@ -6,16 +6,15 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+import findings
 import report
-from config import IgnoreEntry, Policy
+from config import Policy
 from errors import UsageError
 from report import MB, IgnoreState, Row, Treatment, Verdict
 
 Fact = TypeVar("Fact")
-SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
 DAYS_FROM_HOURS = 72
 
 
@@ -235,10 +234,10 @@ def advisories(scan: report.Scan, policy: Policy) -> Outcome:
 
 def vulnerabilities(scan: report.Scan, policy: Policy) -> Outcome:
     """No finding of the policy's severities, but for what is ignored or, where the policy says so, has no fix yet."""
-    judged = judge_findings(scan, policy)
+    judged = findings.judge(scan, policy)
     by_treatment = {treatment: [each for each in judged if each.treatment is treatment] for treatment in Treatment}
     rejecting = by_treatment[Treatment.REJECTS]
-    details = [_finding(each) for each in rejecting]
+    details = [findings.in_words(each) for each in rejecting]
     if set(policy.scan.severities) != {"HIGH", "CRITICAL"}:
         details.append(f"only {', '.join(policy.scan.severities)} counts, as scan.severities in the policy says")
     for treatment, words in ((Treatment.IGNORED, "ignored"), (Treatment.UNFIXED, "without a fix yet")):
@@ -249,7 +248,7 @@ def vulnerabilities(scan: report.Scan, policy: Policy) -> Outcome:
 
 def ignores_in_order(scan: report.Scan, policy: Policy) -> Outcome:
     """Every ignore of the policy hides something; an expired one hides nothing, and a dead one had nothing to hide."""
-    ignores = judge_ignores(scan, policy)
+    ignores = findings.judge_ignores(scan, policy)
     stale = [ignore for ignore in ignores if ignore.state is not IgnoreState.ACTIVE]
     stale_verdict = Verdict.FAIL if policy.scan.dead_ignores == "reject" else Verdict.WARN
     words = {
@@ -283,45 +282,6 @@ def secrets(scan: report.Scan, _: Policy) -> Outcome:
     """No token or key in a layer, the environment or the history."""
     details = [f"{found.rule} in {found.target}" for found in scan.secrets]
     return Outcome(_pass_if(not scan.secrets), f"{len(scan.secrets)} found", "0", details)
-
-
-def judge_ignores(scan: report.Scan, policy: Policy) -> tuple[report.Ignore, ...]:
-    """Each ignore of the policy and how it stands: its last day is the one that `expires` names, in UTC."""
-    today = datetime.fromisoformat(scan.scanned_at).date()
-    found = {finding.id for finding in scan.findings}
-
-    def state(entry: IgnoreEntry) -> IgnoreState:
-        if entry.id not in found:
-            return IgnoreState.DEAD
-        return IgnoreState.EXPIRED if entry.expires < today else IgnoreState.ACTIVE
-
-    return tuple(
-        report.Ignore(
-            id=entry.id, reason=entry.reason, owner=entry.owner, expires=entry.expires.isoformat(), state=state(entry)
-        )
-        for entry in policy.ignore
-    )
-
-
-def judge_findings(scan: report.Scan, policy: Policy) -> tuple[report.JudgedFinding, ...]:
-    """Each finding and what the policy makes of it: what rejects the image first, then by severity and name."""
-    ignores = judge_ignores(scan, policy)
-
-    def judged(found: report.Finding) -> report.JudgedFinding:
-        matching = [ignore for ignore in ignores if ignore.id == found.id]
-        active = [ignore for ignore in matching if ignore.state is IgnoreState.ACTIVE]
-        note = f"its ignore expired on {matching[0].expires} ({matching[0].owner})" if matching else ""
-        treatment = Treatment.REJECTS
-        if active:
-            treatment = Treatment.IGNORED
-            note = f"{active[0].reason} ({active[0].owner}, until {active[0].expires})"
-        elif found.severity not in policy.scan.severities:
-            treatment = Treatment.LISTED
-        elif not found.fixed_version and policy.scan.unfixed == "list":
-            treatment = Treatment.UNFIXED
-        return report.JudgedFinding(finding=found, treatment=treatment, age_days=_age_days(found, scan), note=note)
-
-    return tuple(sorted(map(judged, scan.findings), key=_by_weight))
 
 
 CHECKS: tuple[Check[Any], ...] = (
@@ -371,25 +331,6 @@ def _complaint(answer: report.Answer, tolerance: float) -> str:
 
 def _pass_if(condition: bool) -> Verdict:
     return Verdict.PASS if condition else Verdict.FAIL
-
-
-def _finding(judged: report.JudgedFinding) -> str:
-    found = judged.finding
-    cure = f"fixed in {found.fixed_version}" if found.fixed_version else "no fix yet"
-    note = f"; {judged.note}" if judged.note else ""
-    return f"{found.id} {found.severity} {found.package} {found.installed_version}, {cure}{note}"
-
-
-def _age_days(found: report.Finding, scan: report.Scan) -> int | None:
-    if not found.published_at:
-        return None
-    return (datetime.fromisoformat(scan.scanned_at) - datetime.fromisoformat(found.published_at)).days
-
-
-def _by_weight(judged: report.JudgedFinding) -> tuple[int, int, str, str]:
-    found = judged.finding
-    severity = SEVERITIES.index(found.severity) if found.severity in SEVERITIES else len(SEVERITIES)
-    return (list(Treatment).index(judged.treatment), severity, found.package, found.id)
 
 
 def _wasted(image: report.Image) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 import checks
 import contents
+import findings
 from checks import Facts
 from errors import DrydockError, Interrupted
 from plan import Plan
@@ -98,8 +99,8 @@ class Journal:
             smoke=facts.smoke,
             scan=scan,
             updates=facts.updates,
-            findings=checks.judge_findings(scan, plan.policy) if scan else (),
-            ignores=checks.judge_ignores(scan, plan.policy) if scan else (),
+            findings=findings.judge(scan, plan.policy) if scan else (),
+            ignores=findings.judge_ignores(scan, plan.policy) if scan else (),
             rows=checks.judge(facts, plan.policy),
             stages=tuple(self._stages),
             failures=tuple(self._failures),

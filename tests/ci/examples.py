@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date, timedelta
 from pathlib import Path
 
 from checks import Facts
@@ -44,6 +45,8 @@ MANIFEST_DIGEST = "sha256:" + "a1" * 32
 CONFIG_DIGEST = "sha256:" + "c0" * 32
 MODEL_SHA256 = "d4" * 32
 REPOSITORY = "127.0.0.1:5000/iris-classifier"
+TODAY = date(2026, 11, 22)
+YESTERDAY = TODAY - timedelta(days=1)
 LOCKED = {"fastapi": "0.115.0", "numpy": "2.1.0"}
 
 SMALL = GoldenRow(features=(1.0, 2.0), label="small", probabilities={"small": 0.75, "large": 0.25})
@@ -178,6 +181,12 @@ def scan(
         findings=tuple(findings),
         secrets=tuple(secrets),
     )
+
+
+def ignoring(found: Finding, expires: date = TODAY, owner: str = "ana", **scan: object) -> Policy:
+    """A policy that ignores a finding, on the day of this file's scans unless told otherwise."""
+    entry = {"id": found.id, "reason": "never reached", "owner": owner, "expires": expires}
+    return Policy.model_validate({"ignore": [entry], "scan": scan})
 
 
 def facts() -> Facts:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 import checks
+import findings
 from checks import Facts
 from config import Policy
 from errors import UsageError
@@ -22,7 +23,6 @@ from report import (
     Row,
     Scan,
     Secret,
-    Treatment,
     Updates,
     Verdict,
     Waste,
@@ -46,18 +46,10 @@ GOOD = {
     "secrets in the image": ("0 found", "0"),
 }
 ANSWERS = "answers /predict as trained"
-# The day of the example scan.
-TODAY = date(2026, 11, 22)
-YESTERDAY = TODAY - timedelta(days=1)
 
 
 def row(name: str, facts: Facts, policy: Policy | None = None) -> Row:
     return next(row for row in checks.judge(facts, policy or Policy()) if row.name == name)
-
-
-def ignoring(found: Finding, expires: date = TODAY, owner: str = "ana", **scan: object) -> Policy:
-    entry = {"id": found.id, "reason": "never reached", "owner": owner, "expires": expires}
-    return Policy.model_validate({"ignore": [entry], "scan": scan})
 
 
 def layer(size_bytes: int) -> Layer:
@@ -401,14 +393,14 @@ def test_the_policy_decides_about_a_finding_without_a_fix_and_it_is_named_either
 
 def test_a_finding_that_is_ignored_does_not_reject_and_is_counted() -> None:
     facts = Facts(scan=examples.scan([examples.HIGH]))
-    judged = row("HIGH or CRITICAL", facts, ignoring(examples.HIGH))
+    judged = row("HIGH or CRITICAL", facts, examples.ignoring(examples.HIGH))
     assert (judged.verdict, judged.measured) == (Verdict.PASS, "0 in 80 packages")
     assert judged.details == ("1 ignored, listed below",)
 
 
 def test_an_ignore_that_expired_hides_nothing() -> None:
     facts = Facts(scan=examples.scan([examples.HIGH]))
-    judged = row("HIGH or CRITICAL", facts, ignoring(examples.HIGH, YESTERDAY))
+    judged = row("HIGH or CRITICAL", facts, examples.ignoring(examples.HIGH, examples.YESTERDAY))
     assert (judged.verdict, judged.measured) == (Verdict.FAIL, "1 in 80 packages")
     assert judged.details == (
         "CVE-2024-24762 HIGH python-multipart 0.0.6, fixed in 0.0.7; its ignore expired on 2026-11-21 (ana)",
@@ -418,17 +410,17 @@ def test_an_ignore_that_expired_hides_nothing() -> None:
 @pytest.mark.parametrize(
     ("found", "expires", "state", "measured", "details"),
     [
-        (examples.HIGH, TODAY, IgnoreState.ACTIVE, "1 of 1 in use", ()),
+        (examples.HIGH, examples.TODAY, IgnoreState.ACTIVE, "1 of 1 in use", ()),
         (
             examples.HIGH,
-            YESTERDAY,
+            examples.YESTERDAY,
             IgnoreState.EXPIRED,
             "0 of 1 in use",
             ("CVE-2024-24762 expired on 2026-11-21: ana mends it, or says anew why not",),
         ),
         (
             examples.UNFIXED,
-            TODAY,
+            examples.TODAY,
             IgnoreState.DEAD,
             "0 of 1 in use",
             ("CVE-2025-1 matches nothing: remove it, ana",),
@@ -436,7 +428,7 @@ def test_an_ignore_that_expired_hides_nothing() -> None:
         # What was found no more needs no ignore, whatever its day.
         (
             examples.UNFIXED,
-            YESTERDAY,
+            examples.YESTERDAY,
             IgnoreState.DEAD,
             "0 of 1 in use",
             ("CVE-2025-1 matches nothing: remove it, ana",),
@@ -447,8 +439,8 @@ def test_an_ignore_holds_to_the_end_of_its_day_and_only_for_what_is_found(
     found: Finding, expires: date, state: IgnoreState, measured: str, details: tuple[str, ...]
 ) -> None:
     scan = examples.scan([examples.HIGH])
-    warns, rejects = ignoring(found, expires), ignoring(found, expires, dead_ignores="reject")
-    assert checks.judge_ignores(scan, warns) == (
+    warns, rejects = examples.ignoring(found, expires), examples.ignoring(found, expires, dead_ignores="reject")
+    assert findings.judge_ignores(scan, warns) == (
         Ignore(id=found.id, reason="never reached", owner="ana", expires=expires.isoformat(), state=state),
     )
     warned, rejected = (row("ignores are in order", Facts(scan=scan), policy) for policy in (warns, rejects))
@@ -458,80 +450,17 @@ def test_an_ignore_holds_to_the_end_of_its_day_and_only_for_what_is_found(
     assert rejected == warned.model_copy(update={"verdict": Verdict.PASS if active else Verdict.FAIL})
 
 
-def test_the_last_second_of_an_ignores_day_is_in_utc() -> None:
-    for scanned_at, state in (
-        ("2026-11-22T23:59:59+00:00", IgnoreState.ACTIVE),
-        ("2026-11-23T00:00:00+00:00", IgnoreState.EXPIRED),
-    ):
-        scan = examples.scan([examples.HIGH], scanned_at=scanned_at)
-        assert [each.state for each in checks.judge_ignores(scan, ignoring(examples.HIGH))] == [state]
-
-
-def test_every_finding_is_judged_what_rejects_first_and_then_by_severity_and_name() -> None:
-    def found(name: str, severity: str, fixed_version: str = "2", package: str = "a") -> Finding:
-        return Finding(id=name, package=package, installed_version="1", fixed_version=fixed_version, severity=severity)
-
-    ignored, expired = found("CVE-5", "CRITICAL"), found("CVE-2", "HIGH", package="b")
-    findings = [
-        found("CVE-9", "STRANGE"),
-        found("CVE-8", "UNKNOWN"),
-        found("CVE-7", "LOW"),
-        found("CVE-6", "CRITICAL", fixed_version=""),
-        ignored,
-        expired,
-        found("CVE-4", "HIGH"),
-        found("CVE-3", "HIGH"),
-        found("CVE-1", "CRITICAL", package="z"),
-    ]
-    ignores = [*ignoring(ignored).ignore, *ignoring(expired, YESTERDAY, "bo").ignore]
-    policy = Policy(ignore=ignores)
-    judged = checks.judge_findings(examples.scan(findings), policy)
-    assert [(each.finding.id, each.treatment, each.note) for each in judged] == [
-        ("CVE-1", Treatment.REJECTS, ""),
-        ("CVE-3", Treatment.REJECTS, ""),
-        ("CVE-4", Treatment.REJECTS, ""),
-        ("CVE-2", Treatment.REJECTS, "its ignore expired on 2026-11-21 (bo)"),
-        ("CVE-5", Treatment.IGNORED, "never reached (ana, until 2026-11-22)"),
-        ("CVE-6", Treatment.UNFIXED, ""),
-        ("CVE-7", Treatment.LISTED, ""),
-        ("CVE-8", Treatment.LISTED, ""),
-        ("CVE-9", Treatment.LISTED, ""),
-    ]
-    unfixed = checks.judge_findings(examples.scan(findings), examples.policy(scan={"unfixed": "reject"}))
-    assert {each.finding.id for each in unfixed if each.treatment is Treatment.REJECTS} >= {"CVE-5", "CVE-6"}
-    assert all(each.treatment is not Treatment.UNFIXED for each in unfixed)
-
-
-@pytest.mark.parametrize("severity", ["LOW", "HIGH"])
-def test_an_ignore_of_what_would_not_reject_is_in_use_all_the_same(severity: str) -> None:
-    found = examples.UNFIXED.model_copy(update={"severity": severity})
-    judged = checks.judge_findings(examples.scan([found]), ignoring(found))
-    assert [each.treatment for each in judged] == [Treatment.IGNORED]
-
-
 def test_of_two_ignores_of_one_finding_the_one_that_still_holds_counts() -> None:
     policy = Policy(
-        ignore=[*ignoring(examples.HIGH, YESTERDAY, "bo").ignore, *ignoring(examples.HIGH, TODAY, "ana").ignore]
+        ignore=[
+            *examples.ignoring(examples.HIGH, examples.YESTERDAY, "bo").ignore,
+            *examples.ignoring(examples.HIGH, examples.TODAY, "ana").ignore,
+        ]
     )
     scan = examples.scan([examples.HIGH])
-    assert checks.judge_findings(scan, policy)[0].note == "never reached (ana, until 2026-11-22)"
+    assert findings.judge(scan, policy)[0].note == "never reached (ana, until 2026-11-22)"
     judged = row("ignores are in order", Facts(scan=scan), policy)
     assert (judged.verdict, judged.measured, judged.limit) == (Verdict.WARN, "1 of 2 in use", "2")
-
-
-@pytest.mark.parametrize(
-    ("published_at", "age_days"),
-    [
-        ("2026-11-22T11:59:59Z", 0),
-        ("2026-11-21T12:00:00Z", 1),
-        ("2026-11-21T12:00:01+00:00", 0),
-        ("2024-02-12T00:00:00Z", 1014),
-        ("", None),
-    ],
-)
-def test_a_findings_age_is_counted_in_whole_days_to_the_scan(published_at: str, age_days: int | None) -> None:
-    found = examples.HIGH.model_copy(update={"published_at": published_at})
-    assert [each.age_days for each in checks.judge_findings(examples.scan([found]), Policy())] == [age_days]
 
 
 def test_a_security_update_that_is_pending_is_named_and_rejects_only_where_the_policy_says_so() -> None:
