@@ -331,6 +331,14 @@ def test_the_canary_is_asked_for_even_where_the_image_could_not_be_read() -> Non
         anyio.run(trivy.covered, examples.scan(canary=Canary(expected=("a in b",), found=())), None)
 
 
+@pytest.mark.parametrize(
+    "scan", [examples.scan(python_packages={}), examples.scan(os_packages=0), examples.scan(os_family="fedora")]
+)
+def test_a_scanner_that_saw_less_has_no_verdict_even_where_the_image_could_not_be_read(scan: Scan) -> None:
+    with pytest.raises(ScanError):
+        anyio.run(trivy.covered, scan, None)
+
+
 def test_the_lock_is_read_as_pip_reads_it() -> None:
     lock = """\
 # a comment
