@@ -235,6 +235,34 @@ def test_a_git_tag_that_is_no_version_is_exit_code_2_before_anything_starts(name
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_release_from_another_commit_than_its_tags_is_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "pipeline.toml").write_text("")
+    (tmp_path / "service" / "requirements.txt").write_text("a==1\n")
+    (tmp_path / "images.toml").write_text((ROOT / "images.toml").read_text())
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    for words in (
+        ["init", "--quiet"],
+        ["add", "."],
+        ["commit", "--quiet", "--message", "released"],
+        ["tag", "v1.2.3"],
+        ["commit", "--quiet", "--allow-empty", "--message", "later"],
+    ):
+        subprocess.run(["git", "-C", tmp_path, *who, *words], check=True)
+    done = typed(
+        *("--config", str(tmp_path / "pipeline.toml"), "--report-dir", str(tmp_path / "dist")),
+        environment={
+            "_EXPERIMENTAL_DAGGER_RUNNER_HOST": "unix:///nowhere",
+            "GITHUB_REF_TYPE": "tag",
+            "GITHUB_REF_NAME": "v1.2.3",
+            "DRYDOCK_IMAGES": "",
+        },
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("the git tag 'v1.2.3' does not point at the commit that is checked out\n")
+    assert not (tmp_path / "dist").exists()
+
+
 @pytest.mark.parametrize(
     ("policy", "said"),
     [
@@ -268,7 +296,10 @@ def test_a_policy_that_cannot_be_kept_to_is_exit_code_2_before_anything_starts(
 def test_a_wrong_policy_is_exit_code_2_with_file_line_key_and_the_nearest_known_one(tmp_path: Path) -> None:
     policy = tmp_path / "pipeline.toml"
     policy.write_text("[limits]\nlayer_sise_mb = 100\n")
-    done = typed("--config", str(policy), "--report-dir", str(tmp_path / "dist"))
+    done = typed(
+        *("--config", str(policy), "--report-dir", str(tmp_path / "dist")),
+        environment={"_EXPERIMENTAL_DAGGER_RUNNER_HOST": "unix:///nowhere"},
+    )
     assert done.returncode == 2
     assert done.stderr == (
         f"{policy}:2: unknown key limits.layer_sise_mb\n"

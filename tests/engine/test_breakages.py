@@ -30,6 +30,15 @@ def test_a_package_whose_hash_differs_stops_the_build(shipped: Project) -> None:
     assert "THESE PACKAGES DO NOT MATCH THE HASHES" in finished.output
 
 
+def test_a_package_that_nobody_has_stops_the_build(shipped: Project) -> None:
+    with (shipped.root / "service" / "requirements.txt").open("a") as lock:
+        lock.write(f"drydock-nonesuch==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
+    finished = shipped.run()
+    shipped.assert_broken(finished, "train", 4)
+    assert "install --require-hashes" in finished.report["failures"][0]["what"]
+    assert "No matching distribution found for drydock-nonesuch==1.0" in finished.report["failures"][0]["log"]
+
+
 def test_a_base_image_that_is_gone_stops_the_build(tiny: Project) -> None:
     tiny.edit("Dockerfile", "FROM ${RUNTIME}", "FROM python:3.13-nonesuch")
     finished = tiny.run()
@@ -74,6 +83,26 @@ def test_a_registry_that_does_not_answer_is_known_before_any_work(tiny: Project)
     finished = tiny.run(environment={"DRYDOCK_REPOSITORY": f"{host}/tiny"})
     tiny.assert_broken(finished, "registry", 6)
     assert [stage["name"] for stage in finished.report["stages"]] == ["registry"]
+
+
+def test_a_pre_release_is_pushed_under_its_own_tag_only(tiny: Project) -> None:
+    assert tiny.run("--tag", "1.2.2").exit_code == 0
+    before = tiny.manifest("1.2.2").content
+    tiny.edit("service/server.py", '"not a row"', '"no row"')
+    finished = tiny.run("--tag", "1.2.3-rc.1")
+    assert finished.exit_code == 0, finished.output
+    assert sorted(tiny.tags()) == ["1.2.2", "1.2.3-rc.1"]
+    assert tiny.manifest("1.2.2").content == before
+
+
+def test_a_model_of_another_scikit_learn_is_refused_with_both_versions(shipped: Project) -> None:
+    versions = "libraries={library: metadata.version(library) for library in LIBRARIES}"
+    shipped.edit("service/train.py", versions, versions.replace("metadata.version(library)", '"0.0.1"'))
+    shipped.edit("pipeline.toml", "start_seconds = 60", "start_seconds = 10")
+    finished = shipped.run()
+    shipped.assert_rejected(finished, "answers /predict as trained")
+    (said,) = [line for line in finished.row("answers /predict as trained")["details"] if "trained with" in line]
+    assert re.search(r"scikit-learn 0\.0\.1 \(.*1\.\d+\.\d+", said)
 
 
 def test_a_version_that_exists_with_another_digest_stays_as_it_is(tiny: Project) -> None:
