@@ -53,6 +53,8 @@ def make(*, policy_path: Path, report_dir: Path, tag: str | None, push: bool, en
     commit = revision.read(root)
     images = _images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
     chosen = revision.tag(commit, tag, environment)
+    if tag is None:
+        revision.require_tags_commit(root, environment)
     host = policy.image.repository.partition("/")[0]
     if push and images.world == "stand-in" and revision.is_version(chosen) and not registry.is_local(host):
         raise UsageError(

@@ -62,6 +62,18 @@ def tag(revision: Revision, asked: str | None, environment: Mapping[str, str]) -
     return f"sha-{revision.name}"
 
 
+def require_tags_commit(root: Path, environment: Mapping[str, str]) -> None:
+    """Raise UsageError where a release's git tag does not point at the commit that is checked out at `root`."""
+    name = environment.get("GITHUB_REF_NAME", "")
+    if environment.get("GITHUB_REF_TYPE") != "tag" or name in _git(root, "tag", "--points-at", "HEAD").splitlines():
+        return
+    raise UsageError(
+        f"the git tag {name!r} does not point at the commit that is checked out",
+        usually="a step before this one checked out another commit, or the tag was moved",
+        next_step="check the tag out, then run again",
+    )
+
+
 def is_version(tag: str) -> bool:
     """Whether a tag is a version, which is pushed once and then never changes."""
     return VERSION.fullmatch(tag) is not None

@@ -38,7 +38,8 @@ async def connect(plan: Plan) -> AsyncIterator[EngineStages]:
         with path.open("w", encoding="utf-8") as log, session.engine_errors(), session.client_dies_with_engine(address):
             async with AsyncExitStack() as stack:
                 # What did not reach the engine is not asked again: the client keeps no state to go on from.
-                await stack.enter_async_context(dagger.connection(dagger.Config(log_output=log, retry=None)))
+                with session.starts_soon(address):
+                    await stack.enter_async_context(dagger.connection(dagger.Config(log_output=log, retry=None)))
                 try:
                     yield EngineStages(plan)
                 finally:

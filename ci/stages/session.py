@@ -17,6 +17,7 @@ from errors import DrydockError, EngineError
 
 ENGINE_VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
 ANSWER_SECONDS = 5
+START_SECONDS = 20
 PROBE_SECONDS = 2
 # Upstream renews its database every six hours; a step that was cached longer would scan with yesterday's.
 PERIOD_HOURS = 6
@@ -57,14 +58,38 @@ def client_dies_with_engine(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def client_within(seconds: float) -> Iterator[None]:
-    """Kill the Dagger client after this time, for engines at whose address nothing can be asked."""
-    timer = threading.Timer(seconds, _kill_client)
+def client_within(seconds: float) -> Iterator[threading.Event]:
+    """Kill the Dagger client after this time, and set the event, for engines of which nothing can be asked."""
+    killed = threading.Event()
+
+    def kill() -> None:
+        killed.set()
+        _kill_client()
+
+    timer = threading.Timer(seconds, kill)
     timer.start()
     try:
-        yield
+        yield killed
     finally:
         timer.cancel()
+
+
+@contextmanager
+def starts_soon(address: str) -> Iterator[None]:
+    """Raise EngineError where the engine at `address` takes a call and stays silent: the client would wait for minutes.
+
+    An engine that the Dagger CLI starts has all the time it needs: it may have to be downloaded.
+    """
+    if not address.startswith(("unix://", "tcp://")):
+        yield
+        return
+    with client_within(START_SECONDS) as killed:
+        try:
+            yield
+        except dagger.DaggerError as error:
+            if killed.is_set():
+                raise _no_engine(f"the engine at {address} was silent for {START_SECONDS} s") from error
+            raise
 
 
 def _kill_client() -> None:

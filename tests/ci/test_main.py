@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -41,13 +42,18 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     return stand_in
 
 
-def typed(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def typed(
+    *arguments: str, environment: dict[str, str] | None = None, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(ROOT / "ci" / "main.py"), *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, **(environment or {})},
+        cwd=folder,
         check=False,
+        # Whatever is wrong is said in less. Raises TimeoutExpired.
+        timeout=30,
     )
 
 
@@ -201,10 +207,113 @@ def test_wrong_usage_is_exit_code_2_before_anything_starts(arguments: list[str],
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", ['1"; touch canary #', "$(touch canary)"])
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--tag", "{}"], {}),
+        ([], {"GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "v1.2.3{}"}),
+        (["--tag", "1.2.3"], {"DRYDOCK_REPOSITORY": "127.0.0.1:5000/{}"}),
+        (["--tag", "1.2.3", "--config", "{}"], {}),
+    ],
+    ids=["--tag", "git tag", "repository", "--config"],
+)
+def test_words_for_a_shell_are_refused_and_run_nothing(
+    arguments: list[str], environment: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    filled = {name: value.format(words) for name, value in environment.items()}
+    done = typed(
+        *("--config", str(ROOT / "pipeline.toml"), *(argument.format(words) for argument in arguments)),
+        environment={"_EXPERIMENTAL_DAGGER_RUNNER_HOST": "unix:///nowhere", **filled},
+        folder=tmp_path,
+    )
+    assert done.returncode == 2, done.stdout
+    assert "  next      " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["v1.2", "v1.02.3", "release-1", "v1.2.3+build.5"])
+def test_a_git_tag_that_is_no_version_is_exit_code_2_before_anything_starts(name: str, tmp_path: Path) -> None:
+    done = typed(
+        *("--config", str(ROOT / "pipeline.toml"), "--report-dir", str(tmp_path / "dist")),
+        environment={
+            "_EXPERIMENTAL_DAGGER_RUNNER_HOST": "unix:///nowhere",
+            "GITHUB_REF_TYPE": "tag",
+            "GITHUB_REF_NAME": name,
+        },
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"the git tag '{name}' is not a version\n")
+    assert "three numbers without leading zeros, and no +build" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_release_from_another_commit_than_its_tags_is_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "pipeline.toml").write_text("")
+    (tmp_path / "service" / "requirements.txt").write_text("a==1\n")
+    (tmp_path / "images.toml").write_text((ROOT / "images.toml").read_text())
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    for words in (
+        ["init", "--quiet"],
+        ["add", "."],
+        ["commit", "--quiet", "--message", "released"],
+        ["tag", "v1.2.3"],
+        ["commit", "--quiet", "--allow-empty", "--message", "later"],
+    ):
+        subprocess.run(["git", "-C", tmp_path, *who, *words], check=True)
+    done = typed(
+        *("--config", str(tmp_path / "pipeline.toml"), "--report-dir", str(tmp_path / "dist")),
+        environment={
+            "_EXPERIMENTAL_DAGGER_RUNNER_HOST": "unix:///nowhere",
+            "GITHUB_REF_TYPE": "tag",
+            "GITHUB_REF_NAME": "v1.2.3",
+            "DRYDOCK_IMAGES": "",
+        },
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("the git tag 'v1.2.3' does not point at the commit that is checked out\n")
+    assert not (tmp_path / "dist").exists()
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ('[limits]\nimage_size_mb = "500"\n', ":2: limits.image_size_mb is '500': input should be a valid integer"),
+        ("[limits\n", " is not TOML: "),
+        ('[[ignore]]\nid = "CVE-1"\nreason = "none"\nowner = "ana"\n', ":1: ignore.expires is missing"),
+        ('[[ignore]]\nid = "CVE-1"\nowner = "ana"\nexpires = 2026-12-01\n', ":1: ignore.reason is missing"),
+        ('[[ignore]]\nid = "CVE-1\n', " is not TOML: "),
+        ("[ignore]\nid = 1\n", ":1: ignore is {'id': 1}: input should be a valid list"),
+        (None, " cannot be read: No such file or directory"),
+    ],
+    ids=["wrong type", "no TOML", "never expires", "no reason", "ignore cut short", "no list of ignores", "not there"],
+)
+def test_a_policy_that_cannot_be_kept_to_is_exit_code_2_before_anything_starts(
+    policy: str | None, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "pipeline.toml"
+    if policy is not None:
+        path.write_text(policy)
+    done = typed(
+        *("--config", str(path), "--report-dir", str(tmp_path / "dist"), "--tag", "1.2.3"),
+        environment={"_EXPERIMENTAL_DAGGER_RUNNER_HOST": "unix:///nowhere"},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{path}{said}")
+    assert "  next      " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "dist").exists()
+
+
 def test_a_wrong_policy_is_exit_code_2_with_file_line_key_and_the_nearest_known_one(tmp_path: Path) -> None:
     policy = tmp_path / "pipeline.toml"
     policy.write_text("[limits]\nlayer_sise_mb = 100\n")
-    done = typed("--config", str(policy), "--report-dir", str(tmp_path / "dist"))
+    done = typed(
+        *("--config", str(policy), "--report-dir", str(tmp_path / "dist")),
+        environment={"_EXPERIMENTAL_DAGGER_RUNNER_HOST": "unix:///nowhere"},
+    )
     assert done.returncode == 2
     assert done.stderr == (
         f"{policy}:2: unknown key limits.layer_sise_mb\n"
@@ -226,6 +335,32 @@ def test_no_engine_is_exit_code_3_with_how_to_start_one_and_a_report(tmp_path: P
     assert done.stdout.splitlines()[-1] == "no verdict engine broke (exit code 3); nothing was pushed"
     assert "Traceback" not in done.stdout + done.stderr
     assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == 3
+
+
+def test_an_engine_that_takes_a_call_and_stays_silent_is_no_engine(tmp_path: Path) -> None:
+    if not os.environ.get("_EXPERIMENTAL_DAGGER_CLI_BIN"):
+        pytest.skip("the engine's client is not here, and would be downloaded first")
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(f"{tmp_path}/silent.sock")
+        silent.listen(100)
+        done = typed(
+            *(*COMMON, "--report-dir", str(tmp_path / "dist")),
+            environment={"_EXPERIMENTAL_DAGGER_RUNNER_HOST": f"unix://{tmp_path}/silent.sock"},
+        )
+    assert done.returncode == 3, done.stderr
+    assert f"engine broke: the engine at unix://{tmp_path}/silent.sock was silent for 20 s\n" in done.stdout
+    assert done.stdout.splitlines()[-1] == "no verdict engine broke (exit code 3); nothing was pushed"
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_report_that_cannot_be_written_is_shown_all_the_same(
+    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "release.json").mkdir()
+    assert main.main([*COMMON, "--report-dir", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1].startswith("published  127.0.0.1:5000/iris-classifier:1.2.3@sha256:")
+    assert "  next      free some space" in shown.err
 
 
 def test_help_names_every_flag_and_no_other() -> None:

@@ -94,7 +94,18 @@ def test_a_dirty_tree_releases_nothing() -> None:
     assert refused.value.what == "v1.2.3 would be built from a work tree that is not the tag's commit"
 
 
-@pytest.mark.parametrize("tag", ["a b", ".a", "-a", "", "a+b", "a" * 129, "a/b", "$(id)", "a\n"])
+def test_a_commit_that_is_not_the_tags_releases_nothing(checkout: Path) -> None:
+    on_the_tag = {**ON_A_TAG, "GITHUB_REF_NAME": "v1.2.3"}
+    git(checkout, "tag", "v1.2.3")
+    revision.require_tags_commit(checkout, on_the_tag)
+    git(checkout, "commit", "--quiet", "--allow-empty", "--message", "later")
+    with pytest.raises(UsageError) as refused:
+        revision.require_tags_commit(checkout, on_the_tag)
+    assert refused.value.what == "the git tag 'v1.2.3' does not point at the commit that is checked out"
+    revision.require_tags_commit(checkout, {"GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "main"})
+
+
+@pytest.mark.parametrize("tag", ["a b", ".a", "-a", "", "a+b", "a" * 129, "a" * 200, "a/b", "$(id)", "a\n"])
 def test_a_tag_that_no_registry_takes_is_refused(tag: str) -> None:
     with pytest.raises(UsageError) as refused:
         revision.tag(REVISION, tag, {})

@@ -5,16 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
 
 import pytest
 
-from tests.engine.project import REPOSITORY_ROOT, Project
+from tests.engine.project import Project
 
 
 def test_a_failing_instruction_is_named_with_its_own_last_words(tiny: Project) -> None:
@@ -33,6 +28,15 @@ def test_a_package_whose_hash_differs_stops_the_build(shipped: Project) -> None:
     finished = shipped.run()
     shipped.assert_broken(finished, "train", 4)
     assert "THESE PACKAGES DO NOT MATCH THE HASHES" in finished.output
+
+
+def test_a_package_that_nobody_has_stops_the_build(shipped: Project) -> None:
+    with (shipped.root / "service" / "requirements.txt").open("a") as lock:
+        lock.write(f"drydock-nonesuch==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
+    finished = shipped.run()
+    shipped.assert_broken(finished, "train", 4)
+    assert "install --require-hashes" in finished.report["failures"][0]["what"]
+    assert "No matching distribution found for drydock-nonesuch==1.0" in finished.report["failures"][0]["log"]
 
 
 def test_a_base_image_that_is_gone_stops_the_build(tiny: Project) -> None:
@@ -81,6 +85,26 @@ def test_a_registry_that_does_not_answer_is_known_before_any_work(tiny: Project)
     assert [stage["name"] for stage in finished.report["stages"]] == ["registry"]
 
 
+def test_a_pre_release_is_pushed_under_its_own_tag_only(tiny: Project) -> None:
+    assert tiny.run("--tag", "1.2.2").exit_code == 0
+    before = tiny.manifest("1.2.2").content
+    tiny.edit("service/server.py", '"not a row"', '"no row"')
+    finished = tiny.run("--tag", "1.2.3-rc.1")
+    assert finished.exit_code == 0, finished.output
+    assert sorted(tiny.tags()) == ["1.2.2", "1.2.3-rc.1"]
+    assert tiny.manifest("1.2.2").content == before
+
+
+def test_a_model_of_another_scikit_learn_is_refused_with_both_versions(shipped: Project) -> None:
+    versions = "libraries={library: metadata.version(library) for library in LIBRARIES}"
+    shipped.edit("service/train.py", versions, versions.replace("metadata.version(library)", '"0.0.1"'))
+    shipped.edit("pipeline.toml", "start_seconds = 60", "start_seconds = 10")
+    finished = shipped.run()
+    shipped.assert_rejected(finished, "answers /predict as trained")
+    (said,) = [line for line in finished.row("answers /predict as trained")["details"] if "trained with" in line]
+    assert re.search(r"scikit-learn 0\.0\.1 \(.*1\.\d+\.\d+", said)
+
+
 def test_a_version_that_exists_with_another_digest_stays_as_it_is(tiny: Project) -> None:
     assert tiny.run("--tag", "1.2.3").exit_code == 0
     before = tiny.manifest("1.2.3").content
@@ -94,49 +118,3 @@ def test_a_version_that_exists_with_the_same_digest_is_a_success(tiny: Project) 
     first, second = tiny.run("--tag", "1.2.3"), tiny.run("--tag", "1.2.3")
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert first.report["publication"]["digest"] == second.report["publication"]["digest"]
-
-
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_leaves_nothing_half_done_and_the_next_one_works(
-    tiny: Project, by: signal.Signals
-) -> None:
-    process = started_and_building(tiny)
-    process.send_signal(by)
-    finished = tiny.finish(process)
-    tiny.assert_broken(finished, "build", 130)
-    tiny.edit("Dockerfile", SLOW, "")
-    assert tiny.run().exit_code == 0
-
-
-def test_an_engine_that_dies_in_mid_run_is_said_in_seconds(tiny: Project) -> None:
-    process = started_and_building(tiny)
-    try:
-        runtime = "podman" if shutil.which("podman") else "docker"
-        subprocess.run([runtime, "kill", "drydock-engine"], check=True, capture_output=True)
-        # The client library alone would wait for five minutes. Raises TimeoutExpired.
-        process.wait(timeout=120)
-    finally:
-        process.kill()
-        subprocess.run([sys.executable, "-m", "bootstrap"], check=True, capture_output=True, cwd=REPOSITORY_ROOT)
-    finished = tiny.finish(process)
-    tiny.assert_broken(finished, "build", 3)
-    assert finished.report["contract"]["name"] == "tiny"
-    assert "make run starts one" in finished.report["failures"][0]["next_step"]
-
-
-SLOW = "RUN echo waiting; sleep 60\n"
-
-
-def started_and_building(project: Project) -> subprocess.Popen[str]:
-    """A run that is in mid-build, and will be for a minute."""
-    project.edit("Dockerfile", "USER 10001", f"{SLOW}USER 10001")
-    process = project.start()
-    log = project.root / "dist" / "engine.log"
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if log.exists() and "] RUN echo waiting; " in log.read_text(errors="replace"):
-            time.sleep(1)
-            return process
-        time.sleep(0.2)
-    process.kill()
-    raise AssertionError(process.communicate()[0])

@@ -21,6 +21,7 @@ from jsonschema import Draft202012Validator
 from tests.engine.conftest import copied
 from tests.engine.project import REGISTRY, REPOSITORY_ROOT, Finished, Project
 
+PODMANS = ("--tls-verify", "--read-only-tmpfs")
 SITE_PACKAGES = "opt/venv/lib/python3.13/site-packages"
 
 
@@ -167,7 +168,8 @@ def test_the_digest_can_be_pulled_and_the_image_answers(good: Finished, project:
     port = free_port()
     # As production runs it; host networking and its own limits, since a machine without CAP_SYS_RESOURCE has no others.
     container = podman(
-        *("run", "--detach", "--network", "host", "--read-only", "--cap-drop", "all"),
+        # Podman alone would add folders in memory that may be written to.
+        *("run", "--detach", "--network", "host", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "all"),
         *("--security-opt", "no-new-privileges", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"),
         *("--entrypoint", "python", reference, "-c"),
         f"import service.__main__ as server; server.PORT = {port}; server.main()",
@@ -218,7 +220,7 @@ def test_the_dagger_command_runs_the_same_pipeline(project: Project) -> None:
 def podman(*arguments: str) -> str:
     """Docker's twin, or Docker itself, as a stranger who only has the digest would use it."""
     command = ["podman", "--runtime", "runc"] if shutil.which("podman") else ["docker"]
-    words = [word for word in arguments if command[0] == "podman" or not word.startswith("--tls-verify")]
+    words = [word for word in arguments if command[0] == "podman" or not word.startswith(PODMANS)]
     done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
