@@ -113,8 +113,9 @@ def load(path: Path, environment: Mapping[str, str]) -> Policy:
     if "origins" in values:
         raise _unknown_key(path, text, ("origins",))
     origins = {".".join(map(str, key)): f"{path.name}:{_line(text, key)}" for key in _keys(values)}
-    if repository := environment.get(REPOSITORY_VARIABLE):
-        values.setdefault("image", {})["repository"] = repository
+    # A section that is none is said below.
+    if (repository := environment.get(REPOSITORY_VARIABLE)) and isinstance(values.setdefault("image", {}), dict):
+        values["image"]["repository"] = repository
         origins["image.repository"] = REPOSITORY_VARIABLE
     try:
         policy = Policy.model_validate({**values, "origins": origins})
