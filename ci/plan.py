@@ -91,7 +91,7 @@ def _locked_packages(path: Path) -> dict[str, str]:
 def _images(path: Path) -> Images:
     try:
         return Images.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise UsageError(
             f"{path} does not name the images of a run: {str(error).splitlines()[0]}",
             usually=f"it is missing, or {IMAGES_VARIABLE} names another file",

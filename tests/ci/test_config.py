@@ -97,6 +97,14 @@ def test_a_wrong_key_or_type_names_file_line_and_key(tmp_path: Path, text: str, 
     assert error.next_step
 
 
+@pytest.mark.parametrize("text", ["image = 3\n", "image = []\n", "[[image]]\n"])
+def test_a_section_that_is_none_is_said_even_where_the_environment_names_one_of_its_keys(
+    tmp_path: Path, text: str
+) -> None:
+    path = written(tmp_path, text)
+    assert refused(path, {"DRYDOCK_REPOSITORY": "127.0.0.1:5000/a"}).what.startswith(f"{path}:1: image is ")
+
+
 @pytest.mark.parametrize(
     ("second", "what", "usually"),
     [

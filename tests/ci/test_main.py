@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -329,28 +328,13 @@ def test_no_engine_is_exit_code_3_with_how_to_start_one_and_a_report(tmp_path: P
         environment={"_EXPERIMENTAL_DAGGER_RUNNER_HOST": f"unix://{tmp_path}/none.sock"},
     )
     assert done.returncode == 3
+    assert f"engine broke: no engine answers at unix://{tmp_path}/none.sock: [Errno 2] No such" in done.stdout
     assert 'next      make run starts one; by hand: python -m bootstrap, then eval "$(python -m bootstrap env)"' in (
         done.stdout
     )
     assert done.stdout.splitlines()[-1] == "no verdict engine broke (exit code 3); nothing was pushed"
     assert "Traceback" not in done.stdout + done.stderr
     assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == 3
-
-
-def test_an_engine_that_takes_a_call_and_stays_silent_is_no_engine(tmp_path: Path) -> None:
-    if not os.environ.get("_EXPERIMENTAL_DAGGER_CLI_BIN"):
-        pytest.skip("the engine's client is not here, and would be downloaded first")
-    with socket.socket(socket.AF_UNIX) as silent:
-        silent.bind(f"{tmp_path}/silent.sock")
-        silent.listen(100)
-        done = typed(
-            *(*COMMON, "--report-dir", str(tmp_path / "dist")),
-            environment={"_EXPERIMENTAL_DAGGER_RUNNER_HOST": f"unix://{tmp_path}/silent.sock"},
-        )
-    assert done.returncode == 3, done.stderr
-    assert f"engine broke: the engine at unix://{tmp_path}/silent.sock was silent for 20 s\n" in done.stdout
-    assert done.stdout.splitlines()[-1] == "no verdict engine broke (exit code 3); nothing was pushed"
-    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_a_report_that_cannot_be_written_is_shown_all_the_same(

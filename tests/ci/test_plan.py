@@ -85,12 +85,14 @@ def test_the_environment_names_other_images(project: Path, tmp_path: Path) -> No
     assert made(project, DRYDOCK_IMAGES=str(other)).images.builder.endswith("sha256:9")
 
 
-@pytest.mark.parametrize("content", [None, "world = ", 'world = "mine"', 'world = "official"', STAND_IN + "more = 1"])
+@pytest.mark.parametrize(
+    "content", [None, "world = ", 'world = "mine"', 'world = "official"', STAND_IN + "more = 1", "\udcff"]
+)
 def test_pins_that_are_not_whole_stop_the_run_before_it_starts(project: Path, content: str | None) -> None:
     path = project / "images.toml"
     path.unlink()
     if content is not None:
-        path.write_text(content)
+        path.write_text(content, errors="surrogateescape")
     with pytest.raises(UsageError, match=f"{path} does not name the images of a run: "):
         made(project)
 

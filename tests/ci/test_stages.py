@@ -16,7 +16,7 @@ import smoke as conversation
 import stages
 from errors import EngineError
 from report import Updates
-from stages import archives, running
+from stages import archives, running, session
 from tests.ci import examples
 from tests.ci.server import Response, serving
 
@@ -39,6 +39,30 @@ def test_an_engine_that_does_not_answer_is_said_at_once(
         anyio.run(connected)
     assert silent.value.what.startswith(f"no engine answers at {named}: ")
     assert silent.value.next_step.startswith("make run starts one")
+
+
+def test_an_engine_that_takes_a_call_and_stays_silent_is_no_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tmp_path / "dagger"
+    client.write_text("#!/bin/sh\nexec sleep 600\n")
+    client.chmod(0o755)
+    address = f"unix://{tmp_path}/silent.sock"
+    monkeypatch.setenv("_EXPERIMENTAL_DAGGER_CLI_BIN", str(client))
+    monkeypatch.setenv("_EXPERIMENTAL_DAGGER_RUNNER_HOST", address)
+    monkeypatch.delenv("DAGGER_SESSION_PORT", raising=False)
+    monkeypatch.setattr(session, "START_SECONDS", 0.1)
+
+    async def connected() -> None:
+        async with stages.connect(examples.plan(tmp_path)):
+            raise AssertionError("somebody answered")
+
+    with socket.socket(socket.AF_UNIX) as silent, pytest.raises(EngineError) as refused:
+        silent.bind(f"{tmp_path}/silent.sock")
+        silent.listen()
+        anyio.run(connected)
+    assert refused.value.what == f"the engine at {address} was silent for 0.1 s"
+    assert refused.value.next_step.startswith("make run starts one")
 
 
 class Unasked:

@@ -19,11 +19,11 @@ from dagger import dag
 from tests.engine import slow_registry
 from tests.engine.project import REPOSITORY_ROOT, Project
 
-STOPPED = [signal.SIGINT, signal.SIGTERM]
+stopped = pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 SLOW = "RUN echo waiting; sleep 60\n"
 
 
-@pytest.mark.parametrize("by", STOPPED)
+@stopped
 def test_a_build_that_is_stopped_leaves_nothing_half_done_and_the_next_run_works(
     tiny: Project, by: signal.Signals
 ) -> None:
@@ -35,7 +35,7 @@ def test_a_build_that_is_stopped_leaves_nothing_half_done_and_the_next_run_works
     assert tiny.run().exit_code == 0
 
 
-@pytest.mark.parametrize("by", STOPPED)
+@stopped
 def test_a_push_that_is_stopped_moves_no_tag_and_leaves_the_earlier_record(tiny: Project, by: signal.Signals) -> None:
     assert tiny.run().exit_code == 0
     record = tiny.root / "dist" / "release.json"
