@@ -25,6 +25,10 @@ from errors import ScanError
 ARCHIVE = "/scan/image.tar"
 CACHE = "/scan/cache"
 REPORT = "/scan/report.json"
+# Where Trivy repeats what an image's configuration says.
+QUOTED = ("created_by", "CreatedBy", "Env")
+# What Trivy names by the archive itself.
+CONFIGURATION = "the image's history or environment"
 # Of the database's form; Trivy 0.74 reads this one and no other.
 DATABASE_VERSION = 2
 # The systems whose packages Trivy 0.74 holds against advisories; those of others, such as Fedora, it only lists.
@@ -232,7 +236,9 @@ def _read(
             for found in _all(result, "Vulnerabilities")
         ),
         secrets=tuple(
-            report.Secret(rule=found["RuleID"], target=result["Target"], severity=found.get("Severity", "UNKNOWN"))
+            report.Secret(
+                rule=found["RuleID"], target=_place(result["Target"]), severity=found.get("Severity", "UNKNOWN")
+            )
             for result in results
             for found in _all(result, "Secrets")
         ),
@@ -332,6 +338,43 @@ async def covered(scan: report.Scan | None, image: report.Image | None) -> repor
             next_step="build on a maintained release of a system that Trivy scans, such as Debian or Alpine",
         )
     return scan
+
+
+def shown(image: report.Image | None, scan: report.Scan | None) -> report.Image | None:
+    """The image as a report may show it: with its instructions only where the scanner found no secret among them.
+
+    A secret that an instruction writes into a file is in the image's history as well, and so in every rendering.
+    """
+    if image is None or (scan and not any(secret.target == CONFIGURATION for secret in scan.secrets)):
+        return image
+    layers = [
+        layer.model_copy(
+            update={"created_by": f"{layer.created_by.partition(' ')[0]} … (it may hold a secret)".lstrip()}
+        )
+        for layer in image.layers
+    ]
+    return image.model_copy(update={"layers": tuple(layers)})
+
+
+def unquoted(document: str) -> str:
+    """Trivy's JSON report without the instructions and variables that it quotes: only its findings mask a secret.
+
+    What is no JSON is left as it is.
+    """
+
+    def cleaned(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: "…" if key in QUOTED else cleaned(inner) for key, inner in value.items()}
+        return [cleaned(inner) for inner in value] if isinstance(value, list) else value
+
+    try:
+        return json.dumps(cleaned(json.loads(document)), indent=2, ensure_ascii=False) + "\n"
+    except ValueError:
+        return document
+
+
+def _place(target: str) -> str:
+    return CONFIGURATION if target == ARCHIVE else target
 
 
 def require_canary(scan: report.Scan) -> None:

@@ -419,3 +419,46 @@ def test_the_database_alone_is_downloaded_from_where_it_was_named() -> None:
     assert arguments[:3] == ["trivy", "image", "--download-db-only"]
     assert arguments[arguments.index("--db-repository") + 1] == SOURCE
     assert arguments[arguments.index("--cache-dir") + 1] == trivy.CACHE
+
+
+SECRET = Secret(rule="github-pat", target="/app/config.env", severity="CRITICAL")
+
+
+@pytest.mark.parametrize(
+    ("scan", "base", "created_by"),
+    [
+        (examples.scan(), "", "COPY /layers/rest/ /"),
+        (examples.scan(secrets=[SECRET]), "", "COPY /layers/rest/ /"),
+        (
+            examples.scan(secrets=[SECRET, SECRET.model_copy(update={"target": trivy.CONFIGURATION})]),
+            "… (it may hold a secret)",
+            "COPY … (it may hold a secret)",
+        ),
+        (None, "… (it may hold a secret)", "COPY … (it may hold a secret)"),
+    ],
+)
+def test_an_instruction_is_shown_where_no_secret_was_found_among_them(
+    scan: Scan | None, base: str, created_by: str
+) -> None:
+    shown = trivy.shown(examples.image(), scan)
+    assert shown
+    assert [layer.created_by for layer in shown.layers] == [base, created_by]
+    assert shown.manifest_digest == examples.MANIFEST_DIGEST
+
+
+def test_what_trivy_names_by_the_archive_is_the_images_configuration() -> None:
+    secrets = [{"RuleID": "github-pat", "Severity": "CRITICAL"}]
+    results = [{"Class": "secret", "Target": trivy.ARCHIVE, "Secrets": secrets}]
+    scan = read({"Metadata": {"ImageID": examples.CONFIG_DIGEST}, "Results": results})
+    assert [secret.target for secret in scan.secrets] == ["the image's history or environment"]
+
+
+def test_what_trivy_quotes_of_the_images_configuration_is_not_left_behind() -> None:
+    image_config = {"history": [{"created_by": "RUN token"}], "config": {"Env": ["TOKEN=1"], "User": "1"}}
+    results = [{"Packages": [{"Name": "é", "Layer": {"CreatedBy": "RUN token", "Size": 1}}]}]
+    document = json.dumps({"Metadata": {"ImageConfig": image_config}, "Results": results})
+    assert json.loads(trivy.unquoted(document)) == {
+        "Metadata": {"ImageConfig": {"history": [{"created_by": "…"}], "config": {"Env": "…", "User": "1"}}},
+        "Results": [{"Packages": [{"Name": "é", "Layer": {"CreatedBy": "…", "Size": 1}}]}],
+    }
+    assert trivy.unquoted("{") == "{"
