@@ -9,10 +9,11 @@ import pytest
 
 import checks
 import pipeline
+import trivy
 from config import IgnoreEntry, Policy
 from errors import BuildError, DrydockError, EngineError, RegistryError, ScanError, VersionTaken
 from plan import Plan
-from report import IgnoreState, Report, Treatment, Updates, Verdict
+from report import IgnoreState, Report, Secret, Treatment, Updates, Verdict
 from tests.ci import examples
 from tests.ci.stand_in import Silent, StandIn
 
@@ -160,6 +161,13 @@ def test_a_report_has_every_finding_and_every_ignore_as_they_were_judged(plan: P
     ]
     assert [(each.id, each.state) for each in report.ignores] == [(examples.HIGH.id, IgnoreState.ACTIVE)]
     assert report.exit_code == 0
+
+
+def test_a_report_does_not_repeat_an_instruction_with_a_secret_in_it(plan: Plan) -> None:
+    found = Secret(rule="github-pat", target=trivy.CONFIGURATION, severity="CRITICAL")
+    report = run(plan, StandIn(scanned=examples.scan(secrets=[found])))
+    assert report.image
+    assert report.image.layers[1].created_by == "COPY … (it may hold a secret)"
 
 
 def test_a_canary_that_was_missed_is_no_verdict(plan: Plan) -> None:
