@@ -23,6 +23,7 @@ from config import ScanSection
 from errors import ScanError
 
 ARCHIVE = "/scan/image.tar"
+CONFIGURATION = "the image's environment or history"
 CACHE = "/scan/cache"
 REPORT = "/scan/report.json"
 # Of the database's form; Trivy 0.74 reads this one and no other.
@@ -219,7 +220,12 @@ def _read(
             for found in _all(result, "Vulnerabilities")
         ),
         secrets=tuple(
-            report.Secret(rule=found["RuleID"], target=result["Target"], severity=found.get("Severity", "UNKNOWN"))
+            report.Secret(
+                rule=found["RuleID"],
+                # What is in no file of the image has the archive's own name.
+                target=CONFIGURATION if result["Target"] == ARCHIVE else result["Target"],
+                severity=found.get("Severity", "UNKNOWN"),
+            )
             for result in results
             for found in _all(result, "Secrets")
         ),

@@ -8,10 +8,11 @@ import anyio
 import pytest
 
 import pipeline
+import trivy
 from config import IgnoreEntry, Policy
 from errors import BuildError, DrydockError, EngineError, RegistryError, ScanError, VersionTaken
 from plan import Plan
-from report import IgnoreState, Report, Treatment, Updates, Verdict
+from report import IgnoreState, Report, Secret, Treatment, Updates, Verdict
 from tests.ci import examples
 from tests.ci.stand_in import Silent, StandIn
 
@@ -151,6 +152,20 @@ def test_a_report_has_every_finding_and_every_ignore_as_they_were_judged(plan: P
     ]
     assert [(each.id, each.state) for each in report.ignores] == [(examples.HIGH.id, IgnoreState.ACTIVE)]
     assert report.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("/app/config.env", "RUN echo ghp"), (trivy.CONFIGURATION, "not shown: a secret is in the history")],
+)
+def test_a_report_does_not_repeat_a_secret_of_an_instruction(plan: Plan, target: str, said: str) -> None:
+    image = examples.image()
+    layers = [layer.model_copy(update={"created_by": "RUN echo ghp"}) for layer in image.layers]
+    image = image.model_copy(update={"layers": tuple(layers)})
+    found = Secret(rule="github-pat", target=target, severity="CRITICAL")
+    report = run(plan, StandIn(image=image, scanned=examples.scan(secrets=[found])))
+    assert report.image
+    assert {layer.created_by for layer in report.image.layers} == {said}
 
 
 def test_a_canary_that_was_missed_is_no_verdict(plan: Plan) -> None:

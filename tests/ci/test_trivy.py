@@ -120,6 +120,12 @@ def test_a_report_is_read_to_its_last_finding() -> None:
     assert scan.package_count == 3
 
 
+def test_a_secret_in_no_file_is_in_the_environment_or_the_history() -> None:
+    found = {"Target": "/scan/image.tar", "Class": "secret", "Secrets": [{"RuleID": "github-pat"}]}
+    (secret,) = read(DOCUMENT | {"Results": [found]}).secrets
+    assert secret.target == "the image's environment or history"
+
+
 def test_lists_that_trivy_left_out_or_wrote_as_null_are_empty() -> None:
     results = [{"Class": "os-pkgs", "Packages": None, "Vulnerabilities": None, "Secrets": None}, {"Class": "os-pkgs"}]
     scan = read({**DOCUMENT, "Results": results}, {"Results": results})

@@ -147,7 +147,12 @@ MUTANTS = (
         "waste: /big removed 135 MB",
         (*last("RUN truncate -s 135MB /big\nRUN rm /big"), policy("limits", "image_size_mb = 200")),
     ),
-    Mutant("a token in ENV", SECRETS, "github-pat in ", last(f"ENV GITHUB_TOKEN={TOKEN}")),
+    Mutant(
+        "a token in ENV",
+        SECRETS,
+        "github-pat in the image's environment or history",
+        last(f"ENV GITHUB_TOKEN={TOKEN}"),
+    ),
     Mutant(
         "a token in a file",
         SECRETS,
