@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -36,15 +35,8 @@ sys.exit(exit_code)
 """
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run: seconds by stage, and of the whole."""
-
-    seconds: dict[str, float]
-
-
-def run(report_dir: Path) -> Run:
-    """Run the pipeline once, without a push. Raises RuntimeError where it did not approve."""
+def run(report_dir: Path) -> dict[str, float]:
+    """Run the pipeline once, without a push: seconds by stage. Raises RuntimeError where it did not approve."""
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, "--no-push", "--tag", "bench", "--report-dir", str(report_dir)],
@@ -58,9 +50,7 @@ def run(report_dir: Path) -> Run:
         raise RuntimeError(f"the run ended with exit code {done.returncode}:\n{done.stdout}{done.stderr}")
     stages = json.loads((report_dir / "report.json").read_text(encoding="utf-8"))["stages"]
     own_seconds = float(done.stdout.splitlines()[-1])
-    return Run(
-        {**{stage["name"]: stage["duration_seconds"] for stage in stages}, WHOLE: whole_seconds, OWN: own_seconds}
-    )
+    return {**{stage["name"]: stage["duration_seconds"] for stage in stages}, WHOLE: whole_seconds, OWN: own_seconds}
 
 
 async def prune() -> None:
@@ -84,8 +74,8 @@ def main() -> None:
             status.update(f"warm run {number + 1} of {warm_runs}")
             warm.append(run(Path(report_dir)))
     table = Table("stage", "cold", f"warm, median of {warm_runs}", title="seconds", box=None)
-    for name, seconds in cold.seconds.items():
-        table.add_row(name, f"{seconds:.1f}", f"{statistics.median(each.seconds[name] for each in warm):.1f}")
+    for name, seconds in cold.items():
+        table.add_row(name, f"{seconds:.1f}", f"{statistics.median(each[name] for each in warm):.1f}")
     console.print(table)
 
 

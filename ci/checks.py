@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+import findings
 import report
-from config import IgnoreEntry, Policy
+from config import Policy
 from errors import UsageError
 from report import MB, IgnoreState, Row, Treatment, Verdict
 
 Fact = TypeVar("Fact")
-SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
 DAYS_FROM_HOURS = 72
 
 
@@ -37,12 +37,17 @@ class Approval:
     manifest_digest: str
 
 
-def approve(archive: report.Archive, image: report.Image | None, rows: Sequence[Row]) -> Approval | None:
-    """Approve where something passed and nothing failed or was left out; no rows at all are never an approval."""
+def approve(archive: report.Archive, facts: Facts, rows: Sequence[Row]) -> Approval | None:
+    """Approve where something passed and nothing failed or was left out; no rows at all are never an approval.
+
+    Nor is a run in which a stage broke, whatever the policy skips: its exit code is that stage's.
+    """
     verdicts = {row.verdict for row in rows}
-    if image is None or Verdict.PASS not in verdicts or not verdicts <= {Verdict.PASS, Verdict.WARN, Verdict.SKIP}:
+    if facts.reasons or facts.image is None:
         return None
-    return Approval(archive, image.manifest_digest)
+    if Verdict.PASS not in verdicts or not verdicts <= {Verdict.PASS, Verdict.WARN, Verdict.SKIP}:
+        return None
+    return Approval(archive, facts.image.manifest_digest)
 
 
 def require_known_skips(policy: Policy) -> None:
@@ -71,6 +76,7 @@ class Outcome:
     measured: str
     limit: str
     details: Iterable[str] = ()
+    place: str = ""
 
 
 NOT_READY = Outcome(Verdict.NOT_RUN, "", "", ("the image never got ready to be asked",))
@@ -103,6 +109,7 @@ class Check(Generic[Fact]):
             limit=outcome.limit,
             verdict=outcome.verdict,
             details=tuple(outcome.details),
+            place=outcome.place,
         )
 
 
@@ -153,9 +160,12 @@ def non_root(fact: tuple[report.Image, report.Smoke], _: Policy) -> Outcome:
     image, smoke = fact
     configured = image.user.split(":")[0]
     uid = "unknown" if smoke.uid is None else str(smoke.uid)
-    passed = configured.isdecimal() and int(configured) != 0 and smoke.uid not in (None, 0)
-    cure = () if passed else ("end the Dockerfile with a numeric user other than 0, such as USER 10001:10001",)
-    return Outcome(_pass_if(passed), f"USER {image.user or 'not set'}, uid {uid}", "not 0", cure)
+    is_number = re.fullmatch("0*[1-9][0-9]*", configured) is not None
+    passed = is_number and smoke.uid not in (None, 0)
+    cure = "end the Dockerfile with a numeric user other than 0, such as USER 10001:10001"
+    if is_number and smoke.uid is None:
+        cure = "its uid at run time could not be asked: keep `id` in the image, and let a process of this user start"
+    return Outcome(_pass_if(passed), f"USER {image.user or 'not set'}, uid {uid}", "not 0", () if passed else (cure,))
 
 
 def image_size(image: report.Image, policy: Policy) -> Outcome:
@@ -176,11 +186,14 @@ def largest_layer(image: report.Image, policy: Policy) -> Outcome:
         return Outcome(Verdict.FAIL, "no layers", f"{limit_bytes // MB} MB", ("there is nothing in the image",))
     layer = max(image.layers, key=lambda layer: layer.size_bytes)
     passed = layer.size_bytes <= limit_bytes
+    measured, limit = megabytes(layer.size_bytes, limit_bytes), f"{limit_bytes // MB} MB"
+    if passed:
+        return Outcome(Verdict.PASS, measured, limit)
     instruction = layer.created_by or "an instruction that the image does not name"
-    details = (
-        () if passed else (f"{instruction}: {_contributors(layer.largest)}. Split the layer, or drop some of it.",)
-    )
-    return Outcome(_pass_if(passed), megabytes(layer.size_bytes, limit_bytes), f"{limit_bytes // MB} MB", details)
+    place = f"{policy.build.dockerfile}:{layer.dockerfile_line}" if layer.dockerfile_line else ""
+    cause = f"{instruction} ({place})" if place else instruction
+    words = f"{cause}: {_contributors(layer.largest)}. Split the layer, or drop some of it."
+    return Outcome(Verdict.FAIL, measured, limit, (words,), place)
 
 
 def coverage(scan: report.Scan, _: Policy) -> Outcome:
@@ -221,10 +234,12 @@ def advisories(scan: report.Scan, policy: Policy) -> Outcome:
 
 def vulnerabilities(scan: report.Scan, policy: Policy) -> Outcome:
     """No finding of the policy's severities, but for what is ignored or, where the policy says so, has no fix yet."""
-    judged = judge_findings(scan, policy)
+    judged = findings.judge(scan, policy)
     by_treatment = {treatment: [each for each in judged if each.treatment is treatment] for treatment in Treatment}
     rejecting = by_treatment[Treatment.REJECTS]
-    details = [_finding(each) for each in rejecting]
+    details = [findings.in_words(each) for each in rejecting]
+    if set(policy.scan.severities) != {"HIGH", "CRITICAL"}:
+        details.append(f"only {', '.join(policy.scan.severities)} counts, as scan.severities in the policy says")
     for treatment, words in ((Treatment.IGNORED, "ignored"), (Treatment.UNFIXED, "without a fix yet")):
         if count := len(by_treatment[treatment]):
             details.append(f"{count} {words}, listed below")
@@ -233,7 +248,7 @@ def vulnerabilities(scan: report.Scan, policy: Policy) -> Outcome:
 
 def ignores_in_order(scan: report.Scan, policy: Policy) -> Outcome:
     """Every ignore of the policy hides something; an expired one hides nothing, and a dead one had nothing to hide."""
-    ignores = judge_ignores(scan, policy)
+    ignores = findings.judge_ignores(scan, policy)
     stale = [ignore for ignore in ignores if ignore.state is not IgnoreState.ACTIVE]
     stale_verdict = Verdict.FAIL if policy.scan.dead_ignores == "reject" else Verdict.WARN
     words = {
@@ -245,6 +260,7 @@ def ignores_in_order(scan: report.Scan, policy: Policy) -> Outcome:
         f"{len(ignores) - len(stale)} of {len(ignores)} in use",
         str(len(ignores)),
         [words[ignore.state].format(**ignore.model_dump()) for ignore in stale],
+        policy.origins.get(f"ignore.{ignores.index(stale[0])}.id", "") if stale else "",
     )
 
 
@@ -266,45 +282,6 @@ def secrets(scan: report.Scan, _: Policy) -> Outcome:
     """No token or key in a layer, the environment or the history."""
     details = [f"{found.rule} in {found.target}" for found in scan.secrets]
     return Outcome(_pass_if(not scan.secrets), f"{len(scan.secrets)} found", "0", details)
-
-
-def judge_ignores(scan: report.Scan, policy: Policy) -> tuple[report.Ignore, ...]:
-    """Each ignore of the policy and how it stands: its last day is the one that `expires` names, in UTC."""
-    today = datetime.fromisoformat(scan.scanned_at).date()
-    found = {finding.id for finding in scan.findings}
-
-    def state(entry: IgnoreEntry) -> IgnoreState:
-        if entry.id not in found:
-            return IgnoreState.DEAD
-        return IgnoreState.EXPIRED if entry.expires < today else IgnoreState.ACTIVE
-
-    return tuple(
-        report.Ignore(
-            id=entry.id, reason=entry.reason, owner=entry.owner, expires=entry.expires.isoformat(), state=state(entry)
-        )
-        for entry in policy.ignore
-    )
-
-
-def judge_findings(scan: report.Scan, policy: Policy) -> tuple[report.JudgedFinding, ...]:
-    """Each finding and what the policy makes of it: what rejects the image first, then by severity and name."""
-    ignores = judge_ignores(scan, policy)
-
-    def judged(found: report.Finding) -> report.JudgedFinding:
-        matching = [ignore for ignore in ignores if ignore.id == found.id]
-        active = [ignore for ignore in matching if ignore.state is IgnoreState.ACTIVE]
-        note = f"its ignore expired on {matching[0].expires} ({matching[0].owner})" if matching else ""
-        treatment = Treatment.REJECTS
-        if active:
-            treatment = Treatment.IGNORED
-            note = f"{active[0].reason} ({active[0].owner}, until {active[0].expires})"
-        elif found.severity not in policy.scan.severities:
-            treatment = Treatment.LISTED
-        elif not found.fixed_version and policy.scan.unfixed == "list":
-            treatment = Treatment.UNFIXED
-        return report.JudgedFinding(finding=found, treatment=treatment, age_days=_age_days(found, scan), note=note)
-
-    return tuple(sorted(map(judged, scan.findings), key=_by_weight))
 
 
 CHECKS: tuple[Check[Any], ...] = (
@@ -343,7 +320,7 @@ def _complaint(answer: report.Answer, tolerance: float) -> str:
     if not 200 <= answer.status < 300:
         return f"{row}: expected {expected.label}, got {f'HTTP {answer.status}' if answer.status else 'no answer'}"
     if answer.label != expected.label:
-        return f"{row}: expected {expected.label}, got {answer.label}"
+        return f"{row}: expected {expected.label}, got {answer.label or 'an answer of another form'}"
     if answer.probabilities.keys() != expected.probabilities.keys() or any(
         not abs(answer.probabilities[label] - probability) <= tolerance
         for label, probability in expected.probabilities.items()
@@ -354,25 +331,6 @@ def _complaint(answer: report.Answer, tolerance: float) -> str:
 
 def _pass_if(condition: bool) -> Verdict:
     return Verdict.PASS if condition else Verdict.FAIL
-
-
-def _finding(judged: report.JudgedFinding) -> str:
-    found = judged.finding
-    cure = f"fixed in {found.fixed_version}" if found.fixed_version else "no fix yet"
-    note = f"; {judged.note}" if judged.note else ""
-    return f"{found.id} {found.severity} {found.package} {found.installed_version}, {cure}{note}"
-
-
-def _age_days(found: report.Finding, scan: report.Scan) -> int | None:
-    if not found.published_at:
-        return None
-    return (datetime.fromisoformat(scan.scanned_at) - datetime.fromisoformat(found.published_at)).days
-
-
-def _by_weight(judged: report.JudgedFinding) -> tuple[int, int, str, str]:
-    found = judged.finding
-    severity = SEVERITIES.index(found.severity) if found.severity in SEVERITIES else len(SEVERITIES)
-    return (list(Treatment).index(judged.treatment), severity, found.package, found.id)
 
 
 def _wasted(image: report.Image) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -48,7 +49,13 @@ class BuildSection(_Section):
     dockerfile: Words = "Dockerfile"
     train: bool = True
     lock: Words = "service/requirements.txt"
-    context: list[str] = ["Dockerfile", ".dockerignore", "service/*.py", "service/requirements.txt"]
+    # To the engine no pattern at all means everything.
+    context: Annotated[list[Words], Field(min_length=1)] = [
+        "Dockerfile",
+        ".dockerignore",
+        "service/*.py",
+        "service/requirements.txt",
+    ]
 
 
 class LimitsSection(_Section):
@@ -113,15 +120,15 @@ def load(path: Path, environment: Mapping[str, str]) -> Policy:
     if "origins" in values:
         raise _unknown_key(path, text, ("origins",))
     origins = {".".join(map(str, key)): f"{path.name}:{_line(text, key)}" for key in _keys(values)}
-    # A section that is none is said below.
-    if (repository := environment.get(REPOSITORY_VARIABLE)) and isinstance(values.setdefault("image", {}), dict):
-        values["image"]["repository"] = repository
+    image, repository = values.setdefault("image", {}), environment.get(REPOSITORY_VARIABLE)
+    if repository and isinstance(image, dict):
+        image["repository"] = repository
         origins["image.repository"] = REPOSITORY_VARIABLE
     try:
         policy = Policy.model_validate({**values, "origins": origins})
     except ValidationError as error:
         raise _explained(path, text, error) from error
-    if not REPOSITORY.fullmatch(policy.image.repository) or len(policy.image.repository) > 255:
+    if not _is_repository(policy.image.repository):
         where = origins.get("image.repository", "the default")
         raise UsageError(
             f"{where}: image.repository {policy.image.repository!r} is not host/name in lower case",
@@ -142,6 +149,13 @@ def require_near_expiry(policy: Policy, today: date) -> None:
                 usually="an ignore is a loan: somebody looks again before it is renewed",
                 next_step=f"write {last} or an earlier day",
             )
+
+
+def _is_repository(name: str) -> bool:
+    try:
+        return bool(REPOSITORY.fullmatch(name)) and len(name) <= 255 and urlsplit(f"//{name}").port != 0
+    except ValueError:  # its port is no port
+        return False
 
 
 def _explained(path: Path, text: str, error: ValidationError) -> UsageError:

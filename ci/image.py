@@ -25,6 +25,12 @@ from contents import Entry, Touched, Written
 from errors import BuildError, UsageError
 
 GZIP = b"\x1f\x8b"
+# What reading raises: the JSON of an archive may have anything, or nothing, in every place.
+BROKEN: tuple[type[Exception], ...] = (
+    *(tarfile.TarError, OSError, EOFError),
+    igzip_lib.IsalError,  # type: ignore[assignment]  # its stub calls it an instance
+    *(LookupError, ValueError, TypeError, AttributeError, RecursionError),
+)
 # How Dagger writes an instruction into an image's history.
 DAGGERS_STEP = re.compile(r"^\[[^\]]+ \d+/\d+\] ")
 DAGGERS_RUN = re.compile(r"^mount / from exec (/bin/sh -c )?")
@@ -60,11 +66,10 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(archive, "r:") as layout:
             yield layout
-    # isal's stub calls its error an instance.
-    except (tarfile.TarError, OSError, EOFError, KeyError, ValueError, igzip_lib.IsalError) as error:  # type: ignore[misc]
+    except BROKEN as error:
         raise BuildError(
             f"{archive} is not a whole OCI archive: {error}",
-            usually="the disk is full, or something else wrote to the report directory during the run",
+            usually="the disk is full, something else wrote the file, or a layer is compressed with other than gzip",
             next_step="free some space, then run again",
         ) from error
 
@@ -74,7 +79,7 @@ def _read(layout: tarfile.TarFile) -> tuple[report.Image, tuple[Written, ...]]:
     manifest = json.loads(_blob(layout, manifest_digest))
     config_digest = manifest["config"]["digest"]
     config = json.loads(_blob(layout, config_digest))
-    settings: dict[str, Any] = config.get("config", {})
+    settings: dict[str, Any] = config.get("config") or {}
     written, file_system = contents.stack(_entries(layout, layer["digest"]) for layer in manifest["layers"])
     installed = contents.owners([placed.entry for placed in file_system.values()])
     wasted = contents.waste(written, file_system)
@@ -83,7 +88,7 @@ def _read(layout: tarfile.TarFile) -> tuple[report.Image, tuple[Written, ...]]:
         config_digest=config_digest,
         user=settings.get("User", ""),
         labels=settings.get("Labels") or {},
-        layers=_layers(manifest["layers"], config.get("history", []), written),
+        layers=_layers(manifest["layers"], config.get("history") or [], written),
         packages=contents.packages(file_system, installed),
         other_folders=contents.other_folders(file_system, installed),
         files=contents.files(file_system),
@@ -120,6 +125,8 @@ def _entries(layout: tarfile.TarFile, digest: str) -> Iterator[Entry]:
     blob = layout.extractfile(_blob_name(digest))
     if blob is None:
         raise KeyError(digest)
+    _require_digest(digest, hashlib.file_digest(blob, "sha256").hexdigest())  # type: ignore[arg-type]
+    blob.seek(0)
     # `docker save` stores its layers as they are. A name need not be UTF-8, but what is said of it is.
     packed = blob.read(len(GZIP)) == GZIP
     blob.seek(0)
@@ -153,10 +160,13 @@ def _plain(created_by: str) -> str:
 
 def _blob(layout: tarfile.TarFile, digest: str) -> bytes:
     content = _bytes(layout, _blob_name(digest))
-    actual = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    if actual != digest:
-        raise ValueError(f"blob {digest} holds {actual}")
+    _require_digest(digest, hashlib.sha256(content).hexdigest())
     return content
+
+
+def _require_digest(digest: str, sha256: str) -> None:
+    if digest != f"sha256:{sha256}":
+        raise ValueError(f"blob {digest} holds sha256:{sha256}")
 
 
 def _blob_name(digest: str) -> str:

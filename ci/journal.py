@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 import checks
 import contents
-import trivy
+import findings
 from checks import Facts
 from errors import DrydockError, Interrupted
 from plan import Plan
-from report import Contract, Failure, Image, Publication, Report, Scan, Stage
+from report import Contract, Failure, Publication, Report, Stage
 
 Result = TypeVar("Result")
-UNSAID = "not shown: a secret is in the history"
 
 
 class Tell(Protocol):
@@ -87,7 +85,6 @@ class Journal:
     ) -> Report:
         """All of the run, and the judgement of its facts, as one value."""
         plan, scan = self._plan, facts.scan
-        facts = replace(facts, image=_without_secrets(facts.image, scan))
         return Report(
             image_name=plan.policy.image.name,
             repository=plan.policy.image.repository,
@@ -102,8 +99,8 @@ class Journal:
             smoke=facts.smoke,
             scan=scan,
             updates=facts.updates,
-            findings=checks.judge_findings(scan, plan.policy) if scan else (),
-            ignores=checks.judge_ignores(scan, plan.policy) if scan else (),
+            findings=findings.judge(scan, plan.policy) if scan else (),
+            ignores=findings.judge_ignores(scan, plan.policy) if scan else (),
             rows=checks.judge(facts, plan.policy),
             stages=tuple(self._stages),
             failures=tuple(self._failures),
@@ -122,11 +119,3 @@ class Journal:
                 log=error.log,
             )
         )
-
-
-def _without_secrets(image: Image | None, scan: Scan | None) -> Image | None:
-    """The image without its instructions' words, where the scanner found a secret in them: a report repeats none."""
-    if not image or not scan or all(secret.target != trivy.CONFIGURATION for secret in scan.secrets):
-        return image
-    unsaid = [layer.model_copy(update={"created_by": UNSAID}) for layer in image.layers]
-    return image.model_copy(update={"layers": tuple(unsaid)})

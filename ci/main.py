@@ -63,16 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(preamble(run), highlight=False)
         with Live(errors) as live:
             report = anyio.run(_run, run, live)
-        try:
-            records.write(report, run.report_dir, os.environ)
-        finally:
-            # Where the disk is full, this is all that anybody will know of the run.
-            with _no_commands(on_github):
-                _show(report, Console(soft_wrap=True))
-                if asked.debug and (log := run.report_dir / "engine.log").exists():
-                    errors.print(Text(log.read_text(encoding="utf-8", errors="replace")))
+        # First, since what was published has to be known even where the disk is full.
+        with _no_commands(on_github):
+            _show(report, Console(soft_wrap=True))
+            if asked.debug and (log := run.report_dir / "engine.log").exists():
+                errors.print(Text(log.read_text(encoding="utf-8", errors="replace")))
         if on_github:
             print(commands.render(report), end="")
+        records.write(report, run.report_dir, os.environ)
         return report.exit_code
     except DrydockError as error:
         with _no_commands(on_github):

@@ -53,8 +53,9 @@ async def run(plan: Plan, connect: Connect, tell: Tell, interruption: anyio.Canc
                 scan = side_by_side.create_task(journal.attempt("scan", stages.scan(archive)))
                 updates = side_by_side.create_task(journal.attempt("updates", stages.updates(archive)))
             covered = await journal.attempt("coverage", trivy.covered(scan.result(), image.result()))
-            facts = Facts(image.result(), smoke.result(), covered, updates.result(), journal.reasons)
-            approval = checks.approve(archive, facts.image, checks.judge(facts, plan.policy))
+            shown = trivy.shown(image.result(), covered)
+            facts = Facts(shown, smoke.result(), covered, updates.result(), journal.reasons)
+            approval = checks.approve(archive, facts, checks.judge(facts, plan.policy))
             if plan.push and approval:
                 publication = await journal.stage("publish", stages.publish(approval))
     if interruption.cancelled_caught:

@@ -24,6 +24,8 @@ MANIFESTS = ", ".join(
         "application/vnd.docker.distribution.manifest.list.v2+json",
     )
 )
+# A host may be of a form that no address has, and what comes back no answer of a registry.
+UNREACHABLE = (httpx.HTTPError, httpx.InvalidURL, ValueError)
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 10
 USER_VARIABLE, PASSWORD_VARIABLE = "DRYDOCK_REGISTRY_USER", "DRYDOCK_REGISTRY_PASSWORD"
@@ -53,7 +55,7 @@ async def require_answer(repository: str) -> None:
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
             await client.get(f"{base_url(host)}/v2/")
-    except httpx.HTTPError as error:
+    except UNREACHABLE as error:
         raise _silent(host, error) from error
 
 
@@ -75,7 +77,7 @@ async def manifest_digest(repository: str, tag: str, login: Credentials | None) 
             async for attempt in attempts:
                 with attempt:
                     response = await _get(client, url, name, login)
-    except (_Unavailable, httpx.HTTPError) as error:
+    except (_Unavailable, *UNREACHABLE) as error:
         raise _silent(host, error) from error
     if response.status_code == httpx.codes.NOT_FOUND:
         return None

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, computed_field
 
 MB = 1_000_000
 
@@ -26,10 +26,12 @@ Day = Annotated[str, Field(json_schema_extra={"format": "date"})]
 class Value(BaseModel):
     """A frozen value; unknown fields are errors, so that a report never says more than its schema.
 
-    All fields are always written, so its schema requires them all.
+    All fields are always written, so its schema requires them all. NaN and Infinity are no JSON, and no measurement.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, json_schema_serialization_defaults_required=True
+    )
 
 
 # --- what a run starts from -----------------------------------------------------------------------------------------
@@ -104,7 +106,8 @@ class Contract(Value):
     libraries: dict[str, str]
     holdout: Holdout
     golden: tuple[GoldenRow, ...] = Field(min_length=1)
-    tolerance: float = Field(description="how far a probability may be from the recorded one, either way")
+    # From 1 on, any probability would do.
+    tolerance: float = Field(ge=0, lt=1, description="how far a probability may be from the recorded one, either way")
 
 
 @dataclass(frozen=True)
@@ -153,10 +156,14 @@ class Waste(Value):
 
 
 class Layer(Value):
-    """One layer: its digest as the registry stores it, the instruction that made it, and its largest contents."""
+    """One layer: its digest as the registry stores it, the instruction that made it, and its largest contents.
+
+    `dockerfile_line` is the line on which that instruction begins, None where the Dockerfile does not have it.
+    """
 
     digest: str
     created_by: str
+    dockerfile_line: int | None = Field(default=None, description="Counts from 1.")
     compressed_bytes: int
     size_bytes: int
     files_added: int = Field(default=0, description="files that no layer below has")
@@ -224,12 +231,15 @@ class Comparison(Value):
 
 
 class Answer(Value):
-    """What the container answered to one golden row; `status` is 0 where no HTTP answer came."""
+    """What the container answered to one golden row; `status` is 0 where no HTTP answer came.
+
+    `label` is empty where it was not one prediction with a label and numbers for its probabilities.
+    """
 
     expected: GoldenRow
     status: int = Field(description="of HTTP; 0 where no answer came")
     label: str = ""
-    probabilities: dict[str, float] = {}
+    probabilities: dict[str, StrictFloat] = {}
     duration_seconds: float = 0.0
 
 
@@ -330,6 +340,7 @@ class Scan(Value):
     config_digest: str
     os_family: str
     os_version: str
+    os_is_abandoned: bool = Field(description="whether its maintainers publish no advisories for this version any more")
     os_packages: int = Field(description="how many packages of the operating system the scanner saw")
     python_packages: dict[str, str] = Field(description="name to version, as the scanner saw them")
     locked_packages: dict[str, str] = Field(description="name to version, as the image's lock file has them")
@@ -369,13 +380,17 @@ class Verdict(StrEnum):
 
 
 class Row(Value):
-    """One check: what was measured, what was allowed, and why it came out as it did."""
+    """One check: what was measured, what was allowed, and why it came out as it did.
+
+    `place` is where in the checkout the cause stands, as `file:line`; empty where it stands in no one line.
+    """
 
     name: str
     measured: str
     limit: str
     verdict: Verdict
     details: tuple[str, ...] = ()
+    place: str = ""
 
 
 class Treatment(StrEnum):

@@ -23,11 +23,23 @@ from config import ScanSection
 from errors import ScanError
 
 ARCHIVE = "/scan/image.tar"
-CONFIGURATION = "the image's environment or history"
 CACHE = "/scan/cache"
 REPORT = "/scan/report.json"
+# Where Trivy repeats what an image's configuration says.
+QUOTED = ("created_by", "CreatedBy", "Env")
+# What Trivy names by the archive itself.
+CONFIGURATION = "the image's history or environment"
 # Of the database's form; Trivy 0.74 reads this one and no other.
 DATABASE_VERSION = 2
+# The systems whose packages Trivy 0.74 holds against advisories; those of others, such as Fedora, it only lists.
+# https://github.com/aquasecurity/trivy/blob/v0.74.0/pkg/detector/ospkg/detect.go
+FAMILIES = frozenset(
+    (
+        *("alma", "alpine", "amazon", "azurelinux", "bottlerocket", "cbl-mariner", "centos", "chainguard", "coreos"),
+        *("debian", "echo", "minimos", "opensuse-leap", "opensuse-tumbleweed", "oracle", "photon", "redhat", "rocky"),
+        *("slem", "sles", "ubuntu", "wolfi"),
+    )
+)
 # By how much two clocks may differ.
 CLOCK_HOURS = 1
 # What a run leaves beside trivy.json: a table for people, SARIF for code hosts, two SBOMs for tools.
@@ -183,6 +195,14 @@ def _read(
     system = metadata.get("OS") or {}
     # Trivy's word for a system that it did not recognise.
     system = {} if system.get("Family") == "none" else system
+    python_packages = [
+        (str(canonicalize_name(package["Name"])), package["Version"])
+        for result in results
+        if result.get("Type") == "python-pkg"
+        for package in _all(result, "Packages")
+    ]
+    # setuptools brings copies of packages that may be there in their own right as well, in another version.
+    locked = [(name, version) for name, version in python_packages if locked_packages.get(name) == version]
     return report.Scan(
         scanned_at=scanned_at.isoformat(timespec="seconds"),
         scanner_version=scanner_version,
@@ -195,13 +215,9 @@ def _read(
         config_digest=metadata["ImageID"],
         os_family=system.get("Family", ""),
         os_version=system.get("Name", ""),
+        os_is_abandoned=system.get("EOSL", False),
         os_packages=sum(len(_all(result, "Packages")) for result in results if result["Class"] == "os-pkgs"),
-        python_packages={
-            canonicalize_name(package["Name"]): package["Version"]
-            for result in results
-            if result.get("Type") == "python-pkg"
-            for package in _all(result, "Packages")
-        },
+        python_packages=dict(python_packages + locked),
         locked_packages=locked_packages,
         findings=tuple(
             report.Finding(
@@ -221,10 +237,7 @@ def _read(
         ),
         secrets=tuple(
             report.Secret(
-                rule=found["RuleID"],
-                # What is in no file of the image has the archive's own name.
-                target=CONFIGURATION if result["Target"] == ARCHIVE else result["Target"],
-                severity=found.get("Severity", "UNKNOWN"),
+                rule=found["RuleID"], target=_place(result["Target"]), severity=found.get("Severity", "UNKNOWN")
             )
             for result in results
             for found in _all(result, "Secrets")
@@ -267,9 +280,14 @@ def require_agreement(scan: report.Scan, severities: Sequence[str], gate_exit_co
 
 
 def locked_packages(lock: str) -> dict[str, str]:
-    """The packages that a requirements.txt with hashes pins: canonical name to version."""
+    """The packages that a requirements.txt with hashes pins: canonical name to version.
+
+    Raises ValueError where it pins none, or not all.
+    """
     pins: dict[str, str] = {}
     for line in lock.splitlines():
+        if line.startswith(("-r", "--requirement", "-e", "--editable")):
+            raise ValueError(f"{line!r} leads to packages that do not stand in it")
         if not line or line.startswith((" ", "#", "\t", "-")):
             continue
         requirement = Requirement(line.rstrip("\\ "))
@@ -277,6 +295,8 @@ def locked_packages(lock: str) -> dict[str, str]:
             {"sys_platform": "linux", "platform_system": "Linux"}
         ):
             pins[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
+    if not pins:
+        raise ValueError("it names no package, so a scanner that sees none would do")
     return pins
 
 
@@ -289,9 +309,7 @@ async def covered(scan: report.Scan | None, image: report.Image | None) -> repor
     if scan is None:
         return None
     require_canary(scan)
-    if image is None:
-        return scan
-    if scan.config_digest != image.config_digest:
+    if image and scan.config_digest != image.config_digest:
         raise ScanError(
             f"the scanner read image {scan.config_digest}, the archive holds {image.config_digest}",
             usually="something replaced the archive during the run",
@@ -304,7 +322,7 @@ async def covered(scan: report.Scan | None, image: report.Image | None) -> repor
             usually="a step of the Dockerfile removed *.dist-info folders, by which a scanner knows a package",
             next_step="keep *.dist-info in the image, or name the lock that the image really installs in the policy",
         )
-    system_packages = sum(package.kind == "debian" for package in image.packages)
+    system_packages = sum(package.kind == "debian" for package in image.packages) if image else 0
     if not scan.os_family or scan.os_packages < max(system_packages, 1):
         seen = scan.os_family or "no operating system"
         raise ScanError(
@@ -313,7 +331,50 @@ async def covered(scan: report.Scan | None, image: report.Image | None) -> repor
             usually="a step of the Dockerfile removed /etc/os-release or /var/lib/dpkg/status",
             next_step="keep both in the image: without them no vulnerability of the system can be found",
         )
+    if scan.os_family not in FAMILIES or scan.os_is_abandoned:
+        raise ScanError(
+            f"the scanner has no advisories of today for {scan.os_family} {scan.os_version}",
+            usually="the base image is of a system that Trivy only lists, or of a release that is no longer maintained",
+            next_step="build on a maintained release of a system that Trivy scans, such as Debian or Alpine",
+        )
     return scan
+
+
+def shown(image: report.Image | None, scan: report.Scan | None) -> report.Image | None:
+    """The image as a report may show it: with its instructions only where the scanner found no secret among them.
+
+    A secret that an instruction writes into a file is in the image's history as well, and so in every rendering.
+    """
+    if image is None or (scan and not any(secret.target == CONFIGURATION for secret in scan.secrets)):
+        return image
+    layers = [
+        layer.model_copy(
+            update={"created_by": f"{layer.created_by.partition(' ')[0]} … (it may hold a secret)".lstrip()}
+        )
+        for layer in image.layers
+    ]
+    return image.model_copy(update={"layers": tuple(layers)})
+
+
+def unquoted(document: str) -> str:
+    """Trivy's JSON report without the instructions and variables that it quotes: only its findings mask a secret.
+
+    What is no JSON is left as it is.
+    """
+
+    def cleaned(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: "…" if key in QUOTED else cleaned(inner) for key, inner in value.items()}
+        return [cleaned(inner) for inner in value] if isinstance(value, list) else value
+
+    try:
+        return json.dumps(cleaned(json.loads(document)), indent=2, ensure_ascii=False) + "\n"
+    except ValueError:
+        return document
+
+
+def _place(target: str) -> str:
+    return CONFIGURATION if target == ARCHIVE else target
 
 
 def require_canary(scan: report.Scan) -> None:

@@ -14,7 +14,7 @@ from report import PendingUpdate, Updates
 
 # Where no source of security updates is named, none is ever pending. Without the error mode, an index that could not be
 # fetched is a warning, and what is left says "nothing to upgrade". `upgrade` keeps back whatever another package has to
-# come or go for. In another language the table has other words.
+# come or go for, and what is on hold is pending all the same. In another language the table has other words.
 SCRIPT = r"""
 export LC_ALL=C
 command -v apt-get >/dev/null || { echo 'the image has no apt-get to ask' >&2; exit 1; }
@@ -23,7 +23,7 @@ case "$(apt-get indextargets)" in
   *[Ss]ecurity*) ;;
   *) echo 'the image names no source of security updates' >&2; exit 1 ;;
 esac
-simulated=$(apt-get --quiet --simulate dist-upgrade) || exit 1
+simulated=$(apt-get --quiet --simulate --ignore-hold dist-upgrade) || exit 1
 echo "$simulated"
 packages=$(echo "$simulated" | sed -n 's/^Inst \([^ ]*\) \[.*/\1/p')
 test -z "$packages" || apt-cache policy $packages
@@ -31,6 +31,8 @@ test -z "$packages" || apt-cache policy $packages
 COMMAND = ("sh", "-c", SCRIPT)
 
 INSTALLS = re.compile(r"Inst (?P<package>\S+) \[(?P<installed>[^\]]+)\] \((?P<available>\S+) ")
+# How many of these lines there are, in apt-get's own words.
+COUNT = re.compile(r"(?m)^(?P<upgraded>\d+) upgraded, ")
 # In apt-cache's table the newest version comes first, and *** stands before the one that is installed.
 TABLE = re.compile(r"(?m)^(?P<package>\S+):\n(?:  .*\n)+? *Version table:\n(?P<newer>(?:     .*\n)*)")
 
@@ -38,8 +40,12 @@ TABLE = re.compile(r"(?m)^(?P<package>\S+):\n(?:  .*\n)+? *Version table:\n(?P<n
 def read(exit_code: int, stdout: str, stderr: str) -> Updates:
     """Read what COMMAND printed; an exit code other than 0 means that it could not say."""
     if exit_code:
-        words = stderr.strip().splitlines()
+        words = [line for line in stderr.splitlines() if line.strip() and not line.startswith("W:")]
         return Updates(why_not=f"apt-get could not say: {words[0] if words else f'exit code {exit_code}'}")
+    upgrades = [line for line in map(INSTALLS.match, stdout.splitlines()) if line]
+    counted = COUNT.search(stdout)
+    if not counted or int(counted["upgraded"]) != len(upgrades):
+        return Updates(why_not=f"apt-get counts other upgrades than the {len(upgrades)} that are read of it")
     newer = {table["package"]: table["newer"] for table in TABLE.finditer(f"{stdout}\n")}
     return Updates(
         pending=tuple(
@@ -50,7 +56,6 @@ def read(exit_code: int, stdout: str, stderr: str) -> Updates:
                 # What the table does not tell of is not said to be harmless.
                 security="security" in newer.get(line["package"], "security"),
             )
-            for line in map(INSTALLS.match, stdout.splitlines())
-            if line
+            for line in upgrades
         )
     )

@@ -1,1 +1,1 @@
-"""Says what a report holds, once per reader: people at a terminal, and people on GitHub."""
+"""Says what a report holds, once per reader: people at a terminal, at a page of their own, and on GitHub."""

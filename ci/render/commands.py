@@ -6,7 +6,7 @@ Escaped as GitHub's own toolkit does (actions/toolkit, packages/core/src/command
 from __future__ import annotations
 
 from render import words
-from report import Report, Verdict
+from report import Report, Row, Verdict
 
 
 def render(report: Report) -> str:
@@ -18,30 +18,31 @@ def render(report: Report) -> str:
     errors = by_verdict[Verdict.FAIL]
     # Where a stage broke, its own words say why the rest was not run.
     unmade = [] if report.failures else by_verdict[Verdict.NOT_RUN]
-    commands = [
-        _command("error", row.name, _against(row.measured, row.limit), *words.shortened(row.details)) for row in errors
-    ]
+    commands = [_row("error", row, _against(row)) for row in errors]
     commands += [
         _command("error", f"{failure.stage} broke", failure.what, failure.usually, f"next: {failure.next_step}")
         for failure in report.failures
     ]
-    commands += [_command("error", row.name, "could not be made", *words.shortened(row.details)) for row in unmade]
-    commands += [
-        _command("warning", row.name, _against(row.measured, row.limit), *words.shortened(row.details))
-        for row in by_verdict[Verdict.WARN]
-    ]
+    commands += [_row("error", row, "could not be made") for row in unmade]
+    commands += [_row("warning", row, _against(row)) for row in by_verdict[Verdict.WARN]]
     if report.publication:
         commands.append(_command("notice", "published", report.publication.reference))
     return "".join(commands)
 
 
-def _against(measured: str, limit: str) -> str:
-    return f"{measured}, limit {limit}" if limit else measured
+def _against(row: Row) -> str:
+    return f"{row.measured}, limit {row.limit}" if row.limit else row.measured
 
 
-def _command(name: str, title: str, *lines: str) -> str:
+def _row(name: str, row: Row, first: str) -> str:
+    return _command(name, row.name, first, *words.shortened(row.details), place=row.place)
+
+
+def _command(name: str, title: str, *lines: str, place: str = "") -> str:
     message = "\n".join(filter(None, lines))
-    return words.printable(f"::{name} title={_property(title)}::{_data(message)}") + "\n"
+    file, _, line = place.rpartition(":")
+    where = f"file={_property(file)},line={_property(line)}," if place else ""
+    return words.printable(f"::{name} {where}title={_property(title)}::{_data(message)}") + "\n"
 
 
 def _data(words: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errors import VersionTaken
 from render import contents, words
 from report import Report, Treatment, Verdict
 
@@ -46,7 +47,11 @@ def verdict(report: Report) -> str:
     if failed := counts[Verdict.FAIL]:
         return f"rejected   {failed} of {len(report.rows)} checks failed; nothing was pushed"
     if report.failures:
-        return f"no verdict {report.failures[0].stage} broke (exit code {report.exit_code}); nothing was pushed"
+        first = report.failures[0]
+        # A push that broke off, or was not confirmed, may be in the registry all the same.
+        maybe_pushed = first.stage == "publish" and first.exit_code != VersionTaken.exit_code
+        pushed = "the registry may serve what nobody confirmed" if maybe_pushed else "nothing was pushed"
+        return f"no verdict {first.stage} broke (exit code {report.exit_code}); {pushed}"
     if not_run := counts[Verdict.NOT_RUN]:
         return f"rejected   {not_run} of {len(report.rows)} checks could not be made; nothing was pushed"
     if report.exit_code == 0:

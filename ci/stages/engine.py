@@ -13,6 +13,7 @@ import dagger
 from dagger import BuildArg, dag
 
 import contract as contract_of
+import dockerfile
 import engine_log
 import image
 import registry
@@ -105,7 +106,9 @@ class EngineStages:
 
     async def inspect(self, archive: Archive) -> Image:
         """Read the archive's layers; in a thread, since decompressing them takes a second or two."""
-        return await anyio.to_thread.run_sync(image.read, archive.path)
+        read = await anyio.to_thread.run_sync(image.read, archive.path)
+        text = (self.plan.root / self.plan.policy.build.dockerfile).read_text(encoding="utf-8", errors="replace")
+        return dockerfile.located(read, text)
 
     async def smoke(self, archive: Archive, contract: Contract) -> Smoke:
         """Start the image as its users will, ask for every golden row, and note which user it runs as."""

@@ -39,10 +39,13 @@ async def _smoke(plan: Plan, archive: Archive, contract: Contract) -> Smoke:
     answers: tuple[Answer, ...] = ()
     malformed: tuple[Malformed, ...] = ()
     not_ready = f"not started within {limits.start_seconds} s"
+    base_url = ""
     try:
         with anyio.move_on_after(limits.start_seconds):
             running = await tunnel.start()
             base_url = await running.endpoint(scheme="http")
+        if base_url:
+            # Has an end of its own, which knows the last reason why not.
             ready_seconds, not_ready = await conversation.wait_until_ready(base_url, limits)
         if ready_seconds is not None:
             answers, malformed = await conversation.ask(base_url, contract, limits)

@@ -44,7 +44,7 @@ async def scan(plan: Plan, archive: Archive) -> Scan:
         converted = await asyncio.gather(
             *(scanned.with_exec(trivy.convert_arguments(form)).stdout() for form in trivy.CONVERTED.values())
         )
-        documents = {"trivy.json": document, "canary.json": canary_document}
+        documents = {"trivy.json": trivy.unquoted(document), "canary.json": canary_document}
         documents |= dict(zip(trivy.CONVERTED, converted, strict=True))
         records.write_documents(plan.report_dir, documents)
         scan = trivy.read(

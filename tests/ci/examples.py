@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date, timedelta
 from pathlib import Path
 
 from checks import Facts
@@ -44,6 +45,8 @@ MANIFEST_DIGEST = "sha256:" + "a1" * 32
 CONFIG_DIGEST = "sha256:" + "c0" * 32
 MODEL_SHA256 = "d4" * 32
 REPOSITORY = "127.0.0.1:5000/iris-classifier"
+TODAY = date(2026, 11, 22)
+YESTERDAY = TODAY - timedelta(days=1)
 LOCKED = {"fastapi": "0.115.0", "numpy": "2.1.0"}
 
 SMALL = GoldenRow(features=(1.0, 2.0), label="small", probabilities={"small": 0.75, "large": 0.25})
@@ -153,6 +156,7 @@ def scan(
     python_packages: dict[str, str] | None = None,
     os_family: str = "debian",
     os_packages: int = 78,
+    os_is_abandoned: bool = False,
     config_digest: str = CONFIG_DIGEST,
     canary: Canary = FOUND,
     database_is_sample: bool = False,
@@ -170,12 +174,19 @@ def scan(
         config_digest=config_digest,
         os_family=os_family,
         os_version="13.1" if os_family else "",
+        os_is_abandoned=os_is_abandoned,
         os_packages=os_packages,
         python_packages=LOCKED if python_packages is None else python_packages,
         locked_packages=LOCKED,
         findings=tuple(findings),
         secrets=tuple(secrets),
     )
+
+
+def ignoring(found: Finding, expires: date = TODAY, owner: str = "ana", **scan: object) -> Policy:
+    """A policy that ignores a finding, on the day of this file's scans unless told otherwise."""
+    entry = {"id": found.id, "reason": "never reached", "owner": owner, "expires": expires}
+    return Policy.model_validate({"ignore": [entry], "scan": scan})
 
 
 def facts() -> Facts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -20,7 +20,7 @@ class Request:
 @dataclass(frozen=True)
 class Response:
     status: int
-    body: bytes = b""
+    body: bytes | Iterator[bytes] = b""
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -36,10 +36,13 @@ def serving(answer: Callable[[Request], Response | None]) -> Iterator[str]:
                 self.close_connection = True
                 return
             self.send_response(response.status)
-            for name, value in {**response.headers, "Content-Length": str(len(response.body))}.items():
+            length = {"Content-Length": str(len(response.body))} if isinstance(response.body, bytes) else {}
+            for name, value in {**response.headers, **length}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(response.body)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                for part in [response.body] if isinstance(response.body, bytes) else response.body:
+                    self.wfile.write(part)
 
         do_GET = do_POST = handle_one  # noqa: N815 - the names that http.server calls
 

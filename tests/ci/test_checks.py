@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 import checks
+import findings
 from checks import Facts
 from config import Policy
 from errors import UsageError
@@ -22,7 +23,6 @@ from report import (
     Row,
     Scan,
     Secret,
-    Treatment,
     Updates,
     Verdict,
     Waste,
@@ -46,18 +46,10 @@ GOOD = {
     "secrets in the image": ("0 found", "0"),
 }
 ANSWERS = "answers /predict as trained"
-# The day of the example scan.
-TODAY = date(2026, 11, 22)
-YESTERDAY = TODAY - timedelta(days=1)
 
 
 def row(name: str, facts: Facts, policy: Policy | None = None) -> Row:
     return next(row for row in checks.judge(facts, policy or Policy()) if row.name == name)
-
-
-def ignoring(found: Finding, expires: date = TODAY, owner: str = "ana", **scan: object) -> Policy:
-    entry = {"id": found.id, "reason": "never reached", "owner": owner, "expires": expires}
-    return Policy.model_validate({"ignore": [entry], "scan": scan})
 
 
 def layer(size_bytes: int) -> Layer:
@@ -76,7 +68,7 @@ def test_a_good_image_passes_every_check_and_is_approved_by_its_manifest(tmp_pat
     assert {row.name: (row.measured, row.limit) for row in rows} == GOOD
     assert {(row.verdict, row.details) for row in rows} == {(Verdict.PASS, ())}
     archive = examples.archive(tmp_path / "image.tar")
-    approval = checks.approve(archive, facts.image, rows)
+    approval = checks.approve(archive, facts, rows)
     assert approval == checks.Approval(archive, examples.MANIFEST_DIGEST)
 
 
@@ -93,8 +85,13 @@ def test_a_good_image_passes_every_check_and_is_approved_by_its_manifest(tmp_pat
             "row [1.0, 2.0]: expected probabilities {'small': 0.75, 'large': 0.25}, got {'small': 0.75}",
         ),
         (
-            examples.answer(examples.SMALL, probabilities={"small": float("nan"), "large": 0.25}),
-            "row [1.0, 2.0]: expected probabilities {'small': 0.75, 'large': 0.25}, got {'small': nan, 'large': 0.25}",
+            examples.answer(examples.SMALL, probabilities={"small": 0.75, "large": 0.25, "huge": 0.0}),
+            "row [1.0, 2.0]: expected probabilities {'small': 0.75, 'large': 0.25}, "
+            "got {'small': 0.75, 'large': 0.25, 'huge': 0.0}",
+        ),
+        (
+            Answer(expected=examples.SMALL, status=200),
+            "row [1.0, 2.0]: expected small, got an answer of another form",
         ),
         (examples.answer(examples.SMALL, status=500), "row [1.0, 2.0]: expected small, got HTTP 500"),
         (examples.answer(examples.SMALL, status=0), "row [1.0, 2.0]: expected small, got no answer"),
@@ -160,7 +157,7 @@ def test_an_answer_over_the_budget_is_told_and_does_not_reject(
     assert (judged.verdict, judged.measured, judged.limit) == (verdict, measured, "100 ms")
     words = "on a busy machine this says little; measure again, or raise limits.latency_ms"
     assert judged.details == ((words,) if verdict is Verdict.WARN else ())
-    assert checks.approve(examples.archive(tmp_path), facts.image, checks.judge(facts, Policy()))
+    assert checks.approve(examples.archive(tmp_path), facts, checks.judge(facts, Policy()))
 
 
 def test_no_answer_at_all_is_no_fast_one() -> None:
@@ -203,7 +200,8 @@ def test_a_malformed_request_is_the_callers_fault(
         ("app", 10001, Verdict.FAIL, "USER app, uid 10001"),
         # The configuration says one thing, the process is another.
         ("10001", 0, Verdict.FAIL, "USER 10001, uid 0"),
-        ("10001", None, Verdict.FAIL, "USER 10001, uid unknown"),
+        ("app", None, Verdict.FAIL, "USER app, uid unknown"),
+        ("9" * 5_000, 10001, Verdict.PASS, f"USER {'9' * 5_000}, uid 10001"),
     ],
 )
 def test_only_a_number_other_than_0_is_not_root(user: str, uid: int | None, verdict: Verdict, measured: str) -> None:
@@ -211,6 +209,14 @@ def test_only_a_number_other_than_0_is_not_root(user: str, uid: int | None, verd
     assert (judged.verdict, judged.measured, judged.limit) == (verdict, measured, "not 0")
     cure = ("end the Dockerfile with a numeric user other than 0, such as USER 10001:10001",)
     assert judged.details == (cure if verdict is Verdict.FAIL else ())
+
+
+def test_a_uid_that_could_not_be_asked_is_not_the_users_number_to_mend() -> None:
+    judged = row("runs as non-root", Facts(image=examples.image(user="10001"), smoke=examples.smoke(uid=None)))
+    assert (judged.verdict, judged.measured) == (Verdict.FAIL, "USER 10001, uid unknown")
+    assert judged.details == (
+        "its uid at run time could not be asked: keep `id` in the image, and let a process of this user start",
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,6 +254,14 @@ def test_what_is_too_large_names_its_biggest_contributors() -> None:
         "COPY /layers/rest/ /: scipy 93 MB, sklearn 52 MB. Split the layer, or drop some of it.",
     )
     assert row("image size", facts, policy).details == ("largest: scipy 93 MB, sklearn 52 MB",)
+
+
+def test_a_layer_that_is_too_large_names_the_line_that_made_it() -> None:
+    large = layer(201 * MB).model_copy(update={"dockerfile_line": 14})
+    judged = row("largest layer", Facts(image=examples.image(large)))
+    assert judged.details[0].startswith("RUN make data (Dockerfile:14): ")
+    assert judged.place == "Dockerfile:14"
+    assert row("largest layer", Facts(image=examples.image(layer(5)))).place == ""
 
 
 def test_what_is_too_large_in_small_pieces_names_none_of_them() -> None:
@@ -357,6 +371,15 @@ def test_a_lesser_finding_does_not_reject_unless_the_policy_says_so(severity: st
     assert row("HIGH or CRITICAL", facts, examples.policy(scan={"severities": [severity]})).verdict is Verdict.FAIL
 
 
+def test_a_row_says_so_where_the_policy_counts_other_severities_than_its_name_does() -> None:
+    facts = Facts(scan=examples.scan([examples.HIGH]))
+    judged = row("HIGH or CRITICAL", facts, examples.policy(scan={"severities": ["CRITICAL"]}))
+    assert (judged.verdict, judged.measured) == (Verdict.PASS, "0 in 80 packages")
+    assert judged.details == ("only CRITICAL counts, as scan.severities in the policy says",)
+    same = examples.policy(scan={"severities": ["CRITICAL", "HIGH"]})
+    assert len(row("HIGH or CRITICAL", facts, same).details) == 1
+
+
 def test_the_policy_decides_about_a_finding_without_a_fix_and_it_is_named_either_way() -> None:
     facts = Facts(scan=examples.scan([examples.UNFIXED]))
     listed = row("HIGH or CRITICAL", facts)
@@ -370,14 +393,14 @@ def test_the_policy_decides_about_a_finding_without_a_fix_and_it_is_named_either
 
 def test_a_finding_that_is_ignored_does_not_reject_and_is_counted() -> None:
     facts = Facts(scan=examples.scan([examples.HIGH]))
-    judged = row("HIGH or CRITICAL", facts, ignoring(examples.HIGH))
+    judged = row("HIGH or CRITICAL", facts, examples.ignoring(examples.HIGH))
     assert (judged.verdict, judged.measured) == (Verdict.PASS, "0 in 80 packages")
     assert judged.details == ("1 ignored, listed below",)
 
 
 def test_an_ignore_that_expired_hides_nothing() -> None:
     facts = Facts(scan=examples.scan([examples.HIGH]))
-    judged = row("HIGH or CRITICAL", facts, ignoring(examples.HIGH, YESTERDAY))
+    judged = row("HIGH or CRITICAL", facts, examples.ignoring(examples.HIGH, examples.YESTERDAY))
     assert (judged.verdict, judged.measured) == (Verdict.FAIL, "1 in 80 packages")
     assert judged.details == (
         "CVE-2024-24762 HIGH python-multipart 0.0.6, fixed in 0.0.7; its ignore expired on 2026-11-21 (ana)",
@@ -387,17 +410,17 @@ def test_an_ignore_that_expired_hides_nothing() -> None:
 @pytest.mark.parametrize(
     ("found", "expires", "state", "measured", "details"),
     [
-        (examples.HIGH, TODAY, IgnoreState.ACTIVE, "1 of 1 in use", ()),
+        (examples.HIGH, examples.TODAY, IgnoreState.ACTIVE, "1 of 1 in use", ()),
         (
             examples.HIGH,
-            YESTERDAY,
+            examples.YESTERDAY,
             IgnoreState.EXPIRED,
             "0 of 1 in use",
             ("CVE-2024-24762 expired on 2026-11-21: ana mends it, or says anew why not",),
         ),
         (
             examples.UNFIXED,
-            TODAY,
+            examples.TODAY,
             IgnoreState.DEAD,
             "0 of 1 in use",
             ("CVE-2025-1 matches nothing: remove it, ana",),
@@ -405,7 +428,7 @@ def test_an_ignore_that_expired_hides_nothing() -> None:
         # What was found no more needs no ignore, whatever its day.
         (
             examples.UNFIXED,
-            YESTERDAY,
+            examples.YESTERDAY,
             IgnoreState.DEAD,
             "0 of 1 in use",
             ("CVE-2025-1 matches nothing: remove it, ana",),
@@ -416,8 +439,8 @@ def test_an_ignore_holds_to_the_end_of_its_day_and_only_for_what_is_found(
     found: Finding, expires: date, state: IgnoreState, measured: str, details: tuple[str, ...]
 ) -> None:
     scan = examples.scan([examples.HIGH])
-    warns, rejects = ignoring(found, expires), ignoring(found, expires, dead_ignores="reject")
-    assert checks.judge_ignores(scan, warns) == (
+    warns, rejects = examples.ignoring(found, expires), examples.ignoring(found, expires, dead_ignores="reject")
+    assert findings.judge_ignores(scan, warns) == (
         Ignore(id=found.id, reason="never reached", owner="ana", expires=expires.isoformat(), state=state),
     )
     warned, rejected = (row("ignores are in order", Facts(scan=scan), policy) for policy in (warns, rejects))
@@ -427,80 +450,17 @@ def test_an_ignore_holds_to_the_end_of_its_day_and_only_for_what_is_found(
     assert rejected == warned.model_copy(update={"verdict": Verdict.PASS if active else Verdict.FAIL})
 
 
-def test_the_last_second_of_an_ignores_day_is_in_utc() -> None:
-    for scanned_at, state in (
-        ("2026-11-22T23:59:59+00:00", IgnoreState.ACTIVE),
-        ("2026-11-23T00:00:00+00:00", IgnoreState.EXPIRED),
-    ):
-        scan = examples.scan([examples.HIGH], scanned_at=scanned_at)
-        assert [each.state for each in checks.judge_ignores(scan, ignoring(examples.HIGH))] == [state]
-
-
-def test_every_finding_is_judged_what_rejects_first_and_then_by_severity_and_name() -> None:
-    def found(name: str, severity: str, fixed_version: str = "2", package: str = "a") -> Finding:
-        return Finding(id=name, package=package, installed_version="1", fixed_version=fixed_version, severity=severity)
-
-    ignored, expired = found("CVE-5", "CRITICAL"), found("CVE-2", "HIGH", package="b")
-    findings = [
-        found("CVE-9", "STRANGE"),
-        found("CVE-8", "UNKNOWN"),
-        found("CVE-7", "LOW"),
-        found("CVE-6", "CRITICAL", fixed_version=""),
-        ignored,
-        expired,
-        found("CVE-4", "HIGH"),
-        found("CVE-3", "HIGH"),
-        found("CVE-1", "CRITICAL", package="z"),
-    ]
-    ignores = [*ignoring(ignored).ignore, *ignoring(expired, YESTERDAY, "bo").ignore]
-    policy = Policy(ignore=ignores)
-    judged = checks.judge_findings(examples.scan(findings), policy)
-    assert [(each.finding.id, each.treatment, each.note) for each in judged] == [
-        ("CVE-1", Treatment.REJECTS, ""),
-        ("CVE-3", Treatment.REJECTS, ""),
-        ("CVE-4", Treatment.REJECTS, ""),
-        ("CVE-2", Treatment.REJECTS, "its ignore expired on 2026-11-21 (bo)"),
-        ("CVE-5", Treatment.IGNORED, "never reached (ana, until 2026-11-22)"),
-        ("CVE-6", Treatment.UNFIXED, ""),
-        ("CVE-7", Treatment.LISTED, ""),
-        ("CVE-8", Treatment.LISTED, ""),
-        ("CVE-9", Treatment.LISTED, ""),
-    ]
-    unfixed = checks.judge_findings(examples.scan(findings), examples.policy(scan={"unfixed": "reject"}))
-    assert {each.finding.id for each in unfixed if each.treatment is Treatment.REJECTS} >= {"CVE-5", "CVE-6"}
-    assert all(each.treatment is not Treatment.UNFIXED for each in unfixed)
-
-
-@pytest.mark.parametrize("severity", ["LOW", "HIGH"])
-def test_an_ignore_of_what_would_not_reject_is_in_use_all_the_same(severity: str) -> None:
-    found = examples.UNFIXED.model_copy(update={"severity": severity})
-    judged = checks.judge_findings(examples.scan([found]), ignoring(found))
-    assert [each.treatment for each in judged] == [Treatment.IGNORED]
-
-
 def test_of_two_ignores_of_one_finding_the_one_that_still_holds_counts() -> None:
     policy = Policy(
-        ignore=[*ignoring(examples.HIGH, YESTERDAY, "bo").ignore, *ignoring(examples.HIGH, TODAY, "ana").ignore]
+        ignore=[
+            *examples.ignoring(examples.HIGH, examples.YESTERDAY, "bo").ignore,
+            *examples.ignoring(examples.HIGH, examples.TODAY, "ana").ignore,
+        ]
     )
     scan = examples.scan([examples.HIGH])
-    assert checks.judge_findings(scan, policy)[0].note == "never reached (ana, until 2026-11-22)"
+    assert findings.judge(scan, policy)[0].note == "never reached (ana, until 2026-11-22)"
     judged = row("ignores are in order", Facts(scan=scan), policy)
     assert (judged.verdict, judged.measured, judged.limit) == (Verdict.WARN, "1 of 2 in use", "2")
-
-
-@pytest.mark.parametrize(
-    ("published_at", "age_days"),
-    [
-        ("2026-11-22T11:59:59Z", 0),
-        ("2026-11-21T12:00:00Z", 1),
-        ("2026-11-21T12:00:01+00:00", 0),
-        ("2024-02-12T00:00:00Z", 1014),
-        ("", None),
-    ],
-)
-def test_a_findings_age_is_counted_in_whole_days_to_the_scan(published_at: str, age_days: int | None) -> None:
-    found = examples.HIGH.model_copy(update={"published_at": published_at})
-    assert [each.age_days for each in checks.judge_findings(examples.scan([found]), Policy())] == [age_days]
 
 
 def test_a_security_update_that_is_pending_is_named_and_rejects_only_where_the_policy_says_so() -> None:
@@ -580,22 +540,29 @@ def test_a_row_that_warns_or_was_skipped_lets_an_image_through_beside_one_that_p
 ) -> None:
     archive = examples.archive(tmp_path)
     rows = [Row(name="a", measured="", limit="", verdict=each) for each in (verdict, Verdict.PASS)]
-    assert checks.approve(archive, examples.image(), rows)
-    assert checks.approve(archive, examples.image(), rows[:1]) is None
+    assert checks.approve(archive, examples.facts(), rows)
+    assert checks.approve(archive, examples.facts(), rows[:1]) is None
 
 
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.NOT_RUN])
 def test_one_row_that_does_not_pass_is_no_approval(verdict: Verdict, tmp_path: Path) -> None:
     archive = examples.archive(tmp_path)
     rows = [Row(name="a", measured="", limit="", verdict=each) for each in (Verdict.PASS, verdict, Verdict.PASS)]
-    assert checks.approve(archive, examples.image(), rows) is None
+    assert checks.approve(archive, examples.facts(), rows) is None
 
 
 def test_nothing_judged_is_no_approval(tmp_path: Path) -> None:
     archive = examples.archive(tmp_path)
     skipped = [Row(name="a", measured="", limit="", verdict=Verdict.SKIP)]
     passed = [Row(name="a", measured="", limit="", verdict=Verdict.PASS)]
-    assert checks.approve(archive, examples.image(), []) is None
-    assert checks.approve(archive, examples.image(), skipped) is None
-    assert checks.approve(archive, None, passed) is None
-    assert checks.approve(archive, examples.image(), skipped + passed) is not None
+    assert checks.approve(archive, examples.facts(), []) is None
+    assert checks.approve(archive, examples.facts(), skipped) is None
+    assert checks.approve(archive, Facts(), passed) is None
+    assert checks.approve(archive, examples.facts(), skipped + passed) is not None
+
+
+def test_a_run_in_which_a_stage_broke_approves_nothing_whatever_is_skipped(tmp_path: Path) -> None:
+    facts = examples.facts()
+    facts.reasons = {"scan": "no database"}
+    rows = [Row(name="a", measured="", limit="", verdict=each) for each in (Verdict.SKIP, Verdict.PASS)]
+    assert checks.approve(examples.archive(tmp_path), facts, rows) is None

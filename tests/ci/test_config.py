@@ -204,6 +204,8 @@ def test_a_file_that_is_no_toml_or_not_there_is_said_in_a_sentence(tmp_path: Pat
         "ghcr.io/owner/$(id)",
         "ghcr.io/owner/-name",
         "ghcr.io/" + "a" * 250,
+        "127.0.0.1:65536/name",
+        "127.0.0.1:0/name",
     ],
 )
 def test_a_repository_that_no_registry_takes_is_refused_from_file_and_environment(
@@ -218,3 +220,12 @@ def test_a_repository_that_no_registry_takes_is_refused_from_file_and_environmen
 @pytest.mark.parametrize("repository", ["ghcr.io/owner/name", "127.0.0.1:5000/a", "r.example/a_b/c--d/e.f"])
 def test_a_repository_that_registries_take_is_taken(tmp_path: Path, repository: str) -> None:
     assert config.load(written(tmp_path, ""), {"DRYDOCK_REPOSITORY": repository}).image.repository == repository
+
+
+def test_a_section_that_is_none_is_refused_whatever_the_environment_says(tmp_path: Path) -> None:
+    error = refused(written(tmp_path, "image = 3\n"), {"DRYDOCK_REPOSITORY": "ghcr.io/owner/name"})
+    assert "pipeline.toml:1: image is 3: " in error.what
+
+
+def test_a_build_that_may_read_nothing_in_particular_is_refused(tmp_path: Path) -> None:
+    assert "pipeline.toml:2: build.context is []" in refused(written(tmp_path, "[build]\ncontext = []\n")).what

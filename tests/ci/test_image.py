@@ -33,6 +33,7 @@ def layout(
     history: list[dict[str, object]] | None = None,
     user: str = "10001",
     compressed: bool = True,
+    config: dict[str, object] | None = None,
 ) -> Path:
     """An OCI archive with these layers, made by the book and by nothing of ours."""
     blobs: dict[str, bytes] = {}
@@ -46,9 +47,10 @@ def layout(
     described = [blob(gzip.compress(layer, mtime=0) if compressed else layer) for layer in tars]
     if history is None:
         history = [{"created_by": f"RUN step {number}"} for number in range(len(layers))]
-    config = blob(json.dumps({"config": {"User": user, "Labels": {"a": "b"}}, "history": history}).encode())
-    manifest = blob(json.dumps({"schemaVersion": 2, "config": config, "layers": described}).encode())
-    path.write_bytes(packed({**blobs, "index.json": json.dumps({"manifests": [manifest]}).encode()}))
+    config = config or {"config": {"User": user, "Labels": {"a": "b"}}, "history": history}
+    manifest = {"schemaVersion": 2, "config": blob(json.dumps(config).encode()), "layers": described}
+    index = {"manifests": [blob(json.dumps(manifest).encode())]}
+    path.write_bytes(packed({**blobs, "index.json": json.dumps(index).encode()}))
     return path
 
 
@@ -199,15 +201,33 @@ def test_an_archive_that_is_cut_short_is_no_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [slice(30, None), slice(10, 20)])
 def test_a_layer_that_cannot_be_unpacked_is_no_image(tmp_path: Path, damage: slice) -> None:
-    path = layout(tmp_path / "image.tar", {"a": bytes(range(256)) * 50})
-    packed_layer = gzip.compress(packed({"a": bytes(range(256)) * 50}), mtime=0)
-    damaged = bytearray(packed_layer)
+    damaged = bytearray(gzip.compress(packed({"a": bytes(range(256)) * 50}), mtime=0))
     damaged[damage] = bytes(len(damaged[damage]))
-    whole = path.read_bytes()
-    assert packed_layer in whole
-    path.write_bytes(whole.replace(packed_layer, bytes(damaged)))
+    path = layout(tmp_path / "image.tar", bytes(damaged), compressed=False)
     with pytest.raises(BuildError, match="is not a whole OCI archive: "):
         image.read(path)
+
+
+def test_a_layer_that_is_not_its_digest_is_no_image(tmp_path: Path) -> None:
+    path = layout(tmp_path / "image.tar", {"a": b"12345"}, compressed=False)
+    path.write_bytes(path.read_bytes().replace(b"12345", b"54321"))
+    with pytest.raises(BuildError, match=r"blob sha256:[0-9a-f]{64} holds sha256:[0-9a-f]{64}"):
+        image.read(path)
+
+
+@pytest.mark.parametrize(
+    "index", [b"", b"[]", b"{}", b"null", b'{"manifests": []}', b'{"manifests": 1}', b"[" * 100_000]
+)
+def test_an_archive_of_another_form_is_no_image(tmp_path: Path, index: bytes) -> None:
+    path = tmp_path / "image.tar"
+    path.write_bytes(packed({"index.json": index}))
+    with pytest.raises(BuildError, match="is not a whole OCI archive: "):
+        image.read(path)
+
+
+def test_an_image_may_say_nothing_of_how_it_is_run_and_made(tmp_path: Path) -> None:
+    read = image.read(layout(tmp_path / "image.tar", {"a": b"1"}, config={"config": None, "history": None}))
+    assert (read.user, read.layers[0].created_by) == ("", "")
 
 
 def test_a_blob_that_is_not_its_digest_is_no_image(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import main
+import records
 import stages
-from errors import EngineError, ScanError
+from errors import EngineError, ScanError, UsageError
 from report import Archive, Scan
 from tests.ci import examples
 from tests.ci.stand_in import StandIn
@@ -66,6 +67,19 @@ def test_a_run_prints_its_table_and_ends_with_its_exit_code(
     policy = f"policy     {ROOT.name}: push to 127.0.0.1:5000/iris-classifier:1.2.3 (pipeline.toml:6)"
     assert shown.err.startswith(policy)
     assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == 0
+
+
+def test_what_was_published_is_said_even_where_its_record_cannot_be_written(
+    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise UsageError("the disk is full", next_step="free some space")
+
+    monkeypatch.setattr(records, "write", full)
+    assert main.main([*COMMON, "--report-dir", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1].startswith("published  127.0.0.1:5000/iris-classifier:1.2.3@")
+    assert "the disk is full" in shown.err
 
 
 def test_a_rejection_is_exit_code_1_and_its_own_last_line(

@@ -144,3 +144,24 @@ def test_credentials_come_whole_or_not_at_all() -> None:
     assert registry.credentials(both) == LOGIN
     assert registry.credentials({**both, "DRYDOCK_REGISTRY_PASSWORD": ""}) is None
     assert registry.credentials({}) is None
+
+
+@pytest.mark.parametrize("host", ["256.1.1.1", "xn--"])
+def test_a_host_of_a_form_that_no_address_has_does_not_answer(host: str) -> None:
+    with pytest.raises(RegistryError, match=f"no registry answers at {host}: "):
+        anyio.run(registry.require_answer, f"{host}/name")
+    with pytest.raises(RegistryError, match=f"no registry answers at {host}: "):
+        anyio.run(registry.manifest_digest, f"{host}/name", "1.2.3", None)
+
+
+def test_a_token_server_that_says_something_else_is_no_registry() -> None:
+    def answer(request: Request) -> Response:
+        realm = f'Bearer realm="http://{request.headers["Host"]}/token"'
+        return (
+            Response(200, b"<html>")
+            if request.path.startswith("/token")
+            else Response(401, b"", {"WWW-Authenticate": realm})
+        )
+
+    with pytest.raises(RegistryError, match="no registry answers at "):
+        asked(answer)

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
+from threading import Event
 from types import SimpleNamespace
 
 import anyio
@@ -90,7 +91,18 @@ def test_an_answer_is_timed_and_so_is_the_wait_for_one_that_never_comes(monkeypa
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"predictions": []}', b'{"predictions": [{}]}', b'{"predictions": [null]}']
+    "body",
+    [
+        *(b"", b"[]", b"{}", b'{"predictions": []}', b'{"predictions": [{}]}', b'{"predictions": [null]}'),
+        b'{"predictions": [{"label": "small", "probabilities": {"small": "0.75", "large": "0.25"}}]}',
+        b'{"predictions": [{"label": "small", "probabilities": {"small": true, "large": false}}]}',
+        b'{"predictions": [{"label": "small", "probabilities": {"small": NaN, "large": 0.25}}]}',
+        b'{"predictions": [{"label": "small", "probabilities": {"small": 1e999, "large": 0.25}}]}',
+        # One row was asked for.
+        b'{"predictions": [%s, %s]}' % ((b'{"label": "small", "probabilities": {"small": 0.75, "large": 0.25}}',) * 2),
+        b'{"predictions": ' + b"[" * 100_000,
+    ],
+    ids=lambda body: body[-40:].decode(),
 )
 def test_an_answer_of_another_form_has_no_label(body: bytes) -> None:
     answers, _ = asked(lambda _: Response(200, body))
@@ -101,6 +113,27 @@ def test_no_answer_at_all_is_status_0() -> None:
     answers, malformed = asked(lambda _: None)
     assert [answer.status for answer in answers] == [0, 0]
     assert {each.status for each in malformed} == {0}
+
+
+def test_an_answer_that_never_ends_is_none() -> None:
+    ended = Event()
+
+    def dripping() -> Iterator[bytes]:
+        while not ended.wait(0.02):
+            yield b" "
+
+    with serving(lambda _: Response(200, dripping())) as host:
+        limits = LIMITS.model_copy(update={"request_seconds": 0.1})
+        answers, malformed = anyio.run(smoke.ask, f"http://{host}", examples.CONTRACT, limits)
+        ended.set()
+    assert [answer.status for answer in answers] == [0, 0]
+    assert {each.status for each in malformed} == {0}
+
+
+def test_no_proxy_stands_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    assert [answer.status for answer in asked(trained)[0]] == [200, 200]
 
 
 def test_readiness_is_waited_for() -> None:

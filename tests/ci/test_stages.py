@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -13,11 +14,13 @@ import pytest
 from dagger._exceptions import QueryErrorValue
 from gql import GraphQLRequest
 
+import smoke as conversation
 import stages
 from errors import EngineError
 from report import Updates
-from stages import archives, session
+from stages import archives, running, session
 from tests.ci import examples
+from tests.ci.server import Response, serving
 
 
 @pytest.mark.parametrize("address", ["unix://{}/none.sock", "tcp://127.0.0.1:{}", "tcp://127.0.0.1:none"])
@@ -134,3 +137,51 @@ def test_an_engine_that_goes_away_while_an_image_is_asked_is_one(
         asked_for_updates(gone, tmp_path, monkeypatch)
     with pytest.raises(EngineError, match="the engine did not answer: gone"):
         anyio.run(stages.EngineStages(examples.plan(tmp_path)).smoke, examples.archive(tmp_path), examples.CONTRACT)
+
+
+class Tunnel:
+    """A tunnel to whatever listens at `url`, and the container and the service that it leads to."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __getattr__(self, name: str) -> Callable[..., Tunnel]:
+        return lambda *_, **__: self
+
+    async def start(self) -> Tunnel:
+        return self
+
+    async def endpoint(self, scheme: str) -> str:
+        return self.url
+
+    async def stop(self, kill: bool) -> None: ...
+
+    async def stdout(self) -> str:
+        return f"{conversation.SOCKETS}\n"
+
+    async def stderr(self) -> str:
+        return "no model here"
+
+    async def exit_code(self) -> int:
+        return 0
+
+    async def entrypoint(self) -> list[str]:
+        return ["serve"]
+
+    async def default_args(self) -> list[str]:
+        return []
+
+
+def test_an_image_that_never_gets_ready_says_why_in_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = examples.plan(tmp_path, policy=examples.policy(limits={"start_seconds": 1}))
+    with serving(lambda _: Response(503, b"the first golden row is wrong")) as host:
+        tunnel = Tunnel(f"http://{host}")
+        monkeypatch.setattr(archives, "container", lambda _: tunnel)
+        monkeypatch.setattr(running, "dag", tunnel)
+        smoked = anyio.run(stages.EngineStages(plan).smoke, examples.archive(tmp_path), examples.CONTRACT)
+    assert (smoked.ready_seconds, smoked.uid, smoked.answers, smoked.log) == (None, None, (), "no model here")
+    assert smoked.not_ready == (
+        "/readyz answered 503: the first golden row is wrong; it was running after 5 s, and did not listen on port 8000"
+    )

@@ -108,6 +108,7 @@ def test_a_report_is_read_to_its_last_finding() -> None:
         config_digest=examples.CONFIG_DIGEST,
         os_family="debian",
         os_version="13.1",
+        os_is_abandoned=False,
         os_packages=2,
         python_packages={"python-multipart": "0.0.6"},
         locked_packages={"numpy": "2.1.0"},
@@ -118,12 +119,6 @@ def test_a_report_is_read_to_its_last_finding() -> None:
         secrets=(Secret(rule="github-pat", target="/app/config.env", severity="CRITICAL"),),
     )
     assert scan.package_count == 3
-
-
-def test_a_secret_in_no_file_is_in_the_environment_or_the_history() -> None:
-    found = {"Target": "/scan/image.tar", "Class": "secret", "Secrets": [{"RuleID": "github-pat"}]}
-    (secret,) = read(DOCUMENT | {"Results": [found]}).secrets
-    assert secret.target == "the image's environment or history"
 
 
 def test_lists_that_trivy_left_out_or_wrote_as_null_are_empty() -> None:
@@ -336,6 +331,14 @@ def test_the_canary_is_asked_for_even_where_the_image_could_not_be_read() -> Non
         anyio.run(trivy.covered, examples.scan(canary=Canary(expected=("a in b",), found=())), None)
 
 
+@pytest.mark.parametrize(
+    "scan", [examples.scan(python_packages={}), examples.scan(os_packages=0), examples.scan(os_family="fedora")]
+)
+def test_a_scanner_that_saw_less_has_no_verdict_even_where_the_image_could_not_be_read(scan: Scan) -> None:
+    with pytest.raises(ScanError):
+        anyio.run(trivy.covered, scan, None)
+
+
 def test_the_lock_is_read_as_pip_reads_it() -> None:
     lock = """\
 # a comment
@@ -346,9 +349,46 @@ colorama==0.4.6 ; sys_platform == 'win32' \\
     --hash=sha256:01
 uvloop==0.22.1 ; sys_platform != 'win32' \\
     --hash=sha256:02
--r other.txt
+--only-binary=:all:
 """
     assert trivy.locked_packages(lock) == {"fast-api": "0.115.0", "uvloop": "0.22.1"}
+
+
+@pytest.mark.parametrize(
+    ("lock", "why"),
+    [
+        ("", "it names no package"),
+        ("# nothing is installed\n", "it names no package"),
+        ("colorama==0.4.6 ; sys_platform == 'win32'\n", "it names no package"),
+        ("numpy==2.1.0\n-r other.txt\n", "'-r other.txt' leads to packages"),
+        ("numpy==2.1.0\n--requirement=other.txt\n", "leads to packages"),
+        ("numpy==2.1.0\n-e .\n", "leads to packages"),
+        ("numpy==2.1.0\n--editable .\n", "leads to packages"),
+    ],
+)
+def test_a_lock_that_does_not_say_all_that_has_to_be_seen_is_none(lock: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        trivy.locked_packages(lock)
+
+
+@pytest.mark.parametrize("versions", [["2.1.0", "1.0"], ["1.0", "2.1.0"]])
+def test_a_package_that_is_there_twice_is_seen_in_its_locked_version(versions: list[str]) -> None:
+    copies = [{"Name": "numpy", "Version": version} for version in versions]
+    result = {**DOCUMENT["Results"][1], "Packages": copies}
+    assert read({**DOCUMENT, "Results": [result]}).unseen_packages == ()
+
+
+@pytest.mark.parametrize(("family", "is_abandoned"), [("fedora", False), ("centos-stream", False), ("debian", True)])
+def test_a_system_for_which_there_are_no_advisories_has_no_verdict(family: str, is_abandoned: bool) -> None:
+    scan = examples.scan(os_family=family, os_packages=80, os_is_abandoned=is_abandoned)
+    with pytest.raises(ScanError) as blind:
+        anyio.run(trivy.covered, scan, IMAGE)
+    assert blind.value.what == f"the scanner has no advisories of today for {family} 13.1"
+
+
+def test_trivys_word_for_a_release_that_is_no_longer_maintained_is_kept() -> None:
+    system = {"OS": {"Family": "debian", "Name": "9.13", "EOSL": True}, "ImageID": examples.CONFIG_DIGEST}
+    assert read({**DOCUMENT, "Metadata": system}).os_is_abandoned
 
 
 def test_the_scan_goes_nowhere_and_fails_only_where_trivy_itself_fails() -> None:
@@ -379,3 +419,46 @@ def test_the_database_alone_is_downloaded_from_where_it_was_named() -> None:
     assert arguments[:3] == ["trivy", "image", "--download-db-only"]
     assert arguments[arguments.index("--db-repository") + 1] == SOURCE
     assert arguments[arguments.index("--cache-dir") + 1] == trivy.CACHE
+
+
+SECRET = Secret(rule="github-pat", target="/app/config.env", severity="CRITICAL")
+
+
+@pytest.mark.parametrize(
+    ("scan", "base", "created_by"),
+    [
+        (examples.scan(), "", "COPY /layers/rest/ /"),
+        (examples.scan(secrets=[SECRET]), "", "COPY /layers/rest/ /"),
+        (
+            examples.scan(secrets=[SECRET, SECRET.model_copy(update={"target": trivy.CONFIGURATION})]),
+            "… (it may hold a secret)",
+            "COPY … (it may hold a secret)",
+        ),
+        (None, "… (it may hold a secret)", "COPY … (it may hold a secret)"),
+    ],
+)
+def test_an_instruction_is_shown_where_no_secret_was_found_among_them(
+    scan: Scan | None, base: str, created_by: str
+) -> None:
+    shown = trivy.shown(examples.image(), scan)
+    assert shown
+    assert [layer.created_by for layer in shown.layers] == [base, created_by]
+    assert shown.manifest_digest == examples.MANIFEST_DIGEST
+
+
+def test_what_trivy_names_by_the_archive_is_the_images_configuration() -> None:
+    secrets = [{"RuleID": "github-pat", "Severity": "CRITICAL"}]
+    results = [{"Class": "secret", "Target": trivy.ARCHIVE, "Secrets": secrets}]
+    scan = read({"Metadata": {"ImageID": examples.CONFIG_DIGEST}, "Results": results})
+    assert [secret.target for secret in scan.secrets] == ["the image's history or environment"]
+
+
+def test_what_trivy_quotes_of_the_images_configuration_is_not_left_behind() -> None:
+    image_config = {"history": [{"created_by": "RUN token"}], "config": {"Env": ["TOKEN=1"], "User": "1"}}
+    results = [{"Packages": [{"Name": "é", "Layer": {"CreatedBy": "RUN token", "Size": 1}}]}]
+    document = json.dumps({"Metadata": {"ImageConfig": image_config}, "Results": results})
+    assert json.loads(trivy.unquoted(document)) == {
+        "Metadata": {"ImageConfig": {"history": [{"created_by": "…"}], "config": {"Env": "…", "User": "1"}}},
+        "Results": [{"Packages": [{"Name": "é", "Layer": {"CreatedBy": "…", "Size": 1}}]}],
+    }
+    assert trivy.unquoted("{") == "{"

@@ -16,8 +16,8 @@ Calculating upgrade...
 The following NEW packages will be installed:
   ed
 The following packages will be upgraded:
-  bash curl libgcrypt20 libgcrypt20-dev libssl3
-5 upgraded, 1 newly installed, 0 to remove and 0 not upgraded.
+  bash curl libgcrypt20 libssl3
+4 upgraded, 1 newly installed, 0 to remove and 0 not upgraded.
 Inst bash [5.2.15-2+b8] (5.2.15-2+b13 Debian:12.15/oldstable [amd64])
 Conf bash (5.2.15-2+b13 Debian:12.15/oldstable [amd64])
 Inst ed (1.19-1 Debian:12.15/oldstable, Debian-Security:12/oldstable-security [amd64])
@@ -81,7 +81,7 @@ def test_an_update_mends_a_security_hole_where_any_version_since_the_installed_o
 
 def test_what_the_table_does_not_tell_of_is_not_said_to_be_harmless() -> None:
     line = "Inst tar [1.35+dfsg-3build1] (1.35+dfsg-3ubuntu0.1 Ubuntu:24.04/noble [amd64])"
-    assert updates.read(0, line, "").security == (
+    assert updates.read(0, f"1 upgraded, 0 newly installed\n{line}\n", "").security == (
         PendingUpdate(
             package="tar",
             installed_version="1.35+dfsg-3build1",
@@ -96,6 +96,20 @@ def test_nothing_pending_is_an_answer() -> None:
 
 
 @pytest.mark.parametrize(
+    "stdout",
+    [
+        "",
+        "0 aktualisiert, 0 neu installiert\n",
+        "1 upgraded, 0 newly installed, 0 to remove and 0 not upgraded.\n",
+        "1 upgraded, 0 newly installed\nInst bash from 5.2 to 5.3\n",
+        "0 upgraded, 0 newly installed\nInst bash [5.2] (5.3 Debian:13.8/stable [amd64])\n",
+    ],
+)
+def test_an_answer_that_was_not_understood_to_its_last_upgrade_is_none(stdout: str) -> None:
+    assert updates.read(0, stdout, "").why_not.startswith("apt-get counts other upgrades than the ")
+
+
+@pytest.mark.parametrize(
     ("exit_code", "stderr", "why_not"),
     [
         (
@@ -103,6 +117,7 @@ def test_nothing_pending_is_an_answer() -> None:
             "\nE: The repository is not signed.\nE: more\n",
             "apt-get could not say: E: The repository is not signed.",
         ),
+        (100, "W: an old key\nE: no network\n", "apt-get could not say: E: no network"),
         (127, "", "apt-get could not say: exit code 127"),
         (1, " \n", "apt-get could not say: exit code 1"),
     ],
@@ -111,6 +126,7 @@ def test_an_answer_that_broke_off_is_none_whatever_it_said_before(exit_code: int
     assert updates.read(exit_code, ANSWER, stderr) == Updates(why_not=why_not)
 
 
+ASKED = "--quiet --simulate --ignore-hold dist-upgrade"
 SOURCES = 'test "$1" = indextargets && echo debian-security && exit'
 
 
@@ -122,6 +138,7 @@ SOURCES = 'test "$1" = indextargets && echo debian-security && exit'
         (f'{SOURCES}; case "$*" in *update) echo no network >&2; exit 9 ;; esac', 1, "", "no network\n"),
         (f'{SOURCES}; case "$*" in *dist-upgrade) echo no lock >&2; exit 9 ;; esac', 1, "", "no lock\n"),
         (f"{SOURCES}; echo nothing", 0, "nothing\n", ""),
+        (f'{SOURCES}; case "$*" in *dist-upgrade) echo "$@" ;; esac', 0, f"{ASKED}\n", ""),
         (
             f"{SOURCES}; echo 'Inst a [1] (2 x [all])\nInst new (1 x [all])\nInst b:i386 [1] (2 x [all])'",
             0,

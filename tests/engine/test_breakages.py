@@ -108,7 +108,7 @@ def test_a_model_of_another_scikit_learn_is_refused_with_both_versions(shipped: 
 def test_a_version_that_exists_with_another_digest_stays_as_it_is(tiny: Project) -> None:
     assert tiny.run("--tag", "1.2.3").exit_code == 0
     before = tiny.manifest("1.2.3").content
-    tiny.edit("service/server.py", '"not JSON"', '"no JSON"')
+    tiny.edit("service/server.py", '"not a row"', '"no row"')
     finished = tiny.run("--tag", "1.2.3")
     assert finished.exit_code == 7, finished.output
     assert tiny.manifest("1.2.3").content == before

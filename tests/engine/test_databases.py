@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.engine import databases
@@ -28,6 +29,17 @@ def test_a_source_that_is_asked_too_often_or_down_is_passed_over(tiny: Project, 
     assert finished.row("advisories are recent")["verdict"] == "PASS"
     assert any(path.startswith("/v2/refuses-429/") for path in asked)
     assert any(path.startswith("/v2/refuses-503/") for path in asked)
+
+
+def test_a_database_can_be_pinned_by_its_digest(tiny: Project, tmp_path: Path) -> None:
+    recent = databases.copied(tmp_path / "db", UpdatedAt=databases.now())
+    with databases.served(recent) as (host, _):
+        digest = httpx.head(f"http://{host}/v2/whole/db/manifests/2").headers["Docker-Content-Digest"]
+        sources = [f"{host}/whole/db@{digest}"]
+        environment = databases.images(tmp_path / "images.toml", world="official", databases=sources)
+        finished = tiny.run("--no-push", environment=environment)
+    assert finished.exit_code == 0, finished.output
+    assert finished.report["scan"]["database_source"] == sources[0]
 
 
 def test_without_a_source_there_is_no_verdict_and_each_says_why(tiny: Project, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.engine.conftest import copied
 from tests.engine.project import REGISTRY, REPOSITORY_ROOT, Finished, Project
@@ -76,6 +78,33 @@ def test_the_record_says_what_was_published_and_from_what(good: Finished, projec
     assert all("@sha256:" in pin for pin in release["base_images"].values())
     assert release["checks"] == good.report["rows"]
     assert not release["is_release"]
+
+
+def test_the_report_and_the_record_keep_to_their_schemas(good: Finished) -> None:
+    for name in ("report", "release"):
+        schema = json.loads((REPOSITORY_ROOT / "ci" / "schema" / f"{name}.schema.json").read_text())
+        document = json.loads((good.report_dir / f"{name}.json").read_text())
+        errors = Draft202012Validator(schema).iter_errors(document)
+        assert [error.message for error in errors] == []
+
+
+def test_explain_names_the_largest_packages_without_an_engine(good: Finished) -> None:
+    command = [sys.executable, str(REPOSITORY_ROOT / "ci" / "main.py"), "explain", "--report-dir", str(good.report_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]})
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"(?m)^ +\d+ MB +[\d.]+ % +python +(\S+) ", done.stdout)[:3] == ["scipy", "numpy", "scikit-learn"]
+    layers = good.report["image"]["layers"]
+    assert f"size       {round(sum(layer['size_bytes'] for layer in layers) / 1e6)} MB" in done.stdout
+    assert all(layer["created_by"][:40] in done.stdout for layer in layers)
+
+
+def test_whose_the_bytes_are_adds_up_to_the_image(good: Finished) -> None:
+    """Every byte is a package's or a folder's, but for what a later layer removed or wrote anew."""
+    image = good.report["image"]
+    owned = sum(each["size_bytes"] for each in [*image["packages"], *image["other_folders"]])
+    assert owned + image["wasted_bytes"] == sum(layer["size_bytes"] for layer in image["layers"])
+    debian = [package for package in image["packages"] if package["kind"] == "debian"]
+    assert len(debian) == good.report["scan"]["os_packages"]
 
 
 def test_the_image_says_what_it_is(good: Finished) -> None:

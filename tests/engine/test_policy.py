@@ -89,6 +89,8 @@ def test_an_ignore_of_nothing_is_told_of(tiny: Project) -> None:
     assert finished.exit_code == 0, finished.output
     row = finished.row("ignores are in order")
     assert (row["verdict"], row["details"]) == ("WARN", ["CVE-2099-0001 matches nothing: remove it, ana"])
+    file, _, line = row["place"].partition(":")
+    assert (tiny.root / file).read_text().splitlines()[int(line) - 1] == 'id = "CVE-2099-0001"'
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,12 @@ def row(name: str, verdict: Verdict, *details: str, measured: str = "2", limit: 
     return Row(name=name, verdict=verdict, measured=measured, limit=limit, details=details)
 
 
+def test_what_has_a_place_is_shown_there() -> None:
+    row = Row(name="largest layer", measured="231 MB", limit="200 MB", verdict=Verdict.FAIL, place="a,b/Dockerfile:14")
+    first = commands.render(examples.report(rows=(row,), publication=None)).splitlines()[0]
+    assert first == "::error file=a%2Cb/Dockerfile,line=14,title=largest layer::231 MB, limit 200 MB"
+
+
 def test_a_published_image_is_a_notice_and_what_warned_is_a_warning() -> None:
     rows = (row("image size", Verdict.PASS), row("answers in time", Verdict.WARN, "measure again", "or raise it"))
     assert commands.render(examples.report(rows=rows)) == (

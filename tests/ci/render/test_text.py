@@ -183,6 +183,10 @@ rejected   1 of 1 checks failed; nothing was pushed
     )
 
 
+def broken(stage: str, exit_code: int) -> Failure:
+    return Failure(stage=stage, exit_code=exit_code, what="", usually="", next_step="", log="")
+
+
 @pytest.mark.parametrize(
     ("changed", "verdict"),
     [
@@ -197,6 +201,16 @@ rejected   1 of 1 checks failed; nothing was pushed
             },
             "rejected   1 of 2 checks could not be made; nothing was pushed",
         ),
+        (
+            {"failures": (broken("publish", 6),)},
+            "no verdict publish broke (exit code 6); the registry may serve what nobody confirmed",
+        ),
+        (
+            {"failures": (broken("publish", 130),)},
+            "no verdict publish broke (exit code 130); the registry may serve what nobody confirmed",
+        ),
+        ({"failures": (broken("publish", 7),)}, "no verdict publish broke (exit code 7); nothing was pushed"),
+        ({"failures": (broken("registry", 6),)}, "no verdict registry broke (exit code 6); nothing was pushed"),
     ],
 )
 def test_the_line_to_quote(changed: dict[str, object], verdict: str) -> None:
