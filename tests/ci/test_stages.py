@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +65,24 @@ def test_an_engine_that_takes_a_call_and_stays_silent_is_no_engine(
         anyio.run(connected)
     assert refused.value.what == f"the engine at {address} was silent for 0.1 s"
     assert refused.value.next_step.startswith("make run starts one")
+
+
+def test_a_client_lives_as_long_as_its_engine_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "PROBE_SECONDS", 0.01)
+    path = tmp_path / "engine.sock"
+    with socket.socket(socket.AF_UNIX) as engine, subprocess.Popen(["sleep", "600"]) as client:
+        engine.bind(str(path))
+        engine.listen()
+        try:
+            with session.client_dies_with_engine(f"unix://{path}"):
+                for _ in range(3):
+                    engine.accept()[0].close()
+                assert client.poll() is None
+                path.unlink()
+                # Raises TimeoutExpired.
+                assert client.wait(timeout=10) == -signal.SIGKILL
+        finally:
+            client.kill()
 
 
 class Unasked:

@@ -145,7 +145,7 @@ def test_a_run_from_empty_caches_has_the_verdict_of_the_one_before(tiny: Project
 
 
 async def emptied() -> None:
-    """The engine has nothing left of any run before."""
+    """The engine forgets what no other run is using at this moment."""
     async with dagger.connection():
         await dag.engine().local_cache().prune()
 
