@@ -1,7 +1,7 @@
 """What can break in a run: one tree, one exit code a branch, and every error ends with what to type next.
 
     DrydockError
-    ├── UsageError       2    the command line, the policy or the checkout is wrong; nothing was started
+    ├── UsageError       2    the command line, the policy or the checkout is wrong, or the report cannot be written
     ├── EngineError      3    no engine answers, or it went away
     ├── BuildError       4    the image did not build
     ├── ScanError        5    the scan could not be done; never reported as clean
@@ -35,7 +35,7 @@ class DrydockError(Exception):
 
 
 class UsageError(DrydockError):
-    """The command line, the policy or the checkout is wrong; nothing was started."""
+    """The command line, the policy or the checkout is wrong, or the report cannot be written."""
 
     exit_code = 2
 
