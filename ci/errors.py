@@ -5,7 +5,7 @@
     ├── EngineError      3    no engine answers, or it went away
     ├── BuildError       4    the image did not build
     ├── ScanError        5    the scan could not be done; never reported as clean
-    ├── RegistryError    6    the registry refused, or what it serves is not what was approved
+    ├── RegistryError    6    the registry refused, or what it serves is not what was approved; or GitHub took no issue
     ├── VersionTaken     7    this version exists with another digest
     └── Interrupted    130    Ctrl-C or SIGTERM
 
@@ -59,7 +59,7 @@ class ScanError(DrydockError):
 
 
 class RegistryError(DrydockError):
-    """The registry refused, or what it serves is not what was approved."""
+    """The registry refused, or what it serves is not what was approved; or GitHub took no issue."""
 
     exit_code = 6
 

@@ -13,7 +13,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def read(archive: Path) -> report.Image:
 
     Raises BuildError where the file is no OCI archive or a blob is not what its digest says.
     """
-    with _opened(archive) as layout:
+    with opened(archive) as layout:
         return _read(layout)[0]
 
 
@@ -50,7 +50,7 @@ def layer_files(archive: Path, number: int) -> tuple[report.Layer, tuple[Touched
 
     Raises UsageError where there is no such layer, and what `read` raises.
     """
-    with _opened(archive) as layout:
+    with opened(archive) as layout:
         image, written = _read(layout)
     if not 1 <= number <= len(written):
         raise UsageError(
@@ -62,7 +62,8 @@ def layer_files(archive: Path, number: int) -> tuple[report.Layer, tuple[Touched
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+def opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    """Open an OCI archive; raises BuildError where it, or what is then read from it, is damaged."""
     try:
         with tarfile.open(archive, "r:") as layout:
             yield layout
@@ -74,54 +75,23 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
         ) from error
 
 
-def _read(layout: tarfile.TarFile) -> tuple[report.Image, tuple[Written, ...]]:
+def documents(layout: tarfile.TarFile) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The digest of the one image in an open archive, its manifest and its configuration."""
     manifest_digest = json.loads(_bytes(layout, "index.json"))["manifests"][0]["digest"]
     manifest = json.loads(_blob(layout, manifest_digest))
-    config_digest = manifest["config"]["digest"]
-    config = json.loads(_blob(layout, config_digest))
-    settings: dict[str, Any] = config.get("config") or {}
-    written, file_system = contents.stack(_entries(layout, layer["digest"]) for layer in manifest["layers"])
-    installed = contents.owners([placed.entry for placed in file_system.values()])
-    wasted = contents.waste(written, file_system)
-    image = report.Image(
-        manifest_digest=manifest_digest,
-        config_digest=config_digest,
-        user=settings.get("User", ""),
-        labels=settings.get("Labels") or {},
-        layers=_layers(manifest["layers"], config.get("history") or [], written),
-        packages=contents.packages(file_system, installed),
-        other_folders=contents.other_folders(file_system, installed),
-        files=contents.files(file_system),
-        waste=wasted[: contents.SHOWN],
-        wasted_bytes=sum(item.size_bytes for item in wasted),
-    )
-    return image, written
+    return manifest_digest, manifest, json.loads(_blob(layout, manifest["config"]["digest"]))
 
 
-def _layers(
-    descriptors: list[dict[str, Any]], history: list[dict[str, Any]], written: tuple[Written, ...]
-) -> tuple[report.Layer, ...]:
-    instructions = [entry for entry in history if not entry.get("empty_layer")]
-    if len(instructions) != len(descriptors):
-        instructions = [{}] * len(descriptors)
-    # A layer may hold files of a package that a later one completes, replaces or removes.
-    everybody = contents.owners(list(chain.from_iterable(layer.files.values() for layer in written)))
-    return tuple(
-        report.Layer(
-            digest=descriptor["digest"],
-            created_by=_plain(instruction.get("created_by", "")),
-            compressed_bytes=descriptor["size"],
-            size_bytes=layer.size_bytes,
-            files_added=layer.added,
-            files_replaced=layer.replaced,
-            files_removed=layer.removed,
-            largest=contents.largest(layer, everybody),
-        )
-        for descriptor, instruction, layer in zip(descriptors, instructions, written, strict=True)
-    )
+def instructions(manifest: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """The instruction that made each layer, as the Dockerfile has it; empty where the history does not say."""
+    history = [entry for entry in config.get("history") or [] if not entry.get("empty_layer")]
+    if len(history) != len(manifest["layers"]):
+        return [""] * len(manifest["layers"])
+    return [_plain(entry.get("created_by", "")) for entry in history]
 
 
-def _entries(layout: tarfile.TarFile, digest: str) -> Iterator[Entry]:
+def members(layout: tarfile.TarFile, digest: str) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Every member of the layer with this digest, each with the open tar that has its content."""
     blob = layout.extractfile(_blob_name(digest))
     if blob is None:
         raise KeyError(digest)
@@ -136,11 +106,60 @@ def _entries(layout: tarfile.TarFile, digest: str) -> Iterator[Entry]:
         tarfile.open(fileobj=unpacked, mode="r:", encoding="utf-8", errors="replace") as layer,
     ):
         for member in layer:
-            yield _entry(layer, member)
+            yield layer, member
+
+
+def path_of(member: tarfile.TarInfo) -> str:
+    """A member's path, with no slash at either end."""
+    return "/".join(part for part in member.name.split("/") if part not in ("", "."))
+
+
+def _read(layout: tarfile.TarFile) -> tuple[report.Image, tuple[Written, ...]]:
+    manifest_digest, manifest, config = documents(layout)
+    config_digest = manifest["config"]["digest"]
+    settings: dict[str, Any] = config.get("config") or {}
+    written, file_system = contents.stack(
+        starmap(_entry, members(layout, layer["digest"])) for layer in manifest["layers"]
+    )
+    installed = contents.owners([placed.entry for placed in file_system.values()])
+    wasted = contents.waste(written, file_system)
+    image = report.Image(
+        manifest_digest=manifest_digest,
+        config_digest=config_digest,
+        user=settings.get("User", ""),
+        labels=settings.get("Labels") or {},
+        layers=_layers(manifest["layers"], instructions(manifest, config), written),
+        packages=contents.packages(file_system, installed),
+        other_folders=contents.other_folders(file_system, installed),
+        files=contents.files(file_system),
+        waste=wasted[: contents.SHOWN],
+        wasted_bytes=sum(item.size_bytes for item in wasted),
+    )
+    return image, written
+
+
+def _layers(
+    descriptors: list[dict[str, Any]], made_by: list[str], written: tuple[Written, ...]
+) -> tuple[report.Layer, ...]:
+    # A layer may hold files of a package that a later one completes, replaces or removes.
+    everybody = contents.owners(list(chain.from_iterable(layer.files.values() for layer in written)))
+    return tuple(
+        report.Layer(
+            digest=descriptor["digest"],
+            created_by=instruction,
+            compressed_bytes=descriptor["size"],
+            size_bytes=layer.size_bytes,
+            files_added=layer.added,
+            files_replaced=layer.replaced,
+            files_removed=layer.removed,
+            largest=contents.largest(layer, everybody),
+        )
+        for descriptor, instruction, layer in zip(descriptors, made_by, written, strict=True)
+    )
 
 
 def _entry(layer: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
-    path = "/".join(part for part in member.name.split("/") if part not in ("", "."))
+    path = path_of(member)
     file = layer.extractfile(member) if member.isreg() else None
     if file is None:
         return Entry(path, is_folder=member.isdir())

@@ -14,7 +14,7 @@ import findings
 from checks import Facts
 from errors import DrydockError, Interrupted
 from plan import Plan
-from report import Contract, Failure, Publication, Report, Stage
+from report import Contract, Failure, Publication, Report, Signing, Stage
 
 Result = TypeVar("Result")
 
@@ -24,6 +24,19 @@ class Tell(Protocol):
 
     def begins(self, stage: str) -> None: ...  # noqa: D102
     def ends(self, stage: str, duration_seconds: float, *, broken: bool) -> None: ...  # noqa: D102
+
+
+async def told(tell: Tell, stage: str, work: Awaitable[Result]) -> Result:
+    """Await `work` and tell of its beginning and its end."""
+    tell.begins(stage)
+    started = time.monotonic()
+    broken = True
+    try:
+        result = await work
+        broken = False
+    finally:
+        tell.ends(stage, time.monotonic() - started, broken=broken)
+    return result
 
 
 class Journal:
@@ -40,12 +53,11 @@ class Journal:
 
     async def stage(self, name: str, work: Awaitable[Result]) -> Result:
         """Await `work` as the stage `name`; what breaks it ends the run."""
-        self._tell.begins(name)
         started = time.monotonic()
         self._last = name
         broken = True
         try:
-            result = await work
+            result = await told(self._tell, name, work)
             broken = False
         finally:
             if broken:
@@ -53,7 +65,6 @@ class Journal:
                 self._last = name
             duration_seconds = time.monotonic() - started
             self._stages.append(Stage(name=name, duration_seconds=round(duration_seconds, 3)))
-            self._tell.ends(name, duration_seconds, broken=broken)
         return result
 
     async def attempt(self, name: str, work: Awaitable[Result]) -> Result | None:
@@ -81,14 +92,15 @@ class Journal:
         self,
         contract: Contract | None,
         facts: Facts,
-        publication: Publication | None,
+        signing: Signing | None = None,
+        publication: Publication | None = None,
     ) -> Report:
         """All of the run, and the judgement of its facts, as one value."""
         plan, scan = self._plan, facts.scan
         return Report(
             image_name=plan.policy.image.name,
             repository=plan.policy.image.repository,
-            tag=plan.tag,
+            tag=plan.name.tag,
             push=plan.push,
             started_at=self._started_at.isoformat(timespec="seconds"),
             revision=plan.revision,
@@ -101,9 +113,10 @@ class Journal:
             updates=facts.updates,
             findings=findings.judge(scan, plan.policy) if scan else (),
             ignores=findings.judge_ignores(scan, plan.policy) if scan else (),
-            rows=checks.judge(facts, plan.policy),
+            rows=(*checks.judge(facts, plan.policy), *([checks.signed(signing)] if signing else [])),
             stages=tuple(self._stages),
             failures=tuple(self._failures),
+            signing=signing,
             publication=publication,
         )
 

@@ -1,84 +1,161 @@
-"""Drydock's command line: arguments in, one run, its report out, its exit code back.
+"""Drydock's command line: arguments in, what was asked for, its words out, its exit code back.
 
 `dagger run python ci/main.py` and `python ci/main.py` do the same. Only this file prints and exits.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 from rich.console import Console
 from rich.text import Text
 
+import arguments
 import contents
+import github_issue
 import image
+import lock
 import pipeline
 import plan
 import records
+import reference
+import released
 import stages
-from errors import DrydockError, UsageError
+from errors import DrydockError, Interrupted, UsageError
 from render import commands, text
 from render import contents as render_contents
 from render.progress import Live
-from report import Report
+from report import Assessment, Report
 
+Result = TypeVar("Result")
 STYLES = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "SKIP": "yellow", "NOT RUN": "yellow"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what was asked for and return the exit code that README.md lists."""
-    parser = _parser()
-    asked = parser.parse_args(arguments)
-    if asked.command != "explain" and (asked.archive or asked.layer is not None):
-        parser.error("--archive and --layer belong to explain")
+@dataclass(frozen=True)
+class Terminal:
+    """Where words go: what was asked for to one stream, what is said on the way there to the other."""
+
+    out: Console
+    errors: Console
+    on_github: bool
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Do what was asked for and return the exit code that README.md lists."""
+    asked = arguments.parse(sys.argv[1:] if given is None else given)
     on_github = os.environ.get("GITHUB_ACTIONS") == "true"
     # GitHub reads commands from both streams, and their order only within one.
-    errors = Console(stderr=not on_github, soft_wrap=True)
+    terminal = Terminal(Console(soft_wrap=True), Console(stderr=not on_github, soft_wrap=True), on_github)
     try:
-        if asked.command == "explain":
-            words = explanation(asked.archive or asked.report_dir / "image.tar", asked.layer, asked.report_dir)
-            with _no_commands(on_github):
-                Console(soft_wrap=True).print(Text(words), end="")
-            return 0
-        run = plan.make(
-            policy_path=asked.config,
-            report_dir=asked.report_dir,
-            tag=asked.tag,
-            push=asked.push,
-            environment=os.environ,
-        )
-        records.clear(run.report_dir)
-        if asked.command == "train":
-            anyio.run(_train, run)
-            errors.print("trained    artifacts/model.pkl and artifacts/model.json", highlight=False)
-            return 0
-        errors.print(preamble(run), highlight=False)
-        with Live(errors) as live:
-            report = anyio.run(_run, run, live)
-        # First, since what was published has to be known even where the disk is full.
-        with _no_commands(on_github):
-            _show(report, Console(soft_wrap=True))
-            if asked.debug and (log := run.report_dir / "engine.log").exists():
-                errors.print(Text(log.read_text(encoding="utf-8", errors="replace")))
-        if on_github:
-            print(commands.render(report), end="")
-        records.write(report, run.report_dir, os.environ)
-        return report.exit_code
+        return COMMANDS[asked.command](asked, terminal)
     except DrydockError as error:
         with _no_commands(on_github):
-            errors.print(Text(f"{error.what}\n"), end="", style="bold red")
-            errors.print(Text("".join(f"  {line}\n" for line in error.log.splitlines())), end="")
-            errors.print(Text(f"  usually   {error.usually}\n" if error.usually else ""), end="")
-            errors.print(Text(f"  next      {error.next_step}"))
+            terminal.errors.print(Text(f"{error.what}\n"), end="", style="bold red")
+            terminal.errors.print(Text("".join(f"  {line}\n" for line in error.log.splitlines())), end="")
+            terminal.errors.print(Text(f"  usually   {error.usually}\n" if error.usually else ""), end="")
+            terminal.errors.print(Text(f"  next      {error.next_step}"))
         return error.exit_code
+
+
+def _run(asked: Namespace, terminal: Terminal) -> int:
+    run = _plan(asked, tag=asked.tag, push=asked.push)
+    records.clear(run.report_dir)
+    terminal.errors.print(preamble(run), highlight=False)
+    with Live(terminal.errors) as live:
+        report = anyio.run(_to_its_report, run, live)
+    # First, since what was published has to be known even where the disk is full.
+    with _no_commands(terminal.on_github):
+        _show(text.render(report), terminal.out)
+        if asked.debug and (log := run.report_dir / "engine.log").exists():
+            terminal.errors.print(Text(log.read_text(encoding="utf-8", errors="replace")))
+    if terminal.on_github:
+        print(commands.render(report), end="")
+    records.write(report, run.report_dir, os.environ)
+    return report.exit_code
+
+
+def _train(asked: Namespace, terminal: Terminal) -> int:
+    run = _plan(asked)
+    records.clear(run.report_dir)
+
+    async def train() -> None:
+        async with stages.connect(run) as engine:
+            await engine.train_into(run.root / "artifacts")
+
+    _unless_interrupted(train())
+    terminal.errors.print("trained    artifacts/model.pkl and artifacts/model.json", highlight=False)
+    return 0
+
+
+def _explain(asked: Namespace, terminal: Terminal) -> int:
+    words = explanation(asked.archive or asked.report_dir / "image.tar", asked.layer, asked.report_dir)
+    with _no_commands(terminal.on_github):
+        terminal.out.print(Text(words), end="")
+    return 0
+
+
+def _verify(asked: Namespace, terminal: Terminal) -> int:
+    run, subject = _plan(asked, key=asked.key), reference.parse(asked.image)
+
+    async def verify(live: Live) -> Assessment:
+        return (await released.verify(run, subject, stages.connect, live))[0]
+
+    return _assessed(verify, run, terminal)
+
+
+def _promote(asked: Namespace, terminal: Terminal) -> int:
+    run, source, target = _plan(asked, key=asked.key), reference.parse(asked.source), reference.parse(asked.target)
+    return _assessed(partial(released.promote, run, source, target, stages.connect), run, terminal)
+
+
+def _rescan(asked: Namespace, terminal: Terminal) -> int:
+    run = _plan(asked)
+    released_images = [records.read(path) for path in asked.records or [asked.report_dir / records.RECORD]]
+
+    async def rescan(live: Live) -> Assessment:
+        assessment = await released.rescan(run, released_images, stages.connect, live)
+        if asked.issues:
+            for row in assessment.rows:
+                await github_issue.say(github_issue.compose(row), os.environ)
+        return assessment
+
+    return _assessed(rescan, run, terminal)
+
+
+def _reproduce(asked: Namespace, terminal: Terminal) -> int:
+    run = _plan(asked, report_dir=asked.report_dir / "reproduced", no_cache=asked.no_cache)
+    record = None if reference.DIGEST.fullmatch(asked.released) else records.read(Path(asked.released))
+    digest = record.digest if record else asked.released
+    return _assessed(partial(released.reproduce, run, digest, record, stages.connect), run, terminal)
+
+
+def _lock(asked: Namespace, terminal: Terminal) -> int:
+    lines = _unless_interrupted(lock.refresh(asked.images, lock.from_registries))
+    terminal.out.print(Text("\n".join([*lines, f"locked     {len(lines)} images in {asked.images}"])))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Namespace, Terminal], int]] = {
+    "run": _run,
+    "train": _train,
+    "explain": _explain,
+    "verify": _verify,
+    "promote": _promote,
+    "rescan": _rescan,
+    "reproduce": _reproduce,
+    "lock": _lock,
+}
 
 
 def preamble(run: plan.Plan) -> str:
@@ -104,12 +181,61 @@ def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
     return render_contents.explain(read, contents.compare(read, records.published(report_dir)))
 
 
-async def _train(run: plan.Plan) -> None:
-    async with stages.connect(run) as engine:
-        await engine.train_into(run.root / "artifacts")
+def _plan(
+    asked: Namespace,
+    *,
+    tag: str | None = None,
+    push: bool = False,
+    report_dir: Path | None = None,
+    key: Path | None = None,
+    no_cache: bool = False,
+) -> plan.Plan:
+    return plan.make(
+        policy_path=asked.config,
+        report_dir=report_dir or asked.report_dir,
+        tag=tag,
+        push=push,
+        key=key,
+        no_cache=no_cache,
+        environment=os.environ,
+    )
 
 
-async def _run(run: plan.Plan, live: Live) -> Report:
+def _assessed(work: Callable[[Live], Awaitable[Assessment]], run: plan.Plan, terminal: Terminal) -> int:
+    """Do what looks at published images, and show its lines."""
+    records.make(run.report_dir)
+    with Live(terminal.errors) as live:
+        assessment = _unless_interrupted(work(live))
+    with _no_commands(terminal.on_github):
+        _show(text.assessment(assessment), terminal.out)
+    return assessment.exit_code
+
+
+def _unless_interrupted(work: Awaitable[Result]) -> Result:
+    """Await `work`. Raises what it raises, and Interrupted where somebody stops it."""
+    done: list[Result] = []
+    broken: list[DrydockError] = []
+
+    async def watched() -> None:
+        interruption = anyio.CancelScope()
+        async with anyio.create_task_group() as group:
+            group.start_soon(_watch_signals, interruption)
+            with interruption:
+                try:
+                    done.append(await work)
+                except DrydockError as error:
+                    broken.append(error)
+            group.cancel_scope.cancel()
+
+    anyio.run(watched)
+    for error in broken:
+        raise error
+    for result in done:
+        return result
+    raise Interrupted("stopped by a signal", next_step="run again; nothing has to be cleaned up")
+
+
+async def _to_its_report(run: plan.Plan, live: Live) -> Report:
     interruption = anyio.CancelScope()
     async with anyio.create_task_group() as group:
         group.start_soon(_watch_signals, interruption)
@@ -137,35 +263,11 @@ def _no_commands(on_github: bool) -> Iterator[None]:
             print(f"::{token}::", flush=True)
 
 
-def _show(report: Report, console: Console) -> None:
-    words = Text(text.render(report))
+def _show(rendered: str, console: Console) -> None:
+    words = Text(rendered)
     for word, style in STYLES.items():
         words.highlight_regex(rf"(?m)^ {word}\b", style)
     console.print(words, end="")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python ci/main.py",
-        description="Build a model image, run it, scan it, judge it, and push it only if every check passed.",
-    )
-    parser.add_argument(
-        "command",
-        nargs="?",
-        choices=("run", "train", "explain"),
-        default="run",
-        help="run (default): all of it; train: only the model, into artifacts/; explain: where an image's bytes are",
-    )
-    parser.add_argument("--push", action=argparse.BooleanOptionalAction, default=True, help="push the approved image")
-    parser.add_argument("--tag", help="push under this tag, instead of the one that git gives")
-    parser.add_argument("--config", type=Path, default=Path("pipeline.toml"), metavar="FILE", help="the policy")
-    parser.add_argument("--report-dir", type=Path, default=Path("dist"), metavar="DIR", help="where the report goes")
-    parser.add_argument("--debug", action="store_true", help="show the engine's whole log at the end")
-    parser.add_argument("--archive", type=Path, metavar="FILE", help="explain: an OCI archive, not the last run's")
-    parser.add_argument(
-        "--layer", type=int, metavar="N", help="explain: every file of this layer; the base's first is 1"
-    )
-    return parser
 
 
 if __name__ == "__main__":

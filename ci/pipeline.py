@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Protocol
 
 import anyio
@@ -11,22 +12,28 @@ import anyio
 import checks
 import trivy
 from checks import Approval, Facts
+from cosign import Verified
 from journal import Journal, Tell
 from plan import Plan
-from report import Archive, Contract, Image, Publication, Report, Scan, Smoke, Updates
+from report import Archive, Contract, Image, Publication, Report, Scan, Signing, Smoke, Updates
 
 
 class Stages(Protocol):
     """The one seam to the outside: whatever needs an engine, a scanner or a registry. `stages` has the real ones."""
 
     async def reach_registry(self) -> None: ...  # noqa: D102
+    async def try_key(self) -> None: ...  # noqa: D102
     async def train(self) -> Contract: ...  # noqa: D102
     async def build(self, contract: Contract) -> Archive: ...  # noqa: D102
     async def inspect(self, archive: Archive) -> Image: ...  # noqa: D102
     async def smoke(self, archive: Archive, contract: Contract) -> Smoke: ...  # noqa: D102
     async def scan(self, archive: Archive) -> Scan: ...  # noqa: D102
     async def updates(self, archive: Archive) -> Updates: ...  # noqa: D102
+    async def push(self, approval: Approval) -> None: ...  # noqa: D102
+    async def attest(self, approval: Approval, verdict: Report) -> Signing: ...  # noqa: D102
     async def publish(self, approval: Approval) -> Publication: ...  # noqa: D102
+    async def hold(self, path: Path) -> Archive: ...  # noqa: D102
+    async def verify(self, repository: str, digest: str) -> Verified: ...  # noqa: D102
 
 
 class Connect(Protocol):
@@ -40,11 +47,13 @@ async def run(plan: Plan, connect: Connect, tell: Tell, interruption: anyio.Canc
     journal = Journal(plan, tell)
     facts = Facts(reasons=journal.reasons)
     contract: Contract | None = None
+    signing: Signing | None = None
     publication: Publication | None = None
     with interruption, journal.ends_in_a_report():
         async with connect(plan) as stages:
             if plan.push:
                 await journal.stage("registry", stages.reach_registry())
+                await journal.stage("key", stages.try_key())
             contract = await journal.stage("train", stages.train())
             archive = await journal.stage("build", stages.build(contract))
             async with asyncio.TaskGroup() as side_by_side:
@@ -57,7 +66,11 @@ async def run(plan: Plan, connect: Connect, tell: Tell, interruption: anyio.Canc
             facts = Facts(shown, smoke.result(), covered, updates.result(), journal.reasons)
             approval = checks.approve(archive, facts, checks.judge(facts, plan.policy))
             if plan.push and approval:
+                await journal.stage("push", stages.push(approval))
+                verdict = journal.report(contract, facts)
+                signing = await journal.stage("attest", stages.attest(approval, verdict))
+                # The tags come last: whoever pulls by one finds all that belongs to the image.
                 publication = await journal.stage("publish", stages.publish(approval))
     if interruption.cancelled_caught:
         journal.interrupted()
-    return journal.report(contract, facts, publication)
+    return journal.report(contract, facts, signing, publication)

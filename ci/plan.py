@@ -12,13 +12,17 @@ from pydantic import ValidationError
 
 import checks
 import config
+import cosign
+import provenance
 import records
 import registry
 import revision
 import trivy
+import verification
 from config import Policy
 from errors import UsageError
 from report import Images, Release, Revision
+from tags import Name
 
 IMAGES_VARIABLE = "DRYDOCK_IMAGES"
 
@@ -31,34 +35,53 @@ class Plan:
     policy: Policy
     images: Images
     revision: Revision
-    tag: str
+    name: Name
     push: bool
     report_dir: Path
     published: tuple[Release, ...]
     locked_packages: dict[str, str]
     login: registry.Credentials | None
+    source_login: registry.Credentials | None
+    trust: cosign.Trust
+    signer: cosign.Signer | cosign.NoSigner
+    builder: provenance.Builder
+    no_cache: bool
+
+    @property
+    def source(self) -> str:
+        """The web address of the code that an image may have been built from: the policy's, else this checkout's."""
+        return self.policy.image.source or self.revision.source_url
 
     @property
     def reference(self) -> str:
         """Where the image goes, by its tag."""
-        return f"{self.policy.image.repository}:{self.tag}"
+        return f"{self.policy.image.repository}:{self.name.tag}"
 
 
-def make(*, policy_path: Path, report_dir: Path, tag: str | None, push: bool, environment: Mapping[str, str]) -> Plan:
-    """Gather what a run needs. Raises UsageError before anything is started."""
+def make(
+    *,
+    policy_path: Path,
+    report_dir: Path,
+    environment: Mapping[str, str],
+    tag: str | None = None,
+    push: bool = False,
+    key: Path | None = None,
+    no_cache: bool = False,
+) -> Plan:
+    """Gather what a run needs; `key` is a public key to trust. Raises UsageError before anything is started."""
     policy = config.load(policy_path, environment)
     checks.require_known_skips(policy)
     config.require_near_expiry(policy, datetime.now(UTC).date())
     root = policy_path.resolve().parent
     commit = revision.read(root)
     images = _images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
-    chosen = revision.tag(commit, tag, environment)
-    if tag is None:
-        revision.require_tags_commit(root, environment)
+    name = revision.name_image(commit, tag, environment)
+    if push and name.is_version:
+        revision.require_release(root, commit, name.tag)
     host = policy.image.repository.partition("/")[0]
-    if push and images.world == "stand-in" and revision.is_version(chosen) and not registry.is_local(host):
+    if push and images.world == "stand-in" and name.is_version and not registry.is_local(host):
         raise UsageError(
-            f"{chosen} would be a release built on stand-in images",
+            f"{name.tag} would be a release built on stand-in images",
             usually="this machine reaches no container registry, so its base images are not the official ones",
             next_step="tag the commit and let a machine with the official images release it, or say --no-push",
         )
@@ -67,13 +90,33 @@ def make(*, policy_path: Path, report_dir: Path, tag: str | None, push: bool, en
         policy=policy,
         images=images,
         revision=commit,
-        tag=chosen,
+        name=name,
         push=push,
         report_dir=report_dir.resolve(),
         published=records.published(report_dir),
         locked_packages=_locked_packages(root / policy.build.lock),
         login=registry.credentials(environment),
+        source_login=registry.credentials(environment, registry.SOURCE_VARIABLES),
+        trust=_trust(policy, root, policy.image.source or commit.source_url, key),
+        signer=cosign.signer(environment),
+        builder=provenance.builder(environment),
+        no_cache=no_cache,
     )
+
+
+def _trust(policy: Policy, root: Path, source: str, key: Path | None) -> cosign.Trust:
+    """Whom to believe: the holder of a key where one is named, else the workflows of the repository."""
+    key = key or (root / policy.trust.key if policy.trust.key else None)
+    if key is None:
+        return cosign.Identity(verification.identity(source, policy.trust.workflows), verification.ISSUER)
+    try:
+        return cosign.PublicKey(key.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{key} is no public key that can be read: {error}",
+            usually="trust.key in the policy, or --key, names another file",
+            next_step="name the cosign.pub that was made with the private key",
+        ) from error
 
 
 def _locked_packages(path: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from errors import UsageError
 from render import html, summary, text
 from report import Release, Report
-from revision import is_version
+from tags import is_version
 
 RECORD = "release.json"
 RECORD_BEFORE = "previous-release.json"
@@ -26,10 +26,16 @@ LEAVINGS = (
 
 def clear(report_dir: Path) -> None:
     """Make the folder, and remove what the last run left: no run is read by another one's files. Its record stays."""
+    make(report_dir)
     with _writing():
-        report_dir.mkdir(parents=True, exist_ok=True)
         for name in LEAVINGS:
             (report_dir / name).unlink(missing_ok=True)
+
+
+def make(report_dir: Path) -> None:
+    """Make the folder, and leave what is in it."""
+    with _writing():
+        report_dir.mkdir(parents=True, exist_ok=True)
 
 
 def write_documents(report_dir: Path, documents: Mapping[str, str]) -> None:
@@ -72,13 +78,14 @@ def release(report: Report) -> Release:
             (report.images.world == "stand-in", "built on stand-in base images and scanned with sample advisories"),
             (report.revision.dirty, "built from a work tree with uncommitted changes"),
             (not is_version(published.tag), f"{published.tag} is no version"),
+            (report.signing is None or not report.signing.signed_by, "nobody signed it"),
         )
         if applies
     ]
     return Release(
         image=published.reference,
         digest=published.digest,
-        tags=(published.tag,),
+        tags=published.tags,
         published_at=datetime.now(UTC).isoformat(timespec="seconds"),
         revision=report.revision,
         model_sha256=contract.artefact.sha256,
@@ -90,6 +97,8 @@ def release(report: Report) -> Release:
         database_version=scan.database_version,
         database_updated_at=scan.database_updated_at,
         database_digest=scan.database_digest,
+        findings=scan.findings,
+        signed_by=report.signing.signed_by if report.signing else "",
         checks=report.rows,
         world=report.images.world,
         is_release=not not_because,
@@ -101,6 +110,17 @@ def published(report_dir: Path) -> tuple[Release, ...]:
     """The records of what was published from here, the latest first; what is no whole record counts as none."""
     found = (_record(report_dir / name) for name in (RECORD, RECORD_BEFORE))
     return tuple(record for record in found if record)
+
+
+def read(path: Path) -> Release:
+    """The record in a file. Raises UsageError where it is none."""
+    if record := _record(path):
+        return record
+    raise UsageError(
+        f"{path} is no record of a published image",
+        usually="nothing was published from here yet, or another version of Drydock wrote it",
+        next_step="name a release.json, such as one that a GitHub release has",
+    )
 
 
 def write_whole(path: Path, content: str) -> None:

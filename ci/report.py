@@ -43,6 +43,7 @@ class Revision(Value):
     commit: str
     dirty: bool
     source_url: str = ""
+    committed_at: Time = Field(default="1980-01-01T00:00:00Z", description="1980 where there is no commit")
 
     @property
     def name(self) -> str:
@@ -51,7 +52,7 @@ class Revision(Value):
 
 
 class Images(Value):
-    """The images that a run builds on and scans with, each by digest, and where the advisories come from.
+    """The images that a run builds on, scans and signs with, each by digest, and where the advisories come from.
 
     `world` is `official`, or `stand-in` where the images were made from Debian packages because no container
     registry could be reached. `databases` are tried in turn: OCI repositories, or a folder with trivy.db in it.
@@ -61,6 +62,7 @@ class Images(Value):
     builder: str
     runtime: str
     trivy: str
+    cosign: str
     databases: tuple[str, ...] = Field(min_length=1)
 
 
@@ -440,12 +442,22 @@ class Failure(Value):
     log: str
 
 
+class Signing(Value):
+    """What was attached to the published image, and who signed it; `why_not` has the reason where nobody did."""
+
+    signed_by: str = ""
+    why_not: str = ""
+    attached: tuple[str, ...] = Field(default=(), description="in plain words: signature, SBOM, provenance, verdict")
+
+
 class Publication(Value):
     """An approved archive as the registry serves it: the digest was read back from there."""
 
     repository: str
     tag: str
     digest: str
+    tags: tuple[str, ...] = Field(default=(), description="all that lead to this digest now, `tag` among them")
+    existed: bool = Field(default=False, description="whether it was there already, with this very digest")
 
     @property
     def reference(self) -> str:
@@ -482,6 +494,7 @@ class Report(Value):
     rows: tuple[Row, ...] = ()
     stages: tuple[Stage, ...] = ()
     failures: tuple[Failure, ...] = ()
+    signing: Signing | None = None
     publication: Publication | None = None
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic documents this very order
@@ -495,6 +508,19 @@ class Report(Value):
         published_as_asked = self.publication is not None or not self.push
         verdicts = {row.verdict for row in self.rows}
         return 0 if published_as_asked and Verdict.PASS in verdicts and Verdict.NOT_RUN not in verdicts else 1
+
+
+class Assessment(Value):
+    """What was found about images that are published: a line each, and in the end what to quote."""
+
+    rows: tuple[Row, ...]
+    conclusion: str
+
+    @property
+    def exit_code(self) -> int:
+        """1 where anything fails or could not be looked at, or nothing speaks for it."""
+        verdicts = {row.verdict for row in self.rows}
+        return 0 if Verdict.PASS in verdicts and not verdicts & {Verdict.FAIL, Verdict.NOT_RUN} else 1
 
 
 class Release(Value):
@@ -515,6 +541,8 @@ class Release(Value):
     database_version: str
     database_updated_at: Time
     database_digest: str
+    findings: tuple[Finding, ...] = Field(description="all that was known when it was published")
+    signed_by: str
     checks: tuple[Row, ...]
     world: Literal["official", "stand-in"]
     is_release: bool

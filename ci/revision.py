@@ -1,20 +1,20 @@
-"""Which commit is built, and under which tag it may be pushed."""
+"""Which commit is built, and what its image may be called."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
+import tags
 from errors import UsageError
 from report import Revision
+from tags import TAG, Name
 
-# A tag's grammar in the registries, and Semantic Versioning 2.0.0 without build metadata: its + is no tag character.
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-NUMBER = r"(0|[1-9][0-9]*)"
-PRE_RELEASE_PART = r"(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
-VERSION = re.compile(rf"{NUMBER}\.{NUMBER}\.{NUMBER}(-{PRE_RELEASE_PART}(\.{PRE_RELEASE_PART})*)?")
+# What begins so is a version or the tag of a line of versions, which only a release may move.
+LIKE_A_VERSION = re.compile(r"v?[0-9]")
 NO_COMMIT = "unknown"
 
 
@@ -27,72 +27,78 @@ def read(root: Path) -> Revision:
         commit=commit,
         dirty=bool(_git(root, "status", "--porcelain")),
         source_url=_web_address(_git(root, "remote", "get-url", "origin")),
+        committed_at=_utc(int(_git(root, "log", "-1", "--format=%ct"))),
     )
 
 
-def tag(revision: Revision, asked: str | None, environment: Mapping[str, str]) -> str:
-    """The tag to push: `--tag`, else the version of a release's git tag, else `sha-<commit>`.
+def name_image(revision: Revision, asked: str | None, environment: Mapping[str, str]) -> Name:
+    """The tags to push: what `--tag` says, else the version of a release's git tag, else `sha-<commit>`.
 
-    Raises UsageError for a tag that no registry takes, for `latest`, for a git tag vX.Y.Z that is no version, and
-    where there is no commit to name the image by.
+    A version and `sha-<commit>` name one image; a branch that was pushed on GitHub names its newest one. Raises
+    UsageError for a tag that no registry takes, for `latest`, for what looks like a version and is none, and where
+    there is no commit to name the image by.
     """
+    by_commit = f"sha-{revision.name}"
     if asked is not None:
-        return _checked(asked, "--tag")
+        return _asked(asked, by_commit)
     if environment.get("GITHUB_REF_TYPE") == "tag":
-        name = environment.get("GITHUB_REF_NAME", "")
-        version = name.removeprefix("v")
-        if not name.startswith("v") or not is_version(version):
-            raise UsageError(
-                f"the git tag {name!r} is not a version",
-                usually="a release is vX.Y.Z or vX.Y.Z-rc.1: three numbers without leading zeros, and no +build",
-                next_step="tag the commit again, such as git tag v1.2.3",
-            )
-        if revision.dirty:
-            raise UsageError(
-                f"{name} would be built from a work tree that is not the tag's commit",
-                usually="a step before this one wrote into the checkout",
-                next_step="git status shows what differs; commit it or remove it",
-            )
-        return version
+        git_tag = environment.get("GITHUB_REF_NAME", "")
+        if not git_tag.startswith("v") or not tags.is_version(git_tag[1:]):
+            raise _no_version("the git tag", git_tag)
+        return Name(tag=git_tag[1:], by_commit=by_commit)
     if revision.commit == NO_COMMIT:
         raise UsageError(
             "this folder is no git checkout, so the image has no commit to be named by",
             next_step="say --tag NAME, or run inside the repository",
         )
-    return f"sha-{revision.name}"
+    pushed = environment.get("GITHUB_EVENT_NAME") == "push" and environment.get("GITHUB_REF_TYPE") == "branch"
+    return Name(tag=by_commit, branch=tags.branch(environment.get("GITHUB_REF_NAME", "")) if pushed else "")
 
 
-def require_tags_commit(root: Path, environment: Mapping[str, str]) -> None:
-    """Raise UsageError where a release's git tag does not point at the commit that is checked out at `root`."""
-    name = environment.get("GITHUB_REF_NAME", "")
-    if environment.get("GITHUB_REF_TYPE") != "tag" or name in _git(root, "tag", "--points-at", "HEAD").splitlines():
-        return
-    raise UsageError(
-        f"the git tag {name!r} does not point at the commit that is checked out",
-        usually="a step before this one checked out another commit, or the tag was moved",
-        next_step="check the tag out, then run again",
-    )
+def require_release(root: Path, revision: Revision, version: str) -> None:
+    """Raise UsageError unless the checkout at `root` is the commit of the git tag v`version`, and nothing more."""
+    git_tag = f"v{version}"
+    if git_tag not in _git(root, "tag", "--points-at", "HEAD").splitlines():
+        raise UsageError(
+            f"the git tag {git_tag!r} does not point at the commit that is checked out",
+            usually="the tag is still to be made, it was moved, or another commit was checked out",
+            next_step=f"check the tag out, or make it: git tag {git_tag}; then run again",
+        )
+    if revision.dirty:
+        raise UsageError(
+            f"{git_tag} would be built from a work tree that is not the tag's commit",
+            usually="a step before this one wrote into the checkout",
+            next_step="git status shows what differs; commit it or remove it",
+        )
 
 
-def is_version(tag: str) -> bool:
-    """Whether a tag is a version, which is pushed once and then never changes."""
-    return VERSION.fullmatch(tag) is not None
-
-
-def _checked(tag: str, where: str) -> str:
+def _asked(tag: str, by_commit: str) -> Name:
     if not TAG.fullmatch(tag):
         raise UsageError(
-            f"{where} {tag!r} is not a tag",
+            f"--tag {tag!r} is not a tag",
             usually="a tag is 1 to 128 letters, digits, underscores, dots and dashes, the first no dot or dash",
             next_step="choose another --tag",
         )
     if tag == "latest":
         raise UsageError(
-            f"{where} latest is refused",
+            "--tag latest is refused",
             usually="nobody can say later which image a `latest` was",
             next_step="leave --tag out, and deploy the digest that the run prints",
         )
-    return tag
+    if LIKE_A_VERSION.match(tag):
+        version = tag.removeprefix("v")
+        if not tags.is_version(version):
+            raise _no_version("--tag", tag)
+        return Name(tag=version, by_commit=by_commit)
+    return Name(tag=tag)
+
+
+def _no_version(where: str, tag: str) -> UsageError:
+    return UsageError(
+        f"{where} {tag!r} is not a version",
+        usually="a release is vX.Y.Z or vX.Y.Z-rc.1: three numbers without leading zeros, and no +build",
+        next_step="name it like v1.2.3",
+    )
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -102,6 +108,10 @@ def _git(root: Path, *arguments: str) -> str:
     except FileNotFoundError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _utc(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _web_address(remote: str) -> str:

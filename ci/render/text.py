@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from errors import VersionTaken
 from render import contents, words
-from report import Report, Treatment, Verdict
+from report import Assessment, Failure, Report, Row, Treatment, Verdict
 
 LABEL = " {verdict:<7} {name:<28} {measured:<28} {limit}"
 DETAIL_INDENT = " " * 9
@@ -14,14 +16,7 @@ UNFIXED_SHOWN = 10
 
 def render(report: Report) -> str:
     """The table of a run, what it let through, what broke in it, and its verdict."""
-    lines = [_header(report), ""]
-    for row in report.rows:
-        limit = f"limit {row.limit}" if row.limit else ""
-        # What was not measured has its reason where the measurement would stand.
-        details = words.shortened(row.details)
-        measured, details = (row.measured, details) if row.measured else (details[0], details[1:])
-        lines.append(LABEL.format(verdict=row.verdict, name=row.name, measured=measured, limit=limit).rstrip())
-        lines += [f"{DETAIL_INDENT}{'→ ' if number == 0 else '  '}{detail}" for number, detail in enumerate(details)]
+    lines = [_header(report), "", *_rows(report.rows)]
     lines += _let_through(report)
     if report.image:
         lines += ["", *contents.section(report.image, report.comparison)]
@@ -34,9 +29,16 @@ def render(report: Report) -> str:
     if report.images.world == "stand-in":
         lines += ["", "stand-in   base images and advisories are this machine's own; the result is no release"]
     lines.append("")
+    if report.publication and report.publication.existed:
+        lines.append("existed    it was there already under this tag, with this very digest")
     if warned := sum(row.verdict is Verdict.WARN for row in report.rows):
         lines.append(f"warned     {warned} of {len(report.rows)} checks; read them above")
     return "\n".join([*map(words.printable, lines), verdict(report), ""])
+
+
+def assessment(assessed: Assessment) -> str:
+    """What was found about published images, in the same form, and what to quote of it."""
+    return "\n".join([*map(words.printable, [*_rows(assessed.rows), ""]), words.printable(assessed.conclusion), ""])
 
 
 def verdict(report: Report) -> str:
@@ -48,16 +50,34 @@ def verdict(report: Report) -> str:
         return f"rejected   {failed} of {len(report.rows)} checks failed; nothing was pushed"
     if report.failures:
         first = report.failures[0]
-        # A push that broke off, or was not confirmed, may be in the registry all the same.
-        maybe_pushed = first.stage == "publish" and first.exit_code != VersionTaken.exit_code
-        pushed = "the registry may serve what nobody confirmed" if maybe_pushed else "nothing was pushed"
-        return f"no verdict {first.stage} broke (exit code {report.exit_code}); {pushed}"
+        return f"no verdict {first.stage} broke (exit code {report.exit_code}); {_pushed(first)}"
     if not_run := counts[Verdict.NOT_RUN]:
         return f"rejected   {not_run} of {len(report.rows)} checks could not be made; nothing was pushed"
     if report.exit_code == 0:
         digest = report.image.manifest_digest if report.image else ""
         return f"approved   {report.image_name}@{digest}; not pushed, as asked"
     return "rejected   no check passed; nothing was pushed"
+
+
+def _pushed(failure: Failure) -> str:
+    """What the registry may have of an image whose run broke: its tags come last of all."""
+    if failure.exit_code == VersionTaken.exit_code or failure.stage not in ("push", "attest", "publish"):
+        return "nothing was pushed"
+    if failure.stage == "publish":
+        return "the registry may serve what nobody confirmed"
+    return "no tag leads to what was pushed"
+
+
+def _rows(rows: Iterable[Row]) -> list[str]:
+    lines = []
+    for row in rows:
+        limit = f"limit {row.limit}" if row.limit else ""
+        # What was not measured has its reason where the measurement would stand.
+        details = words.shortened(row.details)
+        measured, details = (row.measured, details) if row.measured else (details[0], details[1:])
+        lines.append(LABEL.format(verdict=row.verdict, name=row.name, measured=measured, limit=limit).rstrip())
+        lines += [f"{DETAIL_INDENT}{'→ ' if number == 0 else '  '}{detail}" for number, detail in enumerate(details)]
+    return lines
 
 
 def _let_through(report: Report) -> list[str]:

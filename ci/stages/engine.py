@@ -1,11 +1,12 @@
-"""A session with an engine, and the stages of one plan in it: train, build, inspect, smoke, scan, updates, publish."""
+"""A session with an engine, and the stages of one plan in it, from train to publish; then verify and rescan."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import anyio
@@ -13,16 +14,19 @@ import dagger
 from dagger import BuildArg, dag
 
 import contract as contract_of
+import cosign
 import dockerfile
 import engine_log
 import image
+import provenance
 import registry
-import revision
 from checks import Approval
-from errors import BuildError, RegistryError, VersionTaken
+from cosign import Verified
+from errors import BuildError
 from plan import Plan
-from report import Archive, Contract, Image, Publication, Scan, Smoke, Updates
-from stages import archives, running, scanner, session
+from registry import Repository, release
+from report import Archive, Contract, Image, Publication, Report, Scan, Signing, Smoke, Updates
+from stages import normal, running, scanner, session, signer
 
 CONTEXT_LABEL = "dev.drydock.context.digest"
 GOODBYE_SECONDS = 15
@@ -40,6 +44,8 @@ async def connect(plan: Plan) -> AsyncIterator[EngineStages]:
                 # What did not reach the engine is not asked again: the client keeps no state to go on from.
                 with session.starts_soon(address):
                     await stack.enter_async_context(dagger.connection(dagger.Config(log_output=log, retry=None)))
+                if plan.no_cache:
+                    await dag.engine().local_cache().prune()
                 try:
                     yield EngineStages(plan)
                 finally:
@@ -61,6 +67,10 @@ class EngineStages:
         """Fail now, before any work, where the registry does not answer."""
         await registry.require_answer(self.plan.policy.image.repository)
 
+    async def try_key(self) -> None:
+        """Fail now where the key that is to sign cannot be opened."""
+        await self._signer_name()
+
     async def train(self) -> Contract:
         """Train in a container, or take the model that `artifacts/` holds; its file is what its contract says.
 
@@ -80,15 +90,14 @@ class EngineStages:
             await trained.directory("/artifacts").export(str(directory), wipe=True)
 
     async def build(self, contract: Contract) -> Archive:
-        """Build the image around the model and export it as one OCI archive, image.tar in the report directory."""
+        """Build the image around the model; export it in its normal form, as image.tar in the report directory."""
         plan = self.plan
         context = self._context().with_directory(
             "artifacts", dag.host().directory(str(self._model), include=["model.json", contract.artefact.file])
         )
         arguments = {
             "REVISION": plan.revision.name,
-            "SOURCE": plan.revision.source_url,
-            "VERSION": plan.tag,
+            "SOURCE": plan.policy.image.source,
             "MODEL_SHA256": contract.artefact.sha256,
         }
         path = plan.report_dir / "image.tar"
@@ -100,15 +109,17 @@ class EngineStages:
             # Dagger finds a tarball again by the image's files and configuration; that they lie in other layers now it
             # would not see. The context's digest makes the configuration differ wherever the build does.
             labelled = built.with_label(CONTEXT_LABEL, await context.digest())
-            archive = await labelled.as_tarball(media_types=dagger.ImageMediaTypes.OCIMediaTypes).sync()
-            await archive.export(str(path))
+            await labelled.sync()
+        archive = await normal.archive(
+            plan, labelled, healthcheck=dockerfile.healthcheck(self._dockerfile()), drop_label=CONTEXT_LABEL
+        )
+        await archive.export(str(path))
         return Archive(path=path, handle=archive)
 
     async def inspect(self, archive: Archive) -> Image:
         """Read the archive's layers; in a thread, since decompressing them takes a second or two."""
         read = await anyio.to_thread.run_sync(image.read, archive.path)
-        text = (self.plan.root / self.plan.policy.build.dockerfile).read_text(encoding="utf-8", errors="replace")
-        return dockerfile.located(read, text)
+        return dockerfile.located(read, self._dockerfile())
 
     async def smoke(self, archive: Archive, contract: Contract) -> Smoke:
         """Start the image as its users will, ask for every golden row, and note which user it runs as."""
@@ -122,35 +133,69 @@ class EngineStages:
         """Ask the image's package manager, as root and in a throw-away container, which updates are pending."""
         return await running.updates(self.plan, archive)
 
+    async def verify(self, repository: str, digest: str) -> Verified:
+        """What cosign says of the signature and the statements of a published image."""
+        types = (cosign.SBOM, cosign.PROVENANCE, cosign.VERDICT)
+        return await signer.verify(
+            self.plan.images.cosign, repository, digest, self.plan.trust, self.plan.source_login, types
+        )
+
+    async def hold(self, path: Path) -> Archive:
+        """Let the engine hold an OCI archive that this machine has."""
+        return Archive(path=path, handle=dag.host().file(str(path)))
+
+    async def push(self, approval: Approval) -> None:
+        """Push the approved archive as it is, by its digest: no tag leads to it before all is there that belongs to it.
+
+        A version that is there already, with another digest, stops this before a byte is sent.
+        """
+        name, digest = self.plan.name, approval.manifest_digest
+        async with self._repository() as repository:
+            if name.is_version:
+                await release.require_free(repository, digest, name.tag)
+            await repository.push(approval.archive.path, digest)
+
+    async def attest(self, approval: Approval, verdict: Report) -> Signing:
+        """Attach the SBOM; with a key or a workflow's identity, sign the image, its SBOM, provenance and verdict."""
+        plan, digest = self.plan, approval.manifest_digest
+        sbom = (plan.report_dir / "sbom.cdx.json").read_text(encoding="utf-8")
+        async with self._repository() as repository:
+            # For tools that read no signatures, such as a scanner that takes its packages from here.
+            await repository.attach(digest, cosign.SBOM_MEDIA_TYPE, sbom.encode(), {})
+        if isinstance(plan.signer, cosign.NoSigner):
+            return Signing(why_not=plan.signer.reason)
+        await signer.sign(plan, plan.signer, digest, provenance.predicates(verdict, plan.builder, sbom))
+        return Signing(signed_by=await self._signer_name(), attached=("signature", "SBOM", "provenance", "verdict"))
+
     async def publish(self, approval: Approval) -> Publication:
-        """Push the approved archive as it is, and read back what the registry now serves under its tag."""
-        plan = self.plan
-        repository, tag = plan.policy.image.repository, plan.tag
-        served = await registry.manifest_digest(repository, tag, plan.login)
-        if revision.is_version(tag) and served not in (None, approval.manifest_digest):
-            raise VersionTaken(
-                f"{plan.reference} exists, with digest {served}; this image is {approval.manifest_digest}",
-                usually="the version was released before, from another commit or on other base images",
-                next_step="release under the next version; a published one never changes",
+        """Name the image that was pushed, and read back what the registry now serves under each name."""
+        plan, digest = self.plan, approval.manifest_digest
+        async with self._repository() as repository:
+            tags, existed = await release.name(
+                repository, digest, plan.name, datetime.fromisoformat(plan.revision.committed_at)
             )
-        container = archives.container(approval.archive)
-        if plan.login:
-            password = dag.set_secret("registry-password", plan.login.password)
-            container = container.with_registry_auth(repository.partition("/")[0], plan.login.user, password)
-        with _push_errors(plan.reference):
-            await container.publish(plan.reference, media_types=dagger.ImageMediaTypes.OCIMediaTypes)
-        served = await registry.manifest_digest(repository, tag, plan.login)
-        if served != approval.manifest_digest:
-            raise RegistryError(
-                f"{plan.reference} serves {served or 'nothing'}, approved was {approval.manifest_digest}",
-                usually="something else pushed this tag at the same time, or a proxy rewrites manifests",
-                next_step="do not deploy this tag; find out who writes to the repository, then run again",
-            )
-        return Publication(repository=repository, tag=tag, digest=served)
+        return Publication(
+            repository=plan.policy.image.repository, tag=plan.name.tag, digest=digest, tags=tags, existed=existed
+        )
+
+    async def _signer_name(self) -> str:
+        """Who signs, as a reader can check it: a key by its fingerprint, a workflow by its own name."""
+        match self.plan.signer:
+            case cosign.Key() as key:
+                return f"key {cosign.fingerprint(await signer.public_key(self.plan.images.cosign, key))}"
+            case cosign.Keyless():
+                return self.plan.builder.id
+        return ""
+
+    def _repository(self) -> AbstractAsyncContextManager[Repository]:
+        return registry.opened(self.plan.policy.image.repository, self.plan.login)
 
     @property
     def _model(self) -> Path:
         return self.plan.report_dir / "model" if self.plan.policy.build.train else self.plan.root / "artifacts"
+
+    def _dockerfile(self) -> str:
+        return (self.plan.root / self.plan.policy.build.dockerfile).read_text(encoding="utf-8", errors="replace")
 
     def _context(self) -> dagger.Directory:
         return dag.host().directory(str(self.plan.root), include=self.plan.policy.build.context)
@@ -172,18 +217,4 @@ def _build_errors(what: str) -> Iterator[None]:
                 log=engine_log.tail(
                     error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)
                 ),
-            ) from error
-
-
-@contextmanager
-def _push_errors(reference: str) -> Iterator[None]:
-    with session.engine_errors():
-        try:
-            yield
-        except dagger.QueryError as error:
-            raise RegistryError(
-                f"{reference} could not be pushed: {engine_log.first_line(str(error))}",
-                usually="the credentials are missing or may not write there, or the registry is out of space",
-                next_step=f"set {registry.USER_VARIABLE} and {registry.PASSWORD_VARIABLE}, then run again",
-                log=engine_log.rest(str(error)),
             ) from error

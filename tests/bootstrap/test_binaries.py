@@ -108,8 +108,16 @@ echo "$CGO_ENABLED $GOFLAGS $GOTOOLCHAIN $GOEXPERIMENT"
             ],
             "0 -mod=readonly local jsonv2",
         ),
+        (
+            binaries.COSIGN,
+            [
+                *("-ldflags", "-s -w -X sigs.k8s.io/release-utils/version.gitVersion=v3.1.3"),
+                "github.com/sigstore/cosign/v3/cmd/cosign",
+            ],
+            "0 -mod=readonly local ",
+        ),
     ],
-    ids=["dagger", "trivy"],
+    ids=["dagger", "trivy", "cosign"],
 )
 def test_binaries_are_built_once_from_the_modules_here(
     cache: Cache, stand_ins: StandIns, build: Build, words: list[str], environment: str

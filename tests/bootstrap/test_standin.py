@@ -88,6 +88,7 @@ GO = """\
 for word; do [ "$last" = -o ] && folder=$word; last=$word; done
 case "$folder" in
 */dagger/*) for name in dagger dnsname engine init; do echo $name >"$folder$name"; done ;;
+*/cosign/*) echo cosign >"$folder/cosign" ;;
 *) echo trivy >"$folder/trivy"; cp {builder} "$folder" ;;
 esac
 """
@@ -149,8 +150,8 @@ def beginnings(calls: list[list[str]]) -> list[str]:
     return [" ".join(call[:2]) for call in calls]
 
 
-QUESTIONS = [*["go version"] * 3, *["apt-config dump"] * 3, "podman image", "podman inspect"]
-PUSHES = ["podman import", "podman push"] * 3
+QUESTIONS = [*["go version"] * 4, *["apt-config dump"] * 3, "podman image", "podman inspect"]
+PUSHES = ["podman import", "podman push"] * 4
 
 
 def test_everything_is_made_once_and_pinned(
@@ -163,6 +164,7 @@ def test_everything_is_made_once_and_pinned(
         "builder": f"docker.io/library/python:3.13-trixie@{DIGEST}",
         "runtime": f"docker.io/library/python:3.13-slim-trixie@{DIGEST}",
         "trivy": f"docker.io/aquasec/trivy:0.74.0@{DIGEST}",
+        "cosign": f"docker.io/sigstore/cosign/cosign:v3.1.3@{DIGEST}",
     }
     (database,) = map(Path, databases)
     assert sorted(file.name for file in database.iterdir()) == ["distributions.json", "metadata.json"]
@@ -174,9 +176,9 @@ def test_everything_is_made_once_and_pinned(
     assert (cache.root / "bin" / "dagger").read_text() == "dagger\n"
 
     calls = stand_ins.calls()
-    # Both builds run at the same time.
-    assert sorted(beginnings(calls)[:5]) == ["go build", "go build", "go version", "go version", "go version"]
-    assert beginnings(calls)[5:] == [
+    # All builds run at the same time.
+    assert sorted(beginnings(calls)[:7]) == [*["go build"] * 3, *["go version"] * 4]
+    assert beginnings(calls)[7:] == [
         *["apt-config dump", "mmdebstrap --variant=minbase"] * 3,
         *("trivy-db build", "podman import", "podman image"),
         *PUSHES,
@@ -204,10 +206,11 @@ def test_everything_is_made_once_and_pinned(
         "./usr/local/bin/runc",
         "./usr/local/share/dagger/content/",
     } <= set(engine)
-    assert [line for line in (machine / "trivy").read_text().splitlines() if not line.endswith("/")] == [
-        "./etc/ssl/certs/ca-certificates.crt",
-        "./usr/local/bin/trivy",
-    ]
+    for name in ("trivy", "cosign"):
+        assert (machine / name).read_text().splitlines() == [
+            *("./", "./etc/", "./etc/ssl/", "./etc/ssl/certs/", "./etc/ssl/certs/ca-certificates.crt", "./tmp/"),
+            *("./usr/", "./usr/local/", "./usr/local/bin/", f"./usr/local/bin/{name}"),
+        ]
 
     assert up(cache, monkeypatch) == {**pins, "databases": databases}
     assert beginnings(stand_ins.calls()) == QUESTIONS

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
+import cosign
 from checks import Facts
 from config import Policy
 from plan import Plan
+from provenance import Builder
 from report import (
     Answer,
     Archive,
@@ -33,12 +35,14 @@ from report import (
     Row,
     Scan,
     Secret,
+    Signing,
     Smoke,
     Stage,
     Treatment,
     Updates,
     Verdict,
 )
+from tags import Name
 
 COMMIT = "1f3c9e2ab0d14c6f8e7a5b3c2d1e0f9a8b7c6d5e"
 MANIFEST_DIGEST = "sha256:" + "a1" * 32
@@ -80,6 +84,7 @@ OFFICIAL = Images(
     builder="docker.io/library/python:3.13-trixie@sha256:82",
     runtime="docker.io/library/python:3.13-slim-trixie@sha256:9d",
     trivy="docker.io/aquasec/trivy:0.74.0@sha256:" + "62" * 32,
+    cosign="ghcr.io/sigstore/cosign/cosign:v3.1.3@sha256:" + "9e" * 32,
     databases=("mirror.gcr.io/aquasec/trivy-db:2",),
 )
 STAND_IN = OFFICIAL.model_copy(update={"world": "stand-in", "databases": ("/sample/db",)})
@@ -95,6 +100,7 @@ HIGH = Finding(
     published_at="2024-02-12T00:00:00Z",
     url="https://example.org/CVE-2024-24762",
 )
+SIGNED = Signing(signed_by="key SHA256:abc", attached=("signature", "SBOM", "provenance", "verdict"))
 FOUND = Canary(expected=("CVE-1 in canary",), found=("CVE-1 in canary",))
 LIBC = PendingUpdate(package="libc6", installed_version="2.41-12", available_version="2.41-13", security=True)
 UNFIXED = Finding(id="CVE-2025-1", package="libc6", installed_version="2.41", fixed_version="", severity="CRITICAL")
@@ -201,17 +207,22 @@ def plan(
         policy=policy or Policy(),
         images=images,
         revision=REVISION,
-        tag=tag,
+        name=Name(tag=tag, by_commit=f"sha-{COMMIT}"),
         push=push,
         report_dir=report_dir,
         published=(),
         locked_packages=LOCKED,
         login=None,
+        source_login=None,
+        trust=cosign.Identity("^$", "https://issuer.example"),
+        signer=cosign.NoSigner("there is no key"),
+        builder=Builder(),
+        no_cache=False,
     )
 
 
 def publication(tag: str = "1.2.3") -> Publication:
-    return Publication(repository=REPOSITORY, tag=tag, digest=MANIFEST_DIGEST)
+    return Publication(repository=REPOSITORY, tag=tag, digest=MANIFEST_DIGEST, tags=(tag, f"sha-{COMMIT}", "1.2", "1"))
 
 
 def report(**changed: object) -> Report:
@@ -234,6 +245,7 @@ def report(**changed: object) -> Report:
         "scan": scan(),
         "rows": rows,
         "stages": (Stage(name="train", duration_seconds=3.2), Stage(name="build", duration_seconds=41.4)),
+        "signing": SIGNED,
         "publication": publication(),
     }
     return Report.model_validate({**values, **changed})
@@ -256,6 +268,8 @@ def release(digest: str = "sha256:" + "b2" * 32) -> Release:
         database_version="2",
         database_updated_at="2026-11-20T00:00:00Z",
         database_digest="sha256:db",
+        findings=(),
+        signed_by="",
         checks=(),
         world="official",
         is_release=True,

@@ -44,7 +44,7 @@ def serving(answer: Callable[[Request], Response | None]) -> Iterator[str]:
                 for part in [response.body] if isinstance(response.body, bytes) else response.body:
                     self.wfile.write(part)
 
-        do_GET = do_POST = handle_one  # noqa: N815 - the names that http.server calls
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = handle_one  # noqa: N815 - the names that http.server calls
 
         def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - as above
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import anyio
 
 from checks import Approval
+from cosign import Verified
 from plan import Plan
-from report import Archive, Contract, Image, Publication, Scan, Smoke, Updates
+from report import Archive, Contract, Image, Publication, Report, Scan, Signing, Smoke, Updates
 from tests.ci import examples
 
 
@@ -23,11 +24,13 @@ class StandIn:
     smoked: Smoke = field(default_factory=examples.smoke)
     scanned: Scan = field(default_factory=examples.scan)
     updated: Updates = field(default_factory=Updates)
+    verified: Verified = field(default_factory=lambda: Verified("no signatures found", {}, {}))
     breaks: dict[str, BaseException] = field(default_factory=dict)
     interrupted_in: str = ""
     interrupt: Callable[[], None] = lambda: None
     called: list[str] = field(default_factory=list)
     approvals: list[Approval] = field(default_factory=list)
+    verdicts: list[Report] = field(default_factory=list)
 
     @asynccontextmanager
     async def connect(self, plan: Plan) -> AsyncIterator[StandIn]:
@@ -37,6 +40,9 @@ class StandIn:
 
     async def reach_registry(self) -> None:
         await self._enter("registry")
+
+    async def try_key(self) -> None:
+        await self._enter("key")
 
     async def train(self) -> Contract:
         await self._enter("train")
@@ -62,10 +68,25 @@ class StandIn:
         await self._enter("updates")
         return self.updated
 
-    async def publish(self, approval: Approval) -> Publication:
+    async def push(self, approval: Approval) -> None:
         self.approvals.append(approval)
+        await self._enter("push")
+
+    async def attest(self, approval: Approval, verdict: Report) -> Signing:
+        self.verdicts.append(verdict)
+        await self._enter("attest")
+        return examples.SIGNED
+
+    async def publish(self, approval: Approval) -> Publication:
         await self._enter("publish")
         return examples.publication()
+
+    async def hold(self, path: Path) -> Archive:
+        return examples.archive(path)
+
+    async def verify(self, repository: str, digest: str) -> Verified:
+        await self._enter("verify")
+        return self.verified
 
     async def _enter(self, stage: str) -> None:
         self.called.append(stage)

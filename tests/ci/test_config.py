@@ -59,7 +59,11 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
             ":2: unknown key limits.foo",
             "known keys are image_size_mb, latency_ms, layer_size_mb, log_lines, request_seconds, start_seconds",
         ),
-        ("\norigins = 1\n", ":2: unknown key origins", "known keys are build, ignore, image, limits, scan, skip"),
+        (
+            "\norigins = 1\n",
+            ":2: unknown key origins",
+            "known keys are build, ignore, image, limits, scan, skip, trust",
+        ),
         (
             '[limits]\nimage_size_mb = "400"\n',
             ":2: limits.image_size_mb is '400': input should be a valid integer",

@@ -21,7 +21,7 @@ from tests.ci.test_image import layout
 ROOT = Path(__file__).parents[2]
 OURS = ("DRYDOCK_IMAGES", "DRYDOCK_REPOSITORY")
 GITHUBS = ("GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
-COMMON = ["--config", str(ROOT / "pipeline.toml"), "--tag", "1.2.3"]
+COMMON = ["--config", str(ROOT / "pipeline.toml"), "--tag", "test"]
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_a_run_prints_its_table_and_ends_with_its_exit_code(
     last = shown.out.splitlines()[-1]
     assert last == f"published  127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}"
     assert " PASS    runs as non-root             USER 10001:10001, uid 10001  limit not 0\n" in shown.out
-    policy = f"policy     {ROOT.name}: push to 127.0.0.1:5000/iris-classifier:1.2.3 (pipeline.toml:6)"
+    policy = f"policy     {ROOT.name}: push to 127.0.0.1:5000/iris-classifier:test (pipeline.toml:6)"
     assert shown.err.startswith(policy)
     assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == 0
 
@@ -185,13 +185,14 @@ def test_a_laptop_gets_no_commands(
     ("arguments", "said"),
     [
         (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
-        (["deploy"], "invalid choice: 'deploy'"),
+        (["deploy"], "unrecognized arguments: deploy"),
         (["--tag", '1"; curl x'], "--tag '1\"; curl x' is not a tag"),
         (["--tag", "latest"], "--tag latest is refused"),
         (["--config", "none.toml"], "none.toml cannot be read: No such file or directory"),
         (["--report-dir", "/dev/null/dist"], "cannot be written: Not a directory"),
-        (["run", "--layer", "0"], "--archive and --layer belong to explain"),
-        (["--archive", "image.tar"], "--archive and --layer belong to explain"),
+        (["--layer", "0"], "unrecognized arguments: --layer 0"),
+        (["--tag", "1.2"], "--tag '1.2' is not a version"),
+        (["--tag", "v99.0.0"], "the git tag 'v99.0.0' does not point at the commit that is checked out"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_before_anything_starts(arguments: list[str], said: str, tmp_path: Path) -> None:
@@ -212,8 +213,8 @@ def test_wrong_usage_is_exit_code_2_before_anything_starts(arguments: list[str],
     [
         (["--tag", "{}"], {}),
         ([], {"GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "v1.2.3{}"}),
-        (["--tag", "1.2.3"], {"DRYDOCK_REPOSITORY": "127.0.0.1:5000/{}"}),
-        (["--tag", "1.2.3", "--config", "{}"], {}),
+        (["--tag", "test"], {"DRYDOCK_REPOSITORY": "127.0.0.1:5000/{}"}),
+        (["--tag", "test", "--config", "{}"], {}),
     ],
     ids=["--tag", "git tag", "repository", "--config"],
 )
@@ -296,7 +297,7 @@ def test_a_policy_that_cannot_be_kept_to_is_exit_code_2_before_anything_starts(
     if policy is not None:
         path.write_text(policy)
     done = typed(
-        *("--config", str(path), "--report-dir", str(tmp_path / "dist"), "--tag", "1.2.3"),
+        *("--config", str(path), "--report-dir", str(tmp_path / "dist"), "--tag", "test"),
         environment={"_EXPERIMENTAL_DAGGER_RUNNER_HOST": "unix:///nowhere"},
     )
     assert (done.returncode, done.stdout) == (2, "")
@@ -347,11 +348,56 @@ def test_a_report_that_cannot_be_written_is_shown_all_the_same(
     assert "  next      free some space" in shown.err
 
 
-def test_help_names_every_flag_and_no_other() -> None:
-    shown = typed("--help").stdout
+FLAGS = {
+    "run": {"--push", "--no-push", "--tag", "--debug"},
+    "train": set(),
+    "explain": {"--archive", "--layer"},
+    "verify": {"--key"},
+    "promote": {"--key"},
+    "rescan": {"--issues"},
+    "reproduce": {"--no-cache"},
+}
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_help_names_every_flag_and_no_other(command: str) -> None:
+    shown = typed(command, "--help").stdout
     flags = {word.strip(",[]") for word in shown.split() if word.strip("[").startswith("--")}
-    of_a_run = {"--push", "--no-push", "--tag", "--config", "--debug"}
-    assert flags == {"--help", "--report-dir", "--archive", "--layer"} | of_a_run
+    assert flags == {"--help", "--config", "--report-dir"} | FLAGS[command]
+
+
+def test_help_names_every_command() -> None:
+    shown = typed("--help").stdout
+    assert set(main.COMMANDS) == {*FLAGS, "lock"}
+    assert all(f"\n    {command}" in shown for command in main.COMMANDS)
+
+
+def test_a_word_that_is_no_command_is_refused() -> None:
+    done = typed("deploy")
+    assert (done.returncode, "invalid choice: 'deploy'" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["verify", "name"], "'name' names no image"),
+        (["verify", "--key", "none.pub", "127.0.0.1:1/name"], "none.pub is no public key that can be read: "),
+        (["promote", "127.0.0.1:1/name", "name"], "'name' names no image"),
+        (["rescan", "none.json"], "none.json is no record of a published image"),
+        (["reproduce", "none.json"], "none.json is no record of a published image"),
+        (["lock", "none.toml"], "none.toml cannot be read: No such file or directory"),
+    ],
+)
+def test_what_names_nothing_published_is_exit_code_2(arguments: list[str], said: str) -> None:
+    done = typed(*arguments, folder=ROOT, environment={"_EXPERIMENTAL_DAGGER_RUNNER_HOST": "unix:///nowhere"})
+    assert said in done.stderr
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+
+
+def test_without_a_registry_nothing_is_verified() -> None:
+    done = typed("verify", "127.0.0.1:1/name:1", folder=ROOT)
+    assert "no registry answers at 127.0.0.1:1" in done.stderr
+    assert (done.returncode, "Traceback" in done.stderr) == (6, False)
 
 
 def test_explain_says_where_the_bytes_are_and_needs_nothing_but_the_archive(tmp_path: Path) -> None:

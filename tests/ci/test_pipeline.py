@@ -11,7 +11,7 @@ import checks
 import pipeline
 import trivy
 from config import IgnoreEntry, Policy
-from errors import BuildError, DrydockError, EngineError, RegistryError, ScanError, VersionTaken
+from errors import BuildError, DrydockError, EngineError, RegistryError, ScanError, UsageError, VersionTaken
 from plan import Plan
 from report import IgnoreState, Report, Secret, Treatment, Updates, Verdict
 from tests.ci import examples
@@ -35,12 +35,13 @@ def run(plan: Plan, stages: StandIn, tell: Silent | None = None) -> Report:
 def test_a_good_image_is_published_after_everything_else(plan: Plan) -> None:
     stages, tell = StandIn(), Silent()
     report = run(plan, stages, tell)
-    assert stages.called[:4] == ["connect", "registry", "train", "build"]
-    assert set(stages.called[4:8]) == {"inspect", "smoke", "scan", "updates"}
-    assert stages.called[8:] == ["publish", "disconnect"]
+    assert stages.called[:5] == ["connect", "registry", "key", "train", "build"]
+    assert set(stages.called[5:9]) == {"inspect", "smoke", "scan", "updates"}
+    assert stages.called[9:] == ["push", "attest", "publish", "disconnect"]
     assert report.exit_code == 0
     assert report.publication == examples.publication()
-    assert [stage.name for stage in report.stages][:3] == ["registry", "train", "build"]
+    assert report.signing == examples.SIGNED
+    assert [stage.name for stage in report.stages][:4] == ["registry", "key", "train", "build"]
     assert tell.heard[-1] == ("ends", "publish")
 
 
@@ -50,10 +51,19 @@ def test_what_is_published_is_the_archive_that_was_judged(plan: Plan) -> None:
     assert [approval.manifest_digest for approval in stages.approvals] == [examples.MANIFEST_DIGEST]
 
 
+def test_what_is_attested_is_the_verdict_before_anything_was_tagged(plan: Plan) -> None:
+    stages = StandIn()
+    report = run(plan, stages)
+    [verdict] = stages.verdicts
+    assert verdict.publication is None
+    assert verdict.rows == report.rows[:-1]
+    assert (report.rows[-1].name, report.rows[-1].verdict) == ("signed and attested", Verdict.PASS)
+
+
 def test_without_a_push_the_registry_is_not_even_asked(tmp_path: Path) -> None:
     stages = StandIn()
     report = run(examples.plan(tmp_path, push=False), stages)
-    assert {"registry", "publish"}.isdisjoint(stages.called)
+    assert {"registry", "key", "push", "attest", "publish"}.isdisjoint(stages.called)
     assert (report.exit_code, report.publication) == (0, None)
 
 
@@ -70,7 +80,7 @@ def test_without_a_push_the_registry_is_not_even_asked(tmp_path: Path) -> None:
 )
 def test_a_rejected_image_is_not_published(plan: Plan, stages: StandIn, failed: list[str]) -> None:
     report = run(plan, stages)
-    assert "publish" not in stages.called
+    assert {"push", "attest", "publish"}.isdisjoint(stages.called)
     assert (report.exit_code, report.publication) == (1, None)
     assert [row.name for row in report.rows if row.verdict is Verdict.FAIL] == failed
 
@@ -85,7 +95,10 @@ def test_a_rejected_image_is_not_published(plan: Plan, stages: StandIn, failed: 
         ("smoke", EngineError("gone", next_step="start it")),
         ("scan", ScanError("no database", next_step="fetch it")),
         ("updates", EngineError("gone", next_step="start it")),
-        ("publish", RegistryError("refused", next_step="log in")),
+        ("key", UsageError("no such key", next_step="make one")),
+        ("push", RegistryError("refused", next_step="log in")),
+        ("push", VersionTaken("exists", next_step="next version")),
+        ("attest", RegistryError("refused", next_step="log in")),
         ("publish", VersionTaken("exists", next_step="next version")),
     ],
 )
@@ -98,7 +111,7 @@ def test_whatever_breaks_the_run_ends_in_a_report_and_publishes_nothing(
     assert report.exit_code == error.exit_code
     assert report.publication is None
     assert ("broke", stage) in tell.heard
-    assert stage == "publish" or not stages.approvals
+    assert stage in ("push", "attest", "publish") or not stages.approvals
 
 
 def test_an_engine_that_does_not_answer_is_a_report_too(plan: Plan) -> None:
@@ -177,7 +190,7 @@ def test_a_canary_that_was_missed_is_no_verdict(plan: Plan) -> None:
     assert (report.scan, report.publication) == (None, None)
 
 
-@pytest.mark.parametrize("stage", ["build", "smoke", "scan", "updates", "publish"])
+@pytest.mark.parametrize("stage", ["build", "smoke", "scan", "updates", "push", "attest", "publish"])
 def test_an_interrupted_run_ends_in_a_report_and_publishes_nothing(plan: Plan, stage: str) -> None:
     report = run(plan, StandIn(interrupted_in=stage))
     assert [(failure.stage, failure.exit_code) for failure in report.failures] == [(stage, 130)]

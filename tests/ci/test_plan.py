@@ -8,9 +8,13 @@ import pytest
 import plan
 import records
 import trivy
+from cosign import Identity, PublicKey
 from errors import UsageError
 from plan import Plan
+from registry import Credentials
+from tags import Name
 from tests.ci import examples
+from tests.ci.test_revision import git
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = """\
@@ -18,11 +22,12 @@ world = "stand-in"
 builder = "docker.io/library/python:3.13-trixie@sha256:1"
 runtime = "docker.io/library/python:3.13-slim-trixie@sha256:2"
 trivy = "docker.io/aquasec/trivy:0.74.0@sha256:3"
+cosign = "docker.io/sigstore/cosign/cosign:v3.1.3@sha256:4"
 databases = ["/sample/db"]
 """
 
 
-def made(root: Path, *, tag: str | None = "1.2.3", push: bool = True, **environment: str) -> Plan:
+def made(root: Path, *, tag: str | None = "test", push: bool = True, **environment: str) -> Plan:
     return plan.make(
         policy_path=root / "pipeline.toml",
         report_dir=root / "dist",
@@ -44,7 +49,7 @@ def project(tmp_path: Path) -> Path:
 def test_a_plan_knows_where_the_image_goes(project: Path) -> None:
     gathered = made(project)
     assert gathered.root == project
-    assert gathered.reference == "127.0.0.1:5000/iris-classifier:1.2.3"
+    assert gathered.reference == "127.0.0.1:5000/iris-classifier:test"
     assert gathered.images.world == "stand-in"
     assert gathered.locked_packages == {"numpy": "2.1.0"}
     assert gathered.published == ()
@@ -97,12 +102,52 @@ def test_pins_that_are_not_whole_stop_the_run_before_it_starts(project: Path, co
         made(project)
 
 
-def test_a_version_on_stand_in_images_leaves_this_machine_by_no_door(project: Path) -> None:
+@pytest.fixture
+def tagged(project: Path) -> Path:
+    git(project, "init", "--quiet")
+    git(project, "add", ".")
+    git(project, "commit", "--quiet", "--message", "one")
+    git(project, "tag", "v1.2.3")
+    return project
+
+
+def test_a_version_on_stand_in_images_leaves_this_machine_by_no_door(tagged: Path) -> None:
     with pytest.raises(UsageError, match=r"1\.2\.3 would be a release built on stand-in images"):
-        made(project, DRYDOCK_REPOSITORY="ghcr.io/owner/name")
-    assert made(project, DRYDOCK_REPOSITORY="ghcr.io/owner/name", push=False)
-    assert made(project, DRYDOCK_REPOSITORY="ghcr.io/owner/name", tag="sha-1f3c9e2")
-    assert made(project, DRYDOCK_REPOSITORY="localhost:5000/name")
+        made(tagged, tag="1.2.3", DRYDOCK_REPOSITORY="ghcr.io/owner/name")
+    assert made(tagged, tag="1.2.3", DRYDOCK_REPOSITORY="ghcr.io/owner/name", push=False)
+    assert made(tagged, DRYDOCK_REPOSITORY="ghcr.io/owner/name", tag="test")
+    assert made(tagged, tag="v1.2.3", DRYDOCK_REPOSITORY="localhost:5000/name").name == Name(
+        "1.2.3", f"sha-{git(tagged, 'rev-parse', 'HEAD')}"
+    )
+
+
+def test_a_version_that_git_does_not_have_is_only_tried_out(tagged: Path) -> None:
+    with pytest.raises(UsageError, match=r"the git tag 'v1\.2\.4' does not point at the commit"):
+        made(tagged, tag="1.2.4")
+    assert made(tagged, tag="1.2.4", push=False).name.is_version
+    with pytest.raises(UsageError, match=r"the git tag 'v1\.2\.4' does not point at the commit"):
+        made(tagged, tag=None, GITHUB_REF_TYPE="tag", GITHUB_REF_NAME="v1.2.4")
+
+
+def test_whom_to_trust_is_the_repositorys_workflows_unless_a_key_is_named(project: Path) -> None:
+    (project / "pipeline.toml").write_text('[image]\nsource = "https://github.com/owner/name"\n')
+    assert made(project).trust == Identity(
+        r"^https://github\.com/owner/name/\.github/workflows/(image\.yml|release\.yml)@refs/(heads|tags)/.+$",
+        "https://token.actions.githubusercontent.com",
+    )
+    (project / "cosign.pub").write_text("-----BEGIN PUBLIC KEY-----")
+    (project / "pipeline.toml").write_text('[trust]\nkey = "cosign.pub"\n')
+    assert made(project).trust == PublicKey("-----BEGIN PUBLIC KEY-----")
+    (project / "pipeline.toml").write_text('[trust]\nkey = "none.pub"\n')
+    with pytest.raises(UsageError, match=r"none\.pub is no public key that can be read"):
+        made(project)
+
+
+def test_credentials_are_each_registrys_own(project: Path) -> None:
+    theirs = made(project, DRYDOCK_SOURCE_USER="a", DRYDOCK_SOURCE_PASSWORD="b")  # noqa: S106 - a test's
+    assert (theirs.login, theirs.source_login) == (None, Credentials("a", "b"))
+    ours = made(project, DRYDOCK_REGISTRY_USER="a", DRYDOCK_REGISTRY_PASSWORD="b")  # noqa: S106
+    assert (ours.login, ours.source_login) == (Credentials("a", "b"), None)
 
 
 def test_an_ignore_that_would_hold_for_years_stops_the_run_before_it_starts(project: Path) -> None:

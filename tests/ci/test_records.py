@@ -10,7 +10,7 @@ import records
 import trivy
 from errors import UsageError
 from render import html, summary, text
-from report import Package, Publication, Report
+from report import Package, Publication, Report, Signing
 from tests.ci import examples
 
 FORMS = ("report.json", "report.html", "report.txt", "summary.md")
@@ -31,8 +31,13 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
         "schema_version": 1,
         "image": f"127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}",
         "digest": examples.MANIFEST_DIGEST,
-        "tags": ["1.2.3"],
-        "revision": {"commit": examples.COMMIT, "dirty": False, "source_url": "https://github.com/owner/name"},
+        "tags": ["1.2.3", f"sha-{examples.COMMIT}", "1.2", "1"],
+        "revision": {
+            "commit": examples.COMMIT,
+            "dirty": False,
+            "source_url": "https://github.com/owner/name",
+            "committed_at": "1980-01-01T00:00:00Z",
+        },
         "model_sha256": examples.MODEL_SHA256,
         "size_bytes": 270_000_000,
         "packages": [{"name": "scipy", "version": "1.16.0", "kind": "python", "size_bytes": 93_000_000}],
@@ -45,6 +50,8 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
         "database_version": "2",
         "database_updated_at": "2026-11-22T00:00:00+00:00",
         "database_digest": "sha256:db",
+        "findings": [],
+        "signed_by": "key SHA256:abc",
         "checks": [
             {
                 "name": "runs as non-root",
@@ -78,6 +85,7 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
             "built from a work tree with uncommitted changes",
         ),
         ({"publication": examples.publication("sha-1f3c9e2")}, "sha-1f3c9e2 is no version"),
+        ({"signing": Signing(why_not="there is no key")}, "nobody signed it"),
     ],
 )
 def test_a_record_says_why_it_is_no_release(changed: dict[str, object], because: str) -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 import revision
+import tags
 from errors import UsageError
 from report import Revision
+from tags import Name
 from tests.ci.examples import COMMIT, REVISION
 
 ON_A_TAG = {"GITHUB_REF_TYPE": "tag"}
@@ -15,7 +18,13 @@ ON_A_TAG = {"GITHUB_REF_TYPE": "tag"}
 
 def git(root: Path, *arguments: str) -> str:
     who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    done = subprocess.run(["git", "-C", str(root), *who, *arguments], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "-C", str(root), *who, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TZ": "UTC"},
+    )
     return done.stdout.strip()
 
 
@@ -32,7 +41,10 @@ def test_a_clean_checkout_is_its_commit(checkout: Path) -> None:
     git(checkout, "remote", "add", "origin", "git@github.com:owner/name.git")
     commit = git(checkout, "rev-parse", "HEAD")
     read = revision.read(checkout)
-    assert read == Revision(commit=commit, dirty=False, source_url="https://github.com/owner/name")
+    committed_at = git(checkout, "log", "-1", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "--format=%cd")
+    assert read == Revision(
+        commit=commit, dirty=False, source_url="https://github.com/owner/name", committed_at=committed_at
+    )
     assert read.name == commit
     assert not (checkout / "canary").exists()
 
@@ -63,65 +75,89 @@ def test_the_label_holds_a_web_address_and_no_credential(checkout: Path, remote:
     assert revision.read(checkout).source_url == address
 
 
-def test_a_branch_is_tagged_by_its_commit() -> None:
-    branch = {"GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": '"; curl x'}
-    assert revision.tag(REVISION, None, branch) == f"sha-{COMMIT}"
+def test_a_checkout_is_named_by_its_commit() -> None:
+    assert revision.name_image(REVISION, None, {}) == Name(tag=f"sha-{COMMIT}")
     dirty = Revision(commit=COMMIT, dirty=True)
-    assert revision.tag(dirty, None, {}) == f"sha-{COMMIT}-dirty"
+    assert revision.name_image(dirty, None, {}) == Name(tag=f"sha-{COMMIT}-dirty")
 
 
-@pytest.mark.parametrize(
-    ("name", "tag"),
-    [("v1.2.3", "1.2.3"), ("v0.0.0", "0.0.0"), ("v1.2.3-rc.1", "1.2.3-rc.1"), ("v10.20.30-a-b.0", "10.20.30-a-b.0")],
-)
-def test_a_version_tag_in_git_is_the_images_tag(name: str, tag: str) -> None:
-    assert revision.tag(REVISION, None, {**ON_A_TAG, "GITHUB_REF_NAME": name}) == tag
+def test_a_branch_that_was_pushed_names_its_newest_image() -> None:
+    pushed = {"GITHUB_REF_TYPE": "branch", "GITHUB_EVENT_NAME": "push", "GITHUB_REF_NAME": "main"}
+    assert revision.name_image(REVISION, None, pushed) == Name(tag=f"sha-{COMMIT}", branch="main")
+    hostile = revision.name_image(REVISION, None, {**pushed, "GITHUB_REF_NAME": '"; curl x'})
+    assert tags.TAG.fullmatch(hostile.branch)
+    asked_for = {**pushed, "GITHUB_EVENT_NAME": "pull_request", "GITHUB_REF_NAME": "1/merge"}
+    assert revision.name_image(REVISION, None, asked_for) == Name(tag=f"sha-{COMMIT}")
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["v1.2", "v1.02.3", "release-1", "v1.2.3+build.5", "1.2.3", "v1.2.3-01", "v1.2.3-", "v1.2.3\n", 'v1.2.3"; curl x'],
-)
+VERSIONS = [
+    ("v1.2.3", "1.2.3"),
+    ("v0.0.0", "0.0.0"),
+    ("v1.2.3-rc.1", "1.2.3-rc.1"),
+    ("v10.20.30-a-b.0", "10.20.30-a-b.0"),
+]
+
+
+@pytest.mark.parametrize(("name", "tag"), VERSIONS)
+def test_a_version_tag_in_git_names_a_release(name: str, tag: str) -> None:
+    release = revision.name_image(REVISION, None, {**ON_A_TAG, "GITHUB_REF_NAME": name})
+    assert release == Name(tag=tag, by_commit=f"sha-{COMMIT}")
+    assert release.is_version
+    assert revision.name_image(REVISION, name, {}) == release
+    assert revision.name_image(REVISION, tag, {}) == release
+
+
+NO_VERSIONS = ["v1.2", "v1.02.3", "v1.2.3-01", "v1.2.3-", "v1", "v1.2.3-" + "a" * 200]
+
+
+@pytest.mark.parametrize("name", [*NO_VERSIONS, "release-1", "v1.2.3+build.5", "1.2.3", "v1.2.3\n", 'v1.2.3"; curl x'])
 def test_a_git_tag_that_is_no_version_releases_nothing(name: str) -> None:
     with pytest.raises(UsageError) as refused:
-        revision.tag(REVISION, None, {**ON_A_TAG, "GITHUB_REF_NAME": name})
+        revision.name_image(REVISION, None, {**ON_A_TAG, "GITHUB_REF_NAME": name})
     assert refused.value.what == f"the git tag {name!r} is not a version"
 
 
-def test_a_dirty_tree_releases_nothing() -> None:
+@pytest.mark.parametrize("tag", ["1.2", "1", "1.02.3", "v2", "2026-11-22", *NO_VERSIONS[:-1]])
+def test_no_tag_that_only_looks_like_a_version_can_be_asked_for(tag: str) -> None:
     with pytest.raises(UsageError) as refused:
-        revision.tag(Revision(commit=COMMIT, dirty=True), None, {**ON_A_TAG, "GITHUB_REF_NAME": "v1.2.3"})
-    assert refused.value.what == "v1.2.3 would be built from a work tree that is not the tag's commit"
+        revision.name_image(REVISION, tag, {})
+    assert refused.value.what == f"--tag {tag!r} is not a version"
 
 
-def test_a_commit_that_is_not_the_tags_releases_nothing(checkout: Path) -> None:
-    on_the_tag = {**ON_A_TAG, "GITHUB_REF_NAME": "v1.2.3"}
+def test_a_release_is_its_tags_commit_and_nothing_more(checkout: Path) -> None:
+    def refused() -> str:
+        with pytest.raises(UsageError) as error:
+            revision.require_release(checkout, revision.read(checkout), "1.2.3")
+        return error.value.what
+
+    no_tag = "the git tag 'v1.2.3' does not point at the commit that is checked out"
+    assert refused() == no_tag
     git(checkout, "tag", "v1.2.3")
-    revision.require_tags_commit(checkout, on_the_tag)
-    git(checkout, "commit", "--quiet", "--allow-empty", "--message", "later")
-    with pytest.raises(UsageError) as refused:
-        revision.require_tags_commit(checkout, on_the_tag)
-    assert refused.value.what == "the git tag 'v1.2.3' does not point at the commit that is checked out"
-    revision.require_tags_commit(checkout, {"GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "main"})
+    revision.require_release(checkout, revision.read(checkout), "1.2.3")
+    (checkout / "b").write_text("b")
+    assert refused() == "v1.2.3 would be built from a work tree that is not the tag's commit"
+    git(checkout, "add", "b")
+    git(checkout, "commit", "--quiet", "--message", "later")
+    assert refused() == no_tag
 
 
 @pytest.mark.parametrize("tag", ["a b", ".a", "-a", "", "a+b", "a" * 129, "a" * 200, "a/b", "$(id)", "a\n"])
 def test_a_tag_that_no_registry_takes_is_refused(tag: str) -> None:
     with pytest.raises(UsageError) as refused:
-        revision.tag(REVISION, tag, {})
+        revision.name_image(REVISION, tag, {})
     assert refused.value.what == f"--tag {tag!r} is not a tag"
 
 
 def test_the_longest_tag_is_taken_and_latest_never() -> None:
-    assert revision.tag(REVISION, "a" * 128, {}) == "a" * 128
+    assert revision.name_image(REVISION, "a" * 128, {}) == Name(tag="a" * 128)
     with pytest.raises(UsageError) as refused:
-        revision.tag(REVISION, "latest", {})
+        revision.name_image(REVISION, "latest", {})
     assert refused.value.what == "--tag latest is refused"
 
 
 def test_without_a_commit_the_tag_has_to_be_said() -> None:
     nowhere = Revision(commit="unknown", dirty=True)
     with pytest.raises(UsageError) as refused:
-        revision.tag(nowhere, None, {})
+        revision.name_image(nowhere, None, {})
     assert refused.value.next_step == "say --tag NAME, or run inside the repository"
-    assert revision.tag(nowhere, "mine", {}) == "mine"
+    assert revision.name_image(nowhere, "mine", {}) == Name(tag="mine")

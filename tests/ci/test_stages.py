@@ -18,7 +18,7 @@ import smoke as conversation
 import stages
 from errors import EngineError
 from report import Updates
-from stages import archives, running, session
+from stages import archives, running, session, signer
 from tests.ci import examples
 from tests.ci.server import Response, serving
 
@@ -185,3 +185,19 @@ def test_an_image_that_never_gets_ready_says_why_in_its_own_words(
     assert smoked.not_ready == (
         "/readyz answered 503: the first golden row is wrong; it was running after 5 s, and did not listen on port 8000"
     )
+
+
+@pytest.mark.parametrize(
+    ("repository", "inside", "host", "port"),
+    [
+        ("127.0.0.1:5000/owner/name", "registry:5000/owner/name", "127.0.0.1", 5000),
+        ("localhost/name", "registry:80/name", "localhost", 80),
+        ("ghcr.io/owner/name", "ghcr.io/owner/name", "ghcr.io", None),
+        ("registry.example:5000/name", "registry.example:5000/name", "registry.example:5000", None),
+    ],
+)
+def test_only_a_registry_of_this_machine_has_another_name_inside(
+    repository: str, inside: str, host: str, port: int | None
+) -> None:
+    place = signer._Place.of(repository)
+    assert (place.repository, place.host, place.port, place.is_local) == (inside, host, port, port is not None)

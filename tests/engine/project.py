@@ -48,11 +48,17 @@ class Project:
         path.write_text(text.replace(old, new))
 
     def start(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        """Begin a run."""
+        return self._started("run", "--tag", "test", *arguments, environment=environment)
+
+    def command(self, name: str, *arguments: str, environment: dict[str, str] | None = None) -> Finished:
+        """Another command than a run, with what it said."""
+        return self.finish(self._started(name, *arguments, environment=environment))
+
+    def _started(self, name: str, *arguments: str, environment: dict[str, str] | None) -> subprocess.Popen[str]:
+        shared = ("--config", str(self.root / "pipeline.toml"), "--report-dir", str(self.root / "dist"))
         return subprocess.Popen(
-            [
-                *(sys.executable, str(MAIN), "--config", str(self.root / "pipeline.toml")),
-                *("--report-dir", str(self.root / "dist"), "--tag", "test", *arguments),
-            ],
+            [sys.executable, str(MAIN), name, *shared, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

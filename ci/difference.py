@@ -1,0 +1,121 @@
+"""Says in which settings, layers and files two images differ, and in what of each file. Pure: two archives in."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import image
+
+ONLY_BEFORE = ("only in the release",)
+ONLY_AFTER = ("only in this build",)
+XATTR = "SCHILY.xattr."
+
+
+class File(NamedTuple):
+    """All that a layer keeps of a file; a field's name is what people read where it differs."""
+
+    kind: str
+    content: str
+    mode: int
+    owner: tuple[int, int]
+    link: str
+    time: float
+    attributes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class FileDifference:
+    """A path, and what of it differs: names of File's fields, or that only one image has it."""
+
+    path: str
+    what: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """A layer, from 1, that is another one; no file differs where only their order or the compression does."""
+
+    number: int
+    created_by: str
+    files: tuple[FileDifference, ...]
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Keys of the configuration that differ, as `config.Labels`, and the layers that do."""
+
+    settings: tuple[str, ...]
+    layers: tuple[LayerDifference, ...]
+
+
+def between(released: Path, built: Path) -> Differences:
+    """Compare the images of two OCI archives, layer by layer in their order. Raises BuildError for a damaged one."""
+    with image.opened(released) as before, image.opened(built) as after:
+        _, old_manifest, old_config = image.documents(before)
+        _, new_manifest, new_config = image.documents(after)
+        made_by = zip_longest(
+            image.instructions(old_manifest, old_config), image.instructions(new_manifest, new_config)
+        )
+        digests = zip_longest(_digests(old_manifest), _digests(new_manifest))
+        layers = tuple(
+            LayerDifference(number, new or old or "", tuple(_files(before, old_digest, after, new_digest)))
+            for number, ((old, new), (old_digest, new_digest)) in enumerate(zip(made_by, digests, strict=True), start=1)
+            if old_digest != new_digest
+        )
+        return Differences(tuple(_settings(old_config, new_config)), layers)
+
+
+def _digests(manifest: Mapping[str, Any]) -> list[str]:
+    return [layer["digest"] for layer in manifest["layers"]]
+
+
+def _files(
+    before: tarfile.TarFile, old_digest: str | None, after: tarfile.TarFile, new_digest: str | None
+) -> Iterator[FileDifference]:
+    old, new = _layer(before, old_digest), _layer(after, new_digest)
+    for path in sorted(old.keys() | new.keys()):
+        if path not in new:
+            yield FileDifference(path, ONLY_BEFORE)
+        elif path not in old:
+            yield FileDifference(path, ONLY_AFTER)
+        elif what := tuple(
+            name for name, one, other in zip(File._fields, old[path], new[path], strict=True) if one != other
+        ):
+            yield FileDifference(path, what)
+
+
+def _layer(layout: tarfile.TarFile, digest: str | None) -> dict[str, File]:
+    """The layer's files by path; of a path that stands there twice the last one, which a container sees."""
+    if digest is None:
+        return {}
+    return {image.path_of(member): _file(layer, member) for layer, member in image.members(layout, digest)}
+
+
+def _file(layer: tarfile.TarFile, member: tarfile.TarInfo) -> File:
+    content = layer.extractfile(member) if member.isreg() else None
+    return File(
+        kind=member.type.decode(),
+        # tarfile's stub does not say that its files can be digested.
+        content=hashlib.file_digest(content, "sha256").hexdigest() if content else "",  # type: ignore[arg-type]
+        mode=member.mode,
+        owner=(member.uid, member.gid),
+        link=member.linkname,
+        time=member.mtime,
+        attributes=tuple(sorted(item for item in member.pax_headers.items() if item[0].startswith(XATTR))),
+    )
+
+
+def _settings(old: object, new: object, name: str = "") -> Iterator[str]:
+    """The keys under which two documents differ, down to where one is no object; layers speak for themselves."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            if (inner := f"{name}.{key}" if name else key) != "rootfs":
+                yield from _settings(old.get(key), new.get(key), inner)
+    elif old != new:
+        yield name

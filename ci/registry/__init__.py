@@ -1,0 +1,40 @@
+"""Speaks to a registry: pushes, reads back, tags, attaches, copies and pulls, byte for byte. Nothing else does.
+
+The protocol is the OCI distribution specification: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
+A digest is what a registry serves and no hope: it is computed from the bytes that came, whatever the registry says.
+"""
+
+from registry.client import (
+    ATTEMPTS,
+    PASSWORD_VARIABLE,
+    SOURCE_VARIABLES,
+    TIMEOUT_SECONDS,
+    USER_VARIABLE,
+    Credentials,
+    Patience,
+    base_url,
+    credentials,
+    is_local,
+    require_answer,
+)
+from registry.repository import Repository, manifest_digest, opened
+from registry.values import Descriptor, Manifest
+
+__all__ = [
+    "ATTEMPTS",
+    "PASSWORD_VARIABLE",
+    "SOURCE_VARIABLES",
+    "TIMEOUT_SECONDS",
+    "USER_VARIABLE",
+    "Credentials",
+    "Descriptor",
+    "Manifest",
+    "Patience",
+    "Repository",
+    "base_url",
+    "credentials",
+    "is_local",
+    "manifest_digest",
+    "opened",
+    "require_answer",
+]

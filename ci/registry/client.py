@@ -1,0 +1,368 @@
+"""Asks one repository over HTTP: with which password or token, how often, and what a refusal means in our words.
+
+Everything that may pass is tried again in one place, `Connection.patiently`, and each time somebody is told. For the
+token's way see https://distribution.github.io/distribution/spec/auth/token/
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import anyio
+import httpx
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from errors import RegistryError
+
+ATTEMPTS = 5
+TIMEOUT_SECONDS = 10
+USER_VARIABLE, PASSWORD_VARIABLE = "DRYDOCK_REGISTRY_USER", "DRYDOCK_REGISTRY_PASSWORD"
+# Of the registry that an image is promoted from, where it takes others than the one that it is promoted to.
+SOURCE_VARIABLES = "DRYDOCK_SOURCE_USER", "DRYDOCK_SOURCE_PASSWORD"
+# What an error's own words may take.
+ERROR_BYTES = 64 * 1024
+PASSING_STATUSES = (429, 500, 502, 503, 504)
+# A registry of several machines does not know at once everywhere what it was sent a moment ago.
+PASSING_CODES = frozenset({"BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN"})
+
+Body = Callable[[], AsyncGenerator[bytes, None]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A name and a password or token for the registry; the password is in no repr."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often one thing is tried, how long all waits for it may take, and how long one answer.
+
+    A Retry-After is kept to, up to `longest_wait_seconds`. What is sent takes as long as it takes; its answer may
+    take `commit_seconds`, since a registry moves a blob to its place before it says so.
+    """
+
+    attempts: int = ATTEMPTS
+    waits_seconds: float = 60
+    first_wait_seconds: float = 0.5
+    longest_wait_seconds: float = 20
+    timeout_seconds: float = TIMEOUT_SECONDS
+    commit_seconds: float = 60
+
+
+def credentials(
+    environment: Mapping[str, str], variables: tuple[str, str] = (USER_VARIABLE, PASSWORD_VARIABLE)
+) -> Credentials | None:
+    """The registry's credentials, from the environment and nowhere else."""
+    user, password = (environment.get(variable) for variable in variables)
+    return Credentials(user, password) if user and password else None
+
+
+async def require_answer(repository: str) -> None:
+    """Raise RegistryError where nobody answers at the registry of `repository`; one question, before any work."""
+    host = repository.partition("/")[0]
+    try:
+        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=not is_local(host)) as client:
+            await client.get(f"{base_url(host)}/v2/")
+    # A host may be of a form that no address has, and what comes back no answer of a registry.
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise _silent(host, error) from error
+
+
+def base_url(host: str) -> str:
+    """Plain HTTP for a registry on this machine, as Docker does it; TLS for all others."""
+    return f"{'http' if is_local(host) else 'https'}://{host}"
+
+
+def is_local(host: str) -> bool:
+    """Whether a registry's host, with or without its port, means this machine."""
+    name = host.rpartition(":")[0] or host
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+class Passing(Exception):
+    """Something that may pass kept one try from its end; `final` is what people read where it does not pass."""
+
+    def __init__(self, what: str, *, retry_after_seconds: float = 0, final: RegistryError | None = None) -> None:
+        super().__init__(what)
+        self.retry_after_seconds = retry_after_seconds
+        self.final = final
+
+
+class Connection:
+    """Asks for what one repository has. Made by `connected`; used in one event loop."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        repository: str,
+        login: Credentials | None,
+        on_retry: Callable[[str], None],
+        patience: Patience,
+    ) -> None:
+        self.host, _, self.name = repository.partition("/")
+        self.patience = patience
+        self._client = client
+        self._login = login
+        self._on_retry = on_retry
+        self._authorizations: dict[str, str] = {}
+
+    @property
+    def url(self) -> str:
+        """Where all that this repository has is found."""
+        return f"{base_url(self.host)}/v2/{self.name}"
+
+    async def patiently(self, once: Callable[[], Awaitable[T]]) -> T:
+        """Try `once` until nothing that may pass keeps it from its end; its last words are a RegistryError."""
+        limits = self.patience
+        jitter = wait_random_exponential(multiplier=limits.first_wait_seconds, max=limits.longest_wait_seconds)
+
+        def wait_seconds(state: RetryCallState) -> float:
+            asked = getattr(_passed(state), "retry_after_seconds", 0)
+            return min(max(asked, jitter(state)), limits.longest_wait_seconds)
+
+        def no_more(state: RetryCallState) -> bool:
+            waited = state.idle_for + state.upcoming_sleep
+            return state.attempt_number >= limits.attempts or waited > limits.waits_seconds
+
+        def tell(state: RetryCallState) -> None:
+            self._on_retry(f"{_passed(state)}; try {state.attempt_number + 1} of {limits.attempts}")
+
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(Passing),
+            stop=no_more,
+            wait=wait_seconds,
+            before_sleep=tell,
+            sleep=anyio.sleep,
+            reraise=True,
+        )
+        try:
+            return await attempts(once)
+        except Passing as error:
+            tries = int(attempts.statistics["attempt_number"])
+            raise error.final or RegistryError(
+                f"{error}, {tries} {'time' if tries == 1 else 'times'}",
+                usually="it is overloaded, out of space, or just starting again",
+                next_step="look at the registry, then run again",
+            ) from error
+
+    @asynccontextmanager
+    async def sent(
+        self,
+        method: str,
+        url: str,
+        what: str,
+        *,
+        expected: Collection[int],
+        headers: Mapping[str, str] | None = None,
+        content: bytes | Body | None = None,
+    ) -> AsyncIterator[httpx.Response]:
+        """Ask once, for the unread answer to `method` at `url`; `what` is the thing's name for people.
+
+        Raises Passing where another try may help, RegistryError where the answer is none of the `expected` statuses.
+        """
+        action = "pull" if method in ("GET", "HEAD") else "pull,push"
+        asked = f"{method} {what}"
+        with _cut(self.host, asked, self._seconds(method)):
+            response = await self._ask(method, url, action, headers or {}, content)
+            challenge = response.headers.get("WWW-Authenticate", "")
+            if response.status_code == httpx.codes.UNAUTHORIZED and await self._authorized(challenge, action):
+                await response.aclose()
+                response = await self._ask(method, url, action, headers or {}, content)
+            async with aclosing(response):
+                if response.status_code not in expected:
+                    raise await self._unexpected(response, asked)
+                yield response
+
+    async def _ask(
+        self, method: str, url: str, action: str, headers: Mapping[str, str], content: bytes | Body | None
+    ) -> httpx.Response:
+        target = self._safe(url)
+        # What comes back is what was asked for, byte for byte.
+        headers = {"Accept-Encoding": "identity", **headers}
+        # An upload may go to a storage of another host, which gets no password of ours.
+        if target.netloc == httpx.URL(self.url).netloc and action in self._authorizations:
+            headers["Authorization"] = self._authorizations[action]
+        seconds = httpx.Timeout(self.patience.timeout_seconds, read=self._seconds(method))
+        asks_for = method in ("GET", "HEAD")
+        async with aclosing(content()) if callable(content) else nullcontext(content) as body:
+            request = self._client.build_request(method, target, headers=headers, content=body, timeout=seconds)
+            try:
+                return await self._client.send(request, stream=True, follow_redirects=asks_for)
+            except httpx.TooManyRedirects as error:
+                raise _silent(self.host, error) from error
+
+    async def _authorized(self, challenge: str, action: str) -> bool:
+        """Whether there is something to answer the challenge with; it is kept for what is asked next."""
+        if challenge.lower().startswith("bearer"):
+            self._authorizations[action] = f"Bearer {await self._token(challenge, action)}"
+            return True
+        known = self._authorizations.get(action)
+        if not challenge.lower().startswith("basic") or not self._login or known == self._basic:
+            return False
+        self._authorizations[action] = self._basic
+        return True
+
+    async def _token(self, challenge: str, action: str) -> str:
+        """A short-lived token, for the scope that the registry asks for, else for what is to be done."""
+        asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+        realm = self._safe(asked.get("realm", ""))
+        scope = asked.get("scope") or f"repository:{self.name}:{action}"
+        response = await self._client.get(
+            realm,
+            params={"service": asked.get("service", ""), "scope": scope},
+            headers={"Authorization": self._basic} if self._login else {},
+            timeout=self.patience.timeout_seconds,
+        )
+        if not response.is_success:
+            raise await self._unexpected(response, "GET token")
+        try:
+            answer = response.json()
+            token = answer.get("token") or answer.get("access_token")
+        except (ValueError, AttributeError, RecursionError):
+            token = None
+        if not token or not isinstance(token, str):
+            raise RegistryError(
+                f"{self.host} sent us to {realm.host} for a token, and that gave none",
+                usually="a proxy answers in its place",
+                next_step="look at what answers there, then run again",
+            )
+        return token
+
+    async def _unexpected(self, response: httpx.Response, asked: str) -> Exception:
+        status = response.status_code
+        codes = error_codes(await read(response, ERROR_BYTES))
+        named = " ".join([str(status), *codes])
+        later = asked.startswith("PUT") and status in (400, 404) and PASSING_CODES & set(codes)
+        if status in PASSING_STATUSES or later:
+            after = retry_after_seconds(response.headers.get("Retry-After", ""))
+            return Passing(f"{self.host} answered {named} to {asked}", retry_after_seconds=after)
+        what = f"{self.host} answered {named} to {asked} of {self.name}"
+        if status in (401, 403):
+            right = "read" if asked.startswith(("GET", "HEAD")) else "write to"
+            return RegistryError(
+                what,
+                usually=f"the credentials are missing, wrong, have run out, or may not {right} this repository",
+                next_step=f"set {USER_VARIABLE} and {PASSWORD_VARIABLE}, then run again",
+            )
+        return RegistryError(
+            what,
+            usually="the repository's name is wrong, or a proxy before the registry does not let this through",
+            next_step="check image.repository in the policy, and what the registry takes; then run again",
+        )
+
+    def _safe(self, url: str) -> httpx.URL:
+        """No password, token or layer leaves this machine without TLS, wherever the registry sends us."""
+        try:
+            read = httpx.URL(url)
+            host = read.host
+        except (httpx.InvalidURL, ValueError) as error:
+            raise _silent(self.host, error) from error
+        if read.scheme != "https" and not (read.scheme == "http" and is_local(host)):
+            raise RegistryError(
+                f"{self.host} sends us to {host or 'no address'} without TLS",
+                usually="a proxy before the registry does not tell it by which address it is reached",
+                next_step="mend the registry's own address in its settings, then run again",
+            )
+        return read
+
+    def _seconds(self, method: str) -> float:
+        return self.patience.commit_seconds if method == "PUT" else self.patience.timeout_seconds
+
+    @property
+    def _basic(self) -> str:
+        login = self._login or Credentials("", "")
+        return f"Basic {base64.b64encode(f'{login.user}:{login.password}'.encode()).decode()}"
+
+
+@asynccontextmanager
+async def connected(
+    repository: str, login: Credentials | None, on_retry: Callable[[str], None], patience: Patience
+) -> AsyncIterator[Connection]:
+    """Hold the connections to the registry of `repository`, which is host/name; nothing is asked yet."""
+    # A proxy of the environment does not know what `localhost` means here.
+    local = is_local(repository.partition("/")[0])
+    async with httpx.AsyncClient(trust_env=not local) as client:
+        yield Connection(client, repository, login, on_retry, patience)
+
+
+async def read(response: httpx.Response, most_bytes: int) -> bytes:
+    """The whole answer, or of a longer one the first `most_bytes` and at least one more."""
+    content = bytearray()
+    async for part in response.aiter_bytes():
+        content += part
+        if len(content) > most_bytes:
+            break
+    return bytes(content)
+
+
+def error_codes(answer: bytes) -> list[str]:
+    """The codes in a registry's words of what went wrong, such as NAME_UNKNOWN; a proxy's words have none.
+
+    https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#error-codes
+    """
+    try:
+        codes = [error["code"] for error in json.loads(answer)["errors"]]
+    except (LookupError, ValueError, TypeError, RecursionError):
+        return []
+    known = [code for code in codes if isinstance(code, str) and re.fullmatch("[A-Z_]{1,40}", code)]
+    return list(dict.fromkeys(known))
+
+
+def retry_after_seconds(header: str) -> float:
+    """What Retry-After asks for, a number of seconds or a date; 0 where it asks for nothing that can be read."""
+    if header.isascii() and header.isdigit():
+        return float(header)
+    try:
+        date = parsedate_to_datetime(header)
+    except ValueError:
+        return 0
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+@contextmanager
+def _cut(host: str, asked: str, seconds: float) -> Iterator[None]:
+    """What keeps an answer from its end may pass."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        silent = _silent(host, error)
+        raise Passing(silent.what, final=silent) from error
+    except httpx.TimeoutException as error:
+        raise Passing(f"{host} did not answer {asked} within {seconds:g} s") from error
+    except httpx.TransportError as error:
+        raise Passing(f"{host} cut the connection at {asked}") from error
+    except httpx.DecodingError as error:
+        raise _silent(host, error) from error
+
+
+def _passed(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _silent(host: str, error: Exception) -> RegistryError:
+    local = is_local(host)
+    return RegistryError(
+        f"no registry answers at {host}: {error or type(error).__name__}",
+        usually="it is not running" if local else "the name is wrong, or the network does not reach it",
+        next_step=(
+            "python -m bootstrap starts the local one; --no-push leaves the image in the report directory instead"
+            if local
+            else "check image.repository in the policy; --no-push leaves the image in the report directory instead"
+        ),
+    )

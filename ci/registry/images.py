@@ -1,0 +1,106 @@
+"""Moves whole images, and nothing is rebuilt: from an archive to a registry, from one registry to another, and back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from errors import RegistryError
+from registry import layout
+from registry.store import Store
+from registry.values import Descriptor, Manifest
+
+
+class Source(Protocol):
+    """Where images come from: an archive, or a repository."""
+
+    @property
+    def where(self) -> str:
+        """Its name for people."""
+
+    async def manifest(self, digest: str, /) -> Manifest | None:
+        """The manifest with a digest."""
+
+    def chunks(self, blob: Descriptor, /) -> AsyncGenerator[bytes, None]:
+        """The bytes of a blob, in one try."""
+
+
+async def push(target: Store, archive: Path, manifest_digest: str) -> None:
+    """Push what the archive at `archive` has under `manifest_digest`; nothing is sent before all of it is verified.
+
+    Raises RegistryError where the archive is not that image, too.
+    """
+    with layout.opened(archive) as opened:
+        if manifest_digest not in opened.named:
+            held = ", ".join(opened.named) or "nothing"
+            raise layout.not_approved(archive, f"it holds {held}, approved was {manifest_digest}")
+        for manifest in await family(opened, manifest_digest):
+            for blob in manifest.blobs:
+                await opened.verify(blob)
+        await transfer(opened, target, manifest_digest)
+
+
+async def transfer(source: Source, target: Store, digest: str) -> list[tuple[Manifest, str]]:
+    """Bring an image, or an index with its images, to `target`, which then serves it by its digest and not by a tag.
+
+    Returns the manifests that were brought, what an index names before the index, and what `Store.put` said of each.
+    """
+    brought = []
+    for manifest in await family(source, digest):
+        for blob in manifest.blobs:
+            await target.ensure(blob, source.chunks)
+        noted = await target.put(manifest, manifest.digest, source.chunks)
+        await target.require_served(manifest.digest, manifest.digest)
+        brought.append((manifest, noted))
+    return brought
+
+
+async def pull(source: Store, digest: str, path: Path) -> None:
+    """Write an image, or an index with its images, to an OCI archive at `path`; a half-written one is never there."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            writer = layout.Writer(file)
+            written: set[str] = set()
+            manifests = await family(source, digest)
+            for manifest in manifests:
+                for blob in [blob for blob in manifest.blobs if blob.digest not in written]:
+                    written.add(blob.digest)
+                    await source.connection.patiently(partial(_write, writer, source, blob))
+                await writer.add(manifest.descriptor, _content(manifest))
+            writer.finish(manifests[-1])
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+async def family(source: Source, digest: str) -> list[Manifest]:
+    """A manifest, after all that it names if it is an index; each once. Raises RegistryError where one is missing."""
+    found: dict[str, Manifest] = {}
+    manifest = await required(source, digest)
+    for child in manifest.children:
+        if child.digest not in found:
+            found |= {each.digest: each for each in await family(source, child.digest)}
+    return [*found.values(), manifest]
+
+
+async def required(source: Source, digest: str) -> Manifest:
+    """The manifest with a digest; raises RegistryError where there is none."""
+    manifest = await source.manifest(digest)
+    if manifest is None:
+        raise RegistryError(
+            f"{source.where} has no manifest {digest}",
+            usually="it was deleted, or was never pushed",
+            next_step="look at what is there, then run again",
+        )
+    return manifest
+
+
+async def _write(writer: layout.Writer, source: Store, blob: Descriptor) -> None:
+    await writer.add(blob, source.chunks(blob))
+
+
+async def _content(manifest: Manifest) -> AsyncGenerator[bytes, None]:
+    yield manifest.content

@@ -1,0 +1,76 @@
+"""One repository of a registry, and all that a run does with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from registry import images, referrers
+from registry.client import Credentials, Patience, connected
+from registry.store import Store
+from registry.values import Descriptor
+
+PATIENCE = Patience()
+
+
+class Repository(Store):
+    """The manifests, blobs and tags of one repository, and whole images. Every method raises RegistryError."""
+
+    async def push(self, archive: Path, manifest_digest: str) -> None:
+        """Push the image that the OCI archive at `archive` holds under this digest, byte for byte, and give it no tag.
+
+        Nothing is sent before every byte of it is verified: "the archive is not what was approved" is an error.
+        """
+        await images.push(self, archive, manifest_digest)
+
+    async def point(self, digest: str, tag: str) -> None:
+        """Let a tag point at a manifest that is here."""
+        await self.put(await images.required(self, digest), tag)
+
+    async def tag(self, digest: str, tag: str) -> None:
+        """Let a tag point at a manifest that is here, and read the tag back: it serves this manifest and no other."""
+        await self.point(digest, tag)
+        await self.require_served(tag, digest)
+
+    async def claim(self, digest: str, tag: str) -> str:
+        """Let a tag that nobody has point at a manifest that is here; empty, or the digest that was there before."""
+        return await self.put_new(await images.required(self, digest), tag)
+
+    async def attach(self, subject: str, artifact_type: str, document: bytes, annotations: Mapping[str, str]) -> str:
+        """Attach a document to a manifest that is here; the digest of the artifact, the same for the same document."""
+        return await referrers.attach(self, subject, artifact_type, document, annotations)
+
+    async def referrers(self, subject: str) -> tuple[Descriptor, ...]:
+        """What is attached to a manifest."""
+        return await referrers.referrers(self, subject)
+
+    async def pull(self, digest: str, path: Path) -> None:
+        """Write an image as an OCI archive to `path`, every blob verified; a half-written one is never there."""
+        await images.pull(self, digest, path)
+
+    async def copy(self, digest: str, target: Repository) -> None:
+        """Copy an image, or an index with its images, and all that refers to them, byte for byte; no tag is made."""
+        await referrers.copy(self, target, digest)
+
+
+def silent(_: str) -> None:
+    """Tell nobody of a retry."""
+
+
+@asynccontextmanager
+async def opened(
+    repository: str,
+    login: Credentials | None,
+    on_retry: Callable[[str], None] = silent,
+    patience: Patience = PATIENCE,
+) -> AsyncIterator[Repository]:
+    """Hold the connections to `repository`, which is host/name; `on_retry` is told a sentence before each new try."""
+    async with connected(repository, login, on_retry, patience) as connection:
+        yield Repository(connection)
+
+
+async def manifest_digest(repository: str, tag: str, login: Credentials | None) -> str | None:
+    """The digest of the manifest that `repository` serves under `tag`; None where it is not. Raises RegistryError."""
+    async with opened(repository, login) as found:
+        return await found.digest(tag)

@@ -1,0 +1,195 @@
+"""What is done with an image that is published: verify, promote, rescan, reproduce. Each reads as its own order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import anyio
+from packaging.utils import canonicalize_name
+
+import difference
+import findings
+import image
+import records
+import registry
+import trivy
+import verification
+from errors import RegistryError, UsageError
+from journal import Tell, told
+from pipeline import Connect
+from plan import Plan
+from reference import Reference
+from registry import Repository, release
+from render import difference as in_words
+from report import Assessment, Release, Row, Treatment, Verdict
+from tags import Name
+from verification import Evidence
+
+
+async def verify(run: Plan, asked: Reference, connect: Connect, tell: Tell) -> tuple[Assessment, str]:
+    """Judge one image by what its builders signed; the assessment, and the digest that it is about."""
+    return await _verified(_reading(run, asked.repository, run.policy.image.repository), asked, connect, tell)
+
+
+async def _verified(run: Plan, asked: Reference, connect: Connect, tell: Tell) -> tuple[Assessment, str]:
+    async with registry.opened(asked.repository, run.source_login) as repository:
+        digest = await _digest(repository, asked)
+        labels = await _labels(repository, digest)
+    async with connect(run) as stages:
+        verified = await told(tell, "verify", stages.verify(asked.repository, digest))
+    rows = verification.judge(
+        Evidence(digest, labels, verified), run.policy, trust=run.trust, source=run.source, now=datetime.now(UTC)
+    )
+    against = sum(row.verdict is Verdict.FAIL for row in rows)
+    name = Reference(asked.repository, asked.tag, digest)
+    conclusion = f"refused    {against} of {len(rows)} lines fail for {name}" if against else f"verified   {name}"
+    return Assessment(rows=rows, conclusion=conclusion), digest
+
+
+async def promote(run: Plan, source: Reference, target: Reference, connect: Connect, tell: Tell) -> Assessment:
+    """Verify an image, then copy it with all that belongs to it, byte for byte, and tag it last; nothing is rebuilt."""
+    run = _reading(run, source.repository, target.repository)
+    assessment, digest = await _verified(run, source, connect, tell)
+    if assessment.exit_code:
+        return assessment
+    host = target.repository.partition("/")[0]
+    if any(row.name == verification.WORLD and row.verdict is Verdict.WARN for row in assessment.rows) and (
+        not registry.is_local(host)
+    ):
+        raise UsageError(
+            f"{source} was built on stand-in images and cannot leave this machine",
+            usually="it was built where no container registry is reached",
+            next_step="let a machine with the official images release it, then promote that",
+        )
+    tag = target.tag or source.tag
+    async with (
+        registry.opened(source.repository, run.source_login) as here,
+        registry.opened(target.repository, run.login) as there,
+    ):
+        await told(tell, "copy", here.copy(digest, there))
+        copied = {found.digest for found in await there.referrers(digest)}
+        missing = [found.digest for found in await here.referrers(digest) if found.digest not in copied]
+        if missing or await there.digest(digest) != digest:
+            raise RegistryError(
+                f"{target.repository} does not list all that belongs to {digest}",
+                usually="something else writes to the list of its referrers at the same time",
+                next_step="run again; what is there already is not sent twice",
+            )
+        if tag:
+            await told(tell, "tag", release.name(there, digest, Name(tag=tag)))
+    name = Reference(target.repository, tag, digest)
+    row = Row(name="copied", measured=f"1 image, {len(copied)} referrers", limit="", verdict=Verdict.PASS)
+    return Assessment(rows=(*assessment.rows, row), conclusion=f"promoted   {name}")
+
+
+async def rescan(run: Plan, releases: Sequence[Release], connect: Connect, tell: Tell) -> Assessment:
+    """Scan each released image with today's advisories: what was not known, or not mendable, when it was published."""
+    rows = [await told(tell, f"rescan {each.digest[7:15]}", _rescanned(run, each, connect)) for each in releases]
+    against = sum(row.verdict is not Verdict.PASS for row in rows)
+    images = f"{len(rows)} image{'' if len(rows) == 1 else 's'}"
+    conclusion = (
+        f"rescanned  {images}; {against} of them should be released anew" if against else f"rescanned  {images}"
+    )
+    return Assessment(rows=tuple(rows), conclusion=conclusion)
+
+
+async def _rescanned(run: Plan, record: Release, connect: Connect) -> Row:
+    repository = record.image.partition("@")[0].rpartition(":")[0]
+    run = _reading(run, repository, run.policy.image.repository)
+    python: dict[str, str] = {
+        canonicalize_name(each.name): each.version for each in record.packages if each.kind == "python"
+    }
+    directory = run.report_dir / record.digest.replace(":", "-")
+    records.make(directory)
+    path = directory / "image.tar"
+    async with registry.opened(repository, run.source_login) as released:
+        await released.pull(record.digest, path)
+    facts = await anyio.to_thread.run_sync(image.read, path)
+    async with connect(replace(run, report_dir=directory, locked_packages=python)) as stages:
+        scan = await trivy.covered(await stages.scan(await stages.hold(path)), facts)
+    path.unlink()
+    known = {(found.id, found.package) for found in record.findings if found.fixed_version}
+    new = [
+        findings.in_words(judged)
+        for judged in (findings.judge(scan, run.policy) if scan else ())
+        if judged.treatment is Treatment.REJECTS and (judged.finding.id, judged.finding.package) not in known
+    ]
+    return Row(
+        name=record.image,
+        measured=f"{len(new)} new and fixable",
+        limit="0",
+        verdict=Verdict.FAIL if new else Verdict.PASS,
+        details=tuple(new),
+    )
+
+
+async def reproduce(run: Plan, digest: str, record: Release | None, connect: Connect, tell: Tell) -> Assessment:
+    """Build the same commit again and compare digests; where they differ, say which layers and files do."""
+    repository_name = run.policy.image.repository
+    if record:
+        repository_name = record.image.partition("@")[0].rpartition(":")[0]
+    async with registry.opened(repository_name, run.login) as repository:
+        labels = await _labels(repository, digest)
+        released_from = labels.get(verification.REVISION_LABEL, "")
+        if released_from != run.revision.name:
+            raise UsageError(
+                f"{digest} was built from {released_from or 'no commit'}, and this checkout is {run.revision.name}",
+                usually="another commit is checked out, or the work tree holds more than its commit",
+                next_step=f"git checkout {released_from}, then run again" if released_from else "name another image",
+            )
+        async with connect(run) as stages:
+            contract = await told(tell, "train", stages.train())
+            archive = await told(tell, "build", stages.build(contract))
+        built = await anyio.to_thread.run_sync(image.read, archive.path)
+        if built.manifest_digest == digest:
+            row = Row(name="digest", measured=digest, limit="", verdict=Verdict.PASS)
+            return Assessment(rows=(row,), conclusion=f"reproduced {repository_name}@{digest}")
+        path = run.report_dir / "released.tar"
+        await told(tell, "pull", repository.pull(digest, path))
+    differences = await anyio.to_thread.run_sync(difference.between, path, archive.path)
+    path.unlink()
+    details = tuple(in_words.lines(differences))
+    if record and record.base_images != {"builder": run.images.builder, "runtime": run.images.runtime}:
+        details = ("the base images are not those of the release", *details)
+    row = Row(name="digest", measured=built.manifest_digest, limit=digest, verdict=Verdict.FAIL, details=details)
+    return Assessment(
+        rows=(row,), conclusion=f"differs    {repository_name}@{digest} cannot be had from this commit here"
+    )
+
+
+def _reading(run: Plan, repository: str, written: str) -> Plan:
+    """The plan with the credentials for `repository`: no host gets those of another, the one that is `written` to."""
+    if run.source_login or repository.partition("/")[0] != written.partition("/")[0]:
+        return run
+    return replace(run, source_login=run.login)
+
+
+async def _digest(repository: Repository, asked: Reference) -> str:
+    found = await repository.digest(asked.digest or asked.tag)
+    if found is None:
+        raise RegistryError(
+            f"there is no {asked}",
+            usually="it was never pushed, or its tag or name is misspelt",
+            next_step="look it up in the registry; release.json has the digest of the last one that was published",
+        )
+    return found
+
+
+async def _labels(repository: Repository, digest: str) -> dict[str, str]:
+    """The labels of the image's configuration, which its digest vouches for."""
+    manifest = await repository.manifest(digest)
+    try:
+        config = json.loads(
+            await repository.blob(json.loads(manifest.content if manifest else b"")["config"]["digest"])
+        )
+        labels = (config.get("config") or {}).get("Labels") or {}
+        return {str(name): str(value) for name, value in labels.items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RegistryError(
+            f"{repository.where}@{digest} is no image of one platform",
+            usually="it is an index of several, or something other than an image",
+            next_step="name the manifest of one platform by its digest",
+        ) from error

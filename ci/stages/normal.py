@@ -1,0 +1,60 @@
+"""Lets the pinned builder's Python write what was built in its one normal form, so that a commit has one digest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagger
+from dagger import dag
+
+import engine_log
+import normalise
+from errors import BuildError
+from plan import Plan
+from stages import session
+
+FOLDER = "/normal"
+CACHE = "/cache"
+OCI = dagger.ImageMediaTypes.OCIMediaTypes
+
+
+async def archive(
+    plan: Plan, built: dagger.Container, *, healthcheck: dict[str, Any] | None, drop_label: str
+) -> dagger.File:
+    """The image as one OCI archive, which is what it would be wherever else its commit is built."""
+    options = ["--created", plan.revision.committed_at, "--drop-label", drop_label, "--cache", CACHE]
+    options += ["--healthcheck", json.dumps(healthcheck)] if healthcheck else []
+    with _normal_errors():
+        base = dag.container().from_(plan.images.runtime)
+        container = (
+            dag.container()
+            .from_(plan.images.builder)
+            .with_new_file(f"{FOLDER}/normalise.py", Path(normalise.__file__).read_text(encoding="utf-8"))
+            .with_mounted_file(f"{FOLDER}/built.tar", built.as_tarball(media_types=OCI))
+            .with_mounted_file(f"{FOLDER}/base.tar", base.as_tarball(media_types=OCI))
+            # Another builder may compress otherwise, and its layers are not to be found by this one.
+            .with_mounted_cache(CACHE, dag.cache_volume(f"drydock-normalised-layers {plan.images.builder}"))
+            .with_workdir(FOLDER)
+            .with_exec(["python", "-I", "normalise.py", "built.tar", "base.tar", "image.tar", *options])
+        )
+        return await container.file("image.tar").sync()
+
+
+@contextmanager
+def _normal_errors() -> Iterator[None]:
+    with session.engine_errors():
+        try:
+            yield
+        except dagger.QueryError as error:
+            raise BuildError(
+                f"the image was built, but not written in its normal form: {engine_log.first_line(str(error))}",
+                usually="the disk is full, or the builder's image has no `python`, 3.11 or later",
+                next_step="free some space, or name a builder with Python under builder in images.toml",
+                log=engine_log.tail(
+                    error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)
+                ),
+            ) from error

@@ -1,0 +1,74 @@
+"""What an image is called: versions, the tags that move with them, and a branch's name as a tag. Pure.
+
+Precedence is that of Semantic Versioning 2.0.0: https://semver.org/#spec-item-11
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# A tag's grammar in the registries, and Semantic Versioning 2.0.0 without build metadata: its + is no tag character.
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+NUMBER = r"(0|[1-9][0-9]*)"
+PRE_RELEASE_PART = r"(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+VERSION = re.compile(rf"{NUMBER}\.{NUMBER}\.{NUMBER}(-{PRE_RELEASE_PART}(\.{PRE_RELEASE_PART})*)?")
+LONGEST = 128
+PREFIX = "branch-"
+# What people would read as a version, a moving tag, a commit, or a registry's list of referrers.
+TAKEN = re.compile(r"latest|v?[0-9]+(\.[0-9]+){0,2}([-+._].*)?|sha(256|512)?-.*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Name:
+    """What an image is called in the registry.
+
+    `tag` is the one that records and people use; `by_commit` the commit's own, beside a version; `branch` the moving
+    tag of the branch. Empty where there is none.
+    """
+
+    tag: str
+    by_commit: str = ""
+    branch: str = ""
+
+    @property
+    def is_version(self) -> bool:
+        """Whether this is a release."""
+        return is_version(self.tag)
+
+
+def is_version(tag: str) -> bool:
+    """Whether a tag is a version, which is pushed once and then never changes."""
+    return VERSION.fullmatch(tag) is not None and TAG.fullmatch(tag) is not None
+
+
+def moving(version: str) -> tuple[str, ...]:
+    """The tags that may point to a version, the narrowest first: 1.2 and 1 for 1.2.3, none for a pre-release."""
+    numbers = _numbers(version)
+    return (f"{numbers[0]}.{numbers[1]}", f"{numbers[0]}") if numbers else ()
+
+
+def targets(existing: Iterable[str]) -> dict[str, str]:
+    """Which version each moving tag should point to, out of all tags of a repository: its highest, no pre-release."""
+    found: dict[str, str] = {}
+    for version in sorted(filter(_numbers, existing), key=_numbers):
+        found |= dict.fromkeys(moving(version), version)
+    return found
+
+
+def branch(name: str) -> str:
+    """A branch's name as a tag, which never reads as a version, a moving tag, a commit or `latest`.
+
+    Other characters than a tag's become dashes, so two branches may share a tag: a/b and a-b.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:LONGEST]
+    if TAG.fullmatch(plain) and not TAKEN.fullmatch(plain):
+        return plain
+    return f"{PREFIX}{plain}"[:LONGEST]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Major, minor and patch; nothing for a pre-release and for what is no version."""
+    read = VERSION.fullmatch(version)
+    return tuple(int(number) for number in read.group(1, 2, 3)) if read and not read[4] else ()

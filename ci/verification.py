@@ -1,0 +1,168 @@
+"""Judges a published image by what its builders signed: a line for each thing that a stranger has to believe. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import checks
+import cosign
+import provenance
+from checks import Facts
+from config import Policy
+from cosign import PublicKey, Trust, Verified
+from report import Report, Row, Verdict
+
+MODEL_LABEL = "dev.drydock.model.sha256"
+# GitHub, for its jobs: https://docs.github.com/actions/concepts/security/openid-connect
+ISSUER = "https://token.actions.githubusercontent.com"
+WORLD = "base images"
+REVISION_LABEL = "org.opencontainers.image.revision"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found about one image: its own labels, and what of its signature and statements verified."""
+
+    digest: str
+    labels: Mapping[str, str]
+    verified: Verified
+
+
+def judge(evidence: Evidence, policy: Policy, *, trust: Trust, source: str, now: datetime) -> tuple[Row, ...]:
+    """Every line, in the order in which trust is built: who signed, what they built from, what they measured.
+
+    `trust` says whose word counts and `source`, a web address, whose code may have been built. The verdict's facts are
+    judged anew, against `policy`: an image may have passed a softer one.
+    """
+    by_key = isinstance(trust, PublicKey)
+    report = _verdict(evidence)
+    return (
+        _signature(evidence, by_key=by_key),
+        _provenance(evidence, policy, source, by_key=by_key),
+        _model(evidence, report),
+        _verdict_row(evidence, report, policy),
+        _age(report, policy, now),
+        _sbom(evidence),
+        _world(report),
+    )
+
+
+def identity(source: str, workflows: Iterable[str]) -> str:
+    """A regular expression for the identities of the workflows of `source`, as GitHub puts them into certificates."""
+    names = "|".join(re.escape(name) for name in workflows)
+    return rf"^{re.escape(source)}/\.github/workflows/({names})@refs/(heads|tags)/.+$"
+
+
+def _signature(evidence: Evidence, *, by_key: bool) -> Row:
+    if why_not := evidence.verified.why_not_signed:
+        return _row("signature", "none that holds", Verdict.FAIL, why_not)
+    signer = "the trusted key" if by_key else "a trusted workflow"
+    return _row("signature", f"by {signer}", Verdict.PASS)
+
+
+def _provenance(evidence: Evidence, policy: Policy, source: str, *, by_key: bool) -> Row:
+    name = "provenance"
+    predicate = _predicate(evidence, cosign.PROVENANCE)
+    if predicate is None:
+        return _none(name, evidence, cosign.PROVENANCE)
+    try:
+        definition, builder = predicate["buildDefinition"], predicate["runDetails"]["builder"]["id"]
+        built_from = definition["externalParameters"]["source"]
+        uri, commit = str(built_from["uri"]), str(built_from["digest"].get("gitCommit", ""))
+    except (KeyError, TypeError, AttributeError):
+        return _row(name, "of another form", Verdict.FAIL)
+    complaints = []
+    if not commit:
+        complaints.append("built from a work tree that held more than a commit")
+    elif commit != evidence.labels.get(REVISION_LABEL):
+        complaints.append(f"the image says {evidence.labels.get(REVISION_LABEL) or 'no commit'}")
+    if source and uri.removeprefix("git+") != source:
+        complaints.append(f"built from {uri.removeprefix('git+')}, trusted is {source}")
+    builders = identity(source, policy.trust.workflows)
+    by_its_holder = by_key and builder == provenance.LOCAL_BUILDER
+    if not by_its_holder and not (source and re.match(builders, builder)):
+        complaints.append(f"built by {builder}, which trust in the policy does not name")
+    measured = f"commit {commit[:12] or 'unknown'} by {builder}"
+    if complaints:
+        return _row(name, measured, Verdict.FAIL, *complaints)
+    if not source:
+        return _row(name, measured, Verdict.WARN, "no source to hold it against: set image.source in the policy")
+    return _row(name, measured, Verdict.PASS)
+
+
+def _model(evidence: Evidence, report: Report | None) -> Row:
+    name, labelled = "model", evidence.labels.get(MODEL_LABEL, "")
+    if report is None or report.contract is None:
+        return _row(name, "unknown", Verdict.FAIL, "no verdict that holds names it")
+    judged = report.contract.artefact.sha256
+    if judged != labelled:
+        return _row(name, f"sha256 {labelled[:12] or 'not named'}", Verdict.FAIL, f"judged was {judged}")
+    holdout = report.contract.holdout
+    return _row(name, f"sha256 {judged[:12]}, accuracy {holdout.accuracy:.3f} on {holdout.rows} rows", Verdict.PASS)
+
+
+def _verdict_row(evidence: Evidence, report: Report | None, policy: Policy) -> Row:
+    name = "verdict"
+    if report is None:
+        return _none(name, evidence, cosign.VERDICT)
+    facts = Facts(report.image, report.smoke, report.scan, report.updates)
+    rows = checks.judge(facts, policy)
+    against = [row for row in rows if row.verdict in (Verdict.FAIL, Verdict.NOT_RUN)]
+    measured = f"{len(rows) - len(against)} of {len(rows)} checks let it through"
+    details = [f"{row.name}: {row.measured or row.verdict}, limit {row.limit or 'none'}" for row in against]
+    return _row(name, measured, Verdict.FAIL if against else Verdict.PASS, *details)
+
+
+def _age(report: Report | None, policy: Policy, now: datetime) -> Row:
+    name, limit = "last scan", f"{policy.trust.scan_max_days} days"
+    if report is None or report.scan is None:
+        return _row(name, "unknown", Verdict.FAIL, limit=limit)
+    days = (now - datetime.fromisoformat(report.scan.scanned_at)).days
+    passed = 0 <= days <= policy.trust.scan_max_days
+    cure = () if passed else ("rescan it, and release it anew where something was found",)
+    return _row(name, f"{days} days ago", Verdict.PASS if passed else Verdict.FAIL, *cure, limit=limit)
+
+
+def _sbom(evidence: Evidence) -> Row:
+    predicate = _predicate(evidence, cosign.SBOM)
+    components = predicate.get("components") if predicate else None
+    if not isinstance(components, list) or not components:
+        return _none("SBOM", evidence, cosign.SBOM)
+    return _row("SBOM", f"{len(components)} components", Verdict.PASS)
+
+
+def _world(report: Report | None) -> Row:
+    if report is None:
+        return _row(WORLD, "unknown", Verdict.FAIL)
+    if report.images.world == "stand-in":
+        return _row(WORLD, "stand-ins", Verdict.WARN, "made on a machine without a container registry; no release")
+    return _row(WORLD, "official", Verdict.PASS)
+
+
+def _verdict(evidence: Evidence) -> Report | None:
+    predicate = _predicate(evidence, cosign.VERDICT)
+    try:
+        report = provenance.read_verdict(predicate) if predicate else None
+    except ValueError:
+        return None
+    # What was judged has to be what is served: a statement's subject is only what its signer says it is.
+    return report if report and report.image and report.image.manifest_digest == evidence.digest else None
+
+
+def _predicate(evidence: Evidence, predicate_type: str) -> Mapping[str, Any] | None:
+    """The latest predicate of a type: they are listed as they were attached."""
+    found = evidence.verified.statements.get(predicate_type, ())
+    return found[-1].predicate if found else None
+
+
+def _none(name: str, evidence: Evidence, predicate_type: str) -> Row:
+    why_not = evidence.verified.why_not.get(predicate_type, "it is of another form, or about another image")
+    return _row(name, "none that holds", Verdict.FAIL, why_not)
+
+
+def _row(name: str, measured: str, verdict: Verdict, *details: str, limit: str = "") -> Row:
+    return Row(name=name, measured=measured, limit=limit, verdict=verdict, details=details)

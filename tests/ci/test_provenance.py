@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import cosign
+import provenance
+from provenance import Builder
+from report import Revision
+from tests.ci import examples
+
+ON_GITHUB = {
+    "GITHUB_ACTIONS": "true",
+    "GITHUB_SERVER_URL": "https://github.com",
+    "GITHUB_REPOSITORY": "owner/name",
+    "GITHUB_WORKFLOW_REF": "owner/name/.github/workflows/release.yml@refs/tags/v1.2.3",
+    "GITHUB_RUN_ID": "42",
+    "GITHUB_RUN_ATTEMPT": "2",
+}
+WORKFLOW = Builder(
+    id="https://github.com/owner/name/.github/workflows/release.yml@refs/tags/v1.2.3",
+    invocation="https://github.com/owner/name/actions/runs/42/attempts/2",
+)
+
+
+def test_a_workflow_is_named_as_its_certificate_names_it() -> None:
+    assert provenance.builder(ON_GITHUB) == WORKFLOW
+
+
+@pytest.mark.parametrize("missing", ["GITHUB_ACTIONS", "GITHUB_WORKFLOW_REF"])
+def test_whoever_is_no_workflow_is_a_local_builder(missing: str) -> None:
+    assert provenance.builder({**ON_GITHUB, missing: ""}) == Builder("https://drydock.dev/builders/local", "")
+
+
+def test_the_provenance_names_commit_builder_and_all_that_it_was_made_with() -> None:
+    source = {"uri": "git+https://github.com/owner/name", "digest": {"gitCommit": examples.COMMIT}}
+    images = examples.OFFICIAL
+
+    def image(name: str, reference: str) -> dict[str, object]:
+        uri, digest = reference.split("@sha256:")
+        return {"name": name, "uri": f"docker://{uri}", "digest": {"sha256": digest}}
+
+    assert provenance.provenance(examples.report(), WORKFLOW) == {
+        "buildDefinition": {
+            "buildType": "https://drydock.dev/pipeline/v1",
+            "externalParameters": {"source": source, "image": "iris-classifier", "tag": "1.2.3"},
+            "internalParameters": {"dirty": False, "world": "official"},
+            "resolvedDependencies": [
+                source,
+                image("builder", images.builder),
+                image("runtime", images.runtime),
+                image("trivy", images.trivy),
+                image("cosign", images.cosign),
+            ],
+        },
+        "runDetails": {
+            "builder": {"id": WORKFLOW.id},
+            "metadata": {"startedOn": "2026-11-22T12:00:00+00:00", "invocationId": WORKFLOW.invocation},
+        },
+    }
+
+
+def test_a_work_tree_with_more_than_its_commit_is_not_called_by_it() -> None:
+    dirty = examples.report(revision=Revision(commit=examples.COMMIT, dirty=True))
+    definition = provenance.provenance(dirty, Builder())["buildDefinition"]
+    assert definition["externalParameters"]["source"] == {"uri": "git", "digest": {}}
+    assert examples.COMMIT not in json.dumps(definition)
+
+
+def test_a_verdict_is_the_report_and_reads_back_as_one() -> None:
+    report = examples.report()
+    predicates = provenance.predicates(report, Builder(), '{"bomFormat": "CycloneDX"}')
+    assert set(predicates) == {cosign.SBOM, cosign.PROVENANCE, cosign.VERDICT}
+    read = provenance.read_verdict(json.loads(predicates[cosign.VERDICT]))
+    assert read == report.model_copy(update={"push": False, "signing": None, "publication": None})
+    assert read.exit_code == 0
+
+
+def test_numbers_survive_whoever_writes_one_as_an_integer() -> None:
+    document = json.dumps(provenance.verdict(examples.report())).replace("5.0,", "5,").replace("1.0,", "1,")
+    assert provenance.read_verdict(json.loads(document)).contract == examples.CONTRACT
+
+
+def test_what_is_no_verdict_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        provenance.read_verdict({"rows": []})

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+import cosign
+import provenance
+import verification
+from config import Policy
+from cosign import Identity, PublicKey, Statement, Trust, Verified
+from provenance import LOCAL_BUILDER, Builder
+from report import Report, Row, Updates, Verdict
+from tests.ci import examples
+from verification import Evidence
+
+SOURCE = "https://github.com/owner/name"
+BY_WORKFLOW = Builder(f"{SOURCE}/.github/workflows/release.yml@refs/tags/v1.2.3")
+KEYLESS = Identity(verification.identity(SOURCE, ["image.yml", "release.yml"]), verification.ISSUER)
+KEY = PublicKey("-----BEGIN PUBLIC KEY-----")
+LABELS = {
+    "org.opencontainers.image.revision": examples.COMMIT,
+    "dev.drydock.model.sha256": examples.MODEL_SHA256,
+}
+SBOM = {"bomFormat": "CycloneDX", "components": [{"name": "numpy"}]}
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def statement(predicate_type: str, predicate: dict[str, Any]) -> tuple[Statement, ...]:
+    return (Statement((examples.MANIFEST_DIGEST,), predicate_type, predicate),)
+
+
+def good(**changed: object) -> Report:
+    return examples.report(**{"updates": Updates(), **changed})
+
+
+def evidence(report: Report | None = None, builder: Builder = BY_WORKFLOW, **predicates: dict[str, Any]) -> Evidence:
+    judged = report or good()
+    said = {
+        cosign.SBOM: predicates.get("sbom", SBOM),
+        cosign.PROVENANCE: predicates.get("provenance", provenance.provenance(judged, builder)),
+        cosign.VERDICT: predicates.get("verdict", provenance.verdict(judged)),
+    }
+    statements = {kind: statement(kind, predicate) for kind, predicate in said.items()}
+    return Evidence(examples.MANIFEST_DIGEST, LABELS, Verified("", statements, {}))
+
+
+def judged(
+    found: Evidence, policy: Policy | None = None, trust: Trust = KEYLESS, source: str = SOURCE, now: datetime = NOW
+) -> dict[str, Row]:
+    rows = verification.judge(found, policy or Policy(), trust=trust, source=source, now=now)
+    return {row.name: row for row in rows}
+
+
+def against(rows: dict[str, Row]) -> dict[str, tuple[str, ...]]:
+    return {name: row.details for name, row in rows.items() if row.verdict is not Verdict.PASS}
+
+
+def test_an_image_of_a_trusted_workflow_passes_line_by_line() -> None:
+    rows = judged(evidence())
+    assert [(row.verdict, row.name, row.measured, row.limit) for row in rows.values()] == [
+        ("PASS", "signature", "by a trusted workflow", ""),
+        ("PASS", "provenance", f"commit {examples.COMMIT[:12]} by {BY_WORKFLOW.id}", ""),
+        ("PASS", "model", "sha256 d4d4d4d4d4d4, accuracy 0.950 on 38 rows", ""),
+        ("PASS", "verdict", "13 of 13 checks let it through", ""),
+        ("PASS", "last scan", "2 days ago", "30 days"),
+        ("PASS", "SBOM", "1 components", ""),
+        ("PASS", "base images", "official", ""),
+    ]
+
+
+def test_an_image_that_was_pushed_by_hand_fails_in_every_line() -> None:
+    nothing = dict.fromkeys((cosign.SBOM, cosign.PROVENANCE, cosign.VERDICT), "no such attestation")
+    found = Evidence(examples.MANIFEST_DIGEST, {}, Verified("no signatures found", {}, nothing))
+    rows = judged(found)
+    assert {row.verdict for row in rows.values()} == {Verdict.FAIL}
+    assert rows["signature"].details == ("no signatures found",)
+    assert rows["provenance"].details == ("no such attestation",)
+
+
+def test_a_key_vouches_for_a_local_builder_and_no_workflow_does() -> None:
+    local = evidence(builder=Builder())
+    assert against(judged(local, trust=KEY)) == {}
+    assert against(judged(local)) == {
+        "provenance": (f"built by {LOCAL_BUILDER}, which trust in the policy does not name",)
+    }
+
+
+@pytest.mark.parametrize(
+    "builder",
+    [
+        "https://github.com/owner/other/.github/workflows/release.yml@refs/tags/v1.2.3",
+        f"{SOURCE}/.github/workflows/other.yml@refs/tags/v1.2.3",
+        f"{SOURCE}/.github/workflows/release.yml@refs/pull/7/merge",
+        f"https://evil.example/?{SOURCE}/.github/workflows/release.yml@refs/tags/v1.2.3",
+        f"{SOURCE}/.github/workflows/releaseXyml@refs/tags/v1.2.3",
+    ],
+)
+def test_no_other_builder_is_trusted(builder: str) -> None:
+    assert list(against(judged(evidence(builder=Builder(builder))))) == ["provenance"]
+    assert not re.match(KEYLESS.regexp, builder)
+
+
+def test_another_source_than_ours_is_not_trusted() -> None:
+    rows = judged(evidence(), trust=KEY, source="https://github.com/owner/ours")
+    assert (
+        "built from https://github.com/owner/name, trusted is https://github.com/owner/ours"
+        in rows["provenance"].details
+    )
+
+
+def test_without_a_source_to_hold_it_against_the_provenance_only_warns() -> None:
+    rows = judged(evidence(builder=Builder()), trust=KEY, source="")
+    assert rows["provenance"].verdict is Verdict.WARN
+    assert rows["provenance"].details == ("no source to hold it against: set image.source in the policy",)
+
+
+def test_the_image_has_to_say_the_commit_that_was_built() -> None:
+    other = replace(evidence(), labels={**LABELS, "org.opencontainers.image.revision": "0" * 40})
+    assert against(judged(other)) == {"provenance": (f"the image says {'0' * 40}",)}
+
+
+def test_a_work_tree_with_more_than_a_commit_is_no_provenance() -> None:
+    dirty = good(revision=examples.REVISION.model_copy(update={"dirty": True}))
+    [complaint] = against(judged(evidence(dirty)))["provenance"]
+    assert complaint == "built from a work tree that held more than a commit"
+
+
+@pytest.mark.parametrize("predicate", [{}, {"buildDefinition": []}, {"buildDefinition": {}, "runDetails": {}}])
+def test_a_provenance_of_another_form_fails(predicate: dict[str, Any]) -> None:
+    row = judged(evidence(provenance=predicate))["provenance"]
+    assert (row.verdict, row.measured) == (Verdict.FAIL, "of another form")
+
+
+def test_the_facts_are_judged_anew_against_this_policy() -> None:
+    strict = Policy.model_validate({"limits": {"image_size_mb": 200}})
+    rows = judged(evidence(), strict)
+    assert rows["verdict"].measured == "12 of 13 checks let it through"
+    assert rows["verdict"].details == ("image size: 270 MB, limit 200 MB",)
+
+
+def test_a_verdict_about_another_image_is_none() -> None:
+    other = examples.image().model_copy(update={"manifest_digest": "sha256:" + "0" * 64})
+    rows = judged(evidence(verdict=provenance.verdict(good(image=other))))
+    assert list(against(rows)) == ["model", "verdict", "last scan", "base images"]
+
+
+def test_a_model_that_is_not_the_judged_one_fails() -> None:
+    other = replace(evidence(), labels={**LABELS, "dev.drydock.model.sha256": "0" * 64})
+    assert against(judged(other)) == {"model": (f"judged was {examples.MODEL_SHA256}",)}
+
+
+@pytest.mark.parametrize(("day", "verdict"), [(22, Verdict.PASS), (23, Verdict.FAIL)])
+def test_a_scan_is_trusted_until_its_last_day(day: int, verdict: Verdict) -> None:
+    now = datetime(2026, 12, day, 12, tzinfo=UTC)
+    assert judged(evidence(), now=now)["last scan"].verdict is verdict
+
+
+def test_a_scan_of_tomorrow_is_no_scan() -> None:
+    assert judged(evidence(), now=datetime(2026, 11, 21, tzinfo=UTC))["last scan"].verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("sbom", [{}, {"components": []}, {"components": "numpy"}])
+def test_an_sbom_of_nothing_fails(sbom: dict[str, Any]) -> None:
+    assert list(against(judged(evidence(sbom=sbom)))) == ["SBOM"]
+
+
+def test_stand_in_base_images_are_told_of() -> None:
+    rows = judged(evidence(good(images=examples.STAND_IN)))
+    assert (rows["base images"].verdict, rows["base images"].measured) == (Verdict.WARN, "stand-ins")

@@ -1,0 +1,64 @@
+"""Key pairs as a user has them, made by the pinned cosign itself."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+import cosign
+import stages
+from report import Images
+from stages import signer
+from tests.ci import examples
+from tests.engine.project import REPOSITORY_ROOT
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """The files cosign.key and cosign.pub, and the password of the first."""
+
+    folder: Path
+    password: str
+
+    @property
+    def public(self) -> Path:
+        """Whom to trust."""
+        return self.folder / "cosign.pub"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a run needs to sign with it."""
+        return {cosign.KEY_VARIABLE: str(self.folder / "cosign.key"), cosign.PASSWORD_VARIABLE: self.password}
+
+
+def pinned() -> Images:
+    """The images of this world."""
+    pins = Path(os.environ.get("DRYDOCK_IMAGES") or REPOSITORY_ROOT / "images.toml")
+    return Images.model_validate(tomllib.loads(pins.read_text()))
+
+
+async def generated(image: str, password: str, folder: Path) -> None:
+    """Let cosign write a new pair into `folder`; in a session with the engine."""
+    container = (
+        signer._cosign(image)
+        .with_env_variable(cosign.PASSWORD_VARIABLE, password)
+        .with_exec(["generate-key-pair", "--output-key-prefix", "/cosign"], use_entrypoint=True)
+    )
+    for name in ("cosign.key", "cosign.pub"):
+        await container.file(f"/{name}").export(str(folder / name))
+
+
+def made(folder: Path, password: str) -> KeyPair:
+    """A new pair in `folder`."""
+    images = pinned()
+
+    async def make() -> None:
+        async with stages.connect(examples.plan(folder, images=images)):
+            await generated(images.cosign, password, folder)
+
+    anyio.run(make)
+    return KeyPair(folder, password)

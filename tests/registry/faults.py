@@ -1,0 +1,386 @@
+"""What goes wrong at a registry: one fault at a time, the outcome that a user sees, and what the registry then has."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import anyio
+
+import registry
+from registry import Credentials, Patience
+from tests.registry import program, proxy
+from tests.registry.proxy import ALWAYS, Rule
+from tests.registry.world import VERSION, Outcome, World, run
+
+MOVED = {"1": "ours", "1.2": "ours", "1.2.3": "ours"}
+MANIFEST = r"/manifests/sha256:"
+TAG = r"/manifests/1\.2\.3$"
+UPLOAD = r"/blobs/uploads/."
+BLOB = r"/blobs/sha256:"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault: which row of the matrix it is, what breaks (`rules` or `work`), and what must come of it.
+
+    `exit_codes` are those of all runs that took part; `says` are words that only this outcome has; `tags` is which
+    image each tag serves at the end, and `there` whose manifests the registry has.
+    """
+
+    row: int
+    name: str
+    exit_codes: tuple[int, ...]
+    retries: int = 0
+    says: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    there: tuple[str, ...] = ()
+    rules: Callable[[World], list[Rule]] = lambda _: []
+    work: Callable[[World], Awaitable[list[Outcome]]] | None = None
+    locked: bool = False
+
+    async def outcomes(self, world: World) -> list[Outcome]:
+        """Let it happen."""
+        world.door.rules += self.rules(world)
+        return await self.work(world) if self.work else [await run(world.publish())]
+
+
+async def wrong_password(world: World) -> list[Outcome]:
+    world.login = Credentials(program.USER, "another-s3cret")
+    return [await run(world.publish())]
+
+
+async def right_password(world: World) -> list[Outcome]:
+    world.login = Credentials(program.USER, program.PASSWORD)
+    return [await run(world.publish())]
+
+
+async def nobody_there(world: World) -> list[Outcome]:
+    world.door.host = program.free_host()
+    return [await run(world.publish())]
+
+
+async def impatiently(world: World) -> list[Outcome]:
+    world.patience = Patience(attempts=2, first_wait_seconds=0.001, timeout_seconds=2, commit_seconds=2)
+    return [await run(world.publish())]
+
+
+async def again(world: World) -> list[Outcome]:
+    await world.publish(directly=True)
+    return [await run(world.publish())]
+
+
+async def other_first(world: World) -> list[Outcome]:
+    await world.publish("another", directly=True)
+    return [await run(world.publish())]
+
+
+async def two_at_once(world: World) -> list[Outcome]:
+    found: dict[str, Outcome] = {}
+
+    async def one(name: str) -> None:
+        found[name] = await run(world.publish(name))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(one, "ours")
+        group.start_soon(one, "another")
+    for digest, name in world.names.items():
+        world.names[digest] = "the winner's" if found[name].exit_code == 0 else "the loser's"
+    return sorted(found.values(), key=lambda outcome: outcome.exit_code)
+
+
+def both_look_then_both_write(_: World) -> list[Rule]:
+    looked, wrote = threading.Barrier(2), threading.Barrier(2)
+    return [
+        Rule("GET", TAG, proxy.then(lambda: looked.wait(60)), times=2),
+        Rule("PUT", TAG, proxy.then(lambda: wrote.wait(60)), times=2),
+    ]
+
+
+def newer_comes_in_between(world: World) -> list[Rule]:
+    """A newer version is published whole after the older one has seen which versions there are."""
+    return [
+        Rule("GET", "/tags/list", proxy.then(lambda: anyio.run(lambda: world.publish("newer", "1.2.4", directly=True))))
+    ]
+
+
+async def older_after_newer(world: World) -> list[Outcome]:
+    await world.publish("newer", "1.2.4", directly=True)
+    return [await run(world.publish())]
+
+
+async def pre_release(world: World) -> list[Outcome]:
+    await world.publish("before", "1.2.2", directly=True)
+    return [await run(world.publish(tag="1.2.3-rc.1"))]
+
+
+def rewritten(tag: str) -> Callable[[World], list[Rule]]:
+    """Something lets the tag point to another image, right after our push."""
+
+    def rules(world: World) -> list[Rule]:
+        async def rewrite() -> None:
+            archive, digest = world.image("another")
+            async with registry.opened(f"{world.host}/{world.name}", None) as repository:
+                await repository.push(archive, digest)
+                await repository.point(digest, tag)
+
+        return [Rule("PUT", f"/manifests/{tag}$", proxy.then(lambda: anyio.run(rewrite)))]
+
+    return rules
+
+
+async def under_a_branch(world: World) -> list[Outcome]:
+    return [await run(world.publish(tag="main"))]
+
+
+async def another_archive(world: World) -> list[Outcome]:
+    _, approved = world.image()
+    swapped, _ = world.image("another")
+    return [await run(world.publish_archive(swapped, approved))]
+
+
+async def another_layer(world: World) -> list[Outcome]:
+    """One byte of a layer differs, and its name in the archive is the old one."""
+    archive, approved = world.image()
+    archive.write_bytes(archive.read_bytes().replace(b"oursours", b"oursOurs", 1))
+    return [await run(world.publish_archive(archive, approved))]
+
+
+def overwritten_in_mid_push(world: World) -> list[Rule]:
+    archive, _ = world.image()
+
+    def overwrite() -> None:
+        content = archive.read_bytes()
+        with archive.open("r+b") as file:
+            file.write(content.replace(b"oursours", b"OursOurs"))
+
+    return [Rule("POST", "/blobs/uploads/", proxy.first(overwrite))]
+
+
+def replaced_in_mid_push(world: World) -> list[Rule]:
+    archive, _ = world.image()
+
+    def replace() -> None:
+        other, _ = world.image("another")
+        other.replace(archive)
+
+    return [Rule("POST", "/blobs/uploads/", proxy.first(replace))]
+
+
+async def given_archive(world: World) -> list[Outcome]:
+    """The archive is written before the rules spoil it, and not again."""
+    digest = next(digest for digest, name in world.names.items() if name == "ours")
+    return [await run(world.publish_archive(world.folder / "ours.tar", digest))]
+
+
+def twice(method: str, path: str, status: int, code: str = "") -> Callable[[World], list[Rule]]:
+    return lambda _: [Rule(method, path, proxy.answers(status, code), times=2)]
+
+
+def once(method: str, path: str, act: proxy.Act) -> Callable[[World], list[Rule]]:
+    return lambda _: [Rule(method, path, act)]
+
+
+def always(method: str, path: str, act: proxy.Act) -> Callable[[World], list[Rule]]:
+    return lambda _: [Rule(method, path, act, ALWAYS)]
+
+
+def forgets_blobs(world: World) -> list[Rule]:
+    return [Rule("PUT", MANIFEST, proxy.first(lambda: shutil.rmtree(world.layers)))]
+
+
+OURS = ("ours",)
+FAULTS = (
+    Fault(25, "wrong password", (6,), says="answered 401 to HEAD blob", work=wrong_password, locked=True),
+    Fault(25, "no password where one is needed", (6,), says="answered 401 to HEAD blob", locked=True),
+    Fault(
+        25,
+        "no right to write",
+        (6,),
+        says="answered 403 DENIED to POST blob",
+        rules=always("POST", "/blobs/uploads/$", proxy.answers(403, "DENIED")),
+    ),
+    Fault(
+        25,
+        "no such repository, and none is made",
+        (6,),
+        says="answered 404 NAME_UNKNOWN to POST blob",
+        rules=always("POST", "/blobs/uploads/$", proxy.answers(404, "NAME_UNKNOWN")),
+    ),
+    Fault(25, "the right password", (0,), tags=MOVED, there=OURS, work=right_password, locked=True),
+    Fault(26, "500 twice to a blob's upload", (0,), 2, tags=MOVED, there=OURS, rules=twice("PUT", UPLOAD, 500)),
+    Fault(26, "503 twice to the manifest", (0,), 2, tags=MOVED, there=OURS, rules=twice("PUT", MANIFEST, 503)),
+    Fault(26, "429 twice to the version's tag", (0,), 2, tags=MOVED, there=OURS, rules=twice("PUT", TAG, 429)),
+    Fault(
+        26,
+        "blob unknown twice to the manifest",
+        (0,),
+        2,
+        tags=MOVED,
+        there=OURS,
+        rules=twice("PUT", MANIFEST, 404, "BLOB_UNKNOWN"),
+    ),
+    Fault(26, "blobs are lost before the manifest", (0,), 1, tags=MOVED, there=OURS, rules=forgets_blobs),
+    Fault(
+        26, "not found twice right after the push", (0,), 2, tags=MOVED, there=OURS, rules=twice("GET", MANIFEST, 404)
+    ),
+    Fault(
+        26,
+        "503 for ever",
+        (6,),
+        4,
+        "answered 503 to PUT manifest, 5 times",
+        rules=always("PUT", MANIFEST, proxy.answers(503)),
+    ),
+    Fault(27, "nobody listens", (6,), 4, "no registry answers at", work=nobody_there),
+    Fault(27, "cut once within a blob", (0,), 1, tags=MOVED, there=OURS, rules=once("PUT", UPLOAD, proxy.cuts(1000))),
+    Fault(
+        27,
+        "cut always within a blob",
+        (6,),
+        4,
+        "cut the connection at PUT blob",
+        rules=always("PUT", UPLOAD, proxy.cuts(1000)),
+    ),
+    Fault(
+        27,
+        "cut between the blobs and the manifest",
+        (6,),
+        4,
+        "cut the connection at PUT manifest",
+        rules=always("PUT", MANIFEST, proxy.cuts()),
+    ),
+    Fault(
+        27,
+        "cut between the manifest and its tag",
+        (6,),
+        4,
+        "cut the connection at PUT manifest",
+        there=OURS,
+        rules=always("PUT", TAG, proxy.cuts()),
+    ),
+    Fault(
+        27,
+        "the answer to the tag is lost",
+        (0,),
+        1,
+        tags=MOVED,
+        there=OURS,
+        rules=once("PUT", TAG, proxy.keeps_the_answer),
+    ),
+    Fault(
+        27,
+        "silence",
+        (6,),
+        1,
+        "did not answer PUT manifest within 2 s",
+        rules=always("PUT", MANIFEST, proxy.silent),
+        work=impatiently,
+    ),
+    Fault(28, "the version exists, with this digest", (0,), tags=MOVED, there=OURS, work=again),
+    Fault(
+        28,
+        "the version exists, with another digest",
+        (7,),
+        says="exists, with digest sha256:",
+        tags=dict.fromkeys(MOVED, "another"),
+        there=("another", "ours"),
+        work=other_first,
+    ),
+    Fault(
+        29,
+        "two push one version at once",
+        (0, 7),
+        says="exists, with digest sha256:",
+        tags=dict.fromkeys(MOVED, "the winner's"),
+        there=("the loser's", "the winner's"),
+        rules=both_look_then_both_write,
+        work=two_at_once,
+    ),
+    Fault(
+        29,
+        "an older version after a newer one",
+        (0,),
+        tags={"1": "newer", "1.2": "newer", "1.2.3": "ours", "1.2.4": "newer"},
+        there=("newer", "ours"),
+        work=older_after_newer,
+    ),
+    Fault(
+        29,
+        "an older version began first and finishes last",
+        (0,),
+        tags={"1": "newer", "1.2": "newer", "1.2.3": "ours", "1.2.4": "newer"},
+        there=("newer", "ours"),
+        rules=newer_comes_in_between,
+    ),
+    Fault(
+        29,
+        "a pre-release moves nothing",
+        (0,),
+        tags={"1": "before", "1.2": "before", "1.2.2": "before", "1.2.3-rc.1": "ours"},
+        there=("before", "ours"),
+        work=pre_release,
+    ),
+    Fault(
+        30,
+        "something rewrites the tag after our push",
+        (6,),
+        says=":main serves sha256:",
+        tags={"main": "another"},
+        there=("another", "ours"),
+        rules=rewritten("main"),
+        work=under_a_branch,
+    ),
+    Fault(
+        30,
+        "something rewrites the version after our push",
+        (7,),
+        says="exists, with digest sha256:",
+        tags={VERSION: "another"},
+        there=("another", "ours"),
+        rules=rewritten(VERSION),
+    ),
+    Fault(
+        30,
+        "a proxy serves another manifest",
+        (6,),
+        says="other bytes are served as sha256:",
+        there=OURS,
+        rules=once("GET", MANIFEST, proxy.rewrites(b'{"schemaVersion": 2}')),
+    ),
+    Fault(30, "the archive is another one", (6,), says="the archive is not what was approved", work=another_archive),
+    Fault(
+        30,
+        "a layer in the archive is another one",
+        (6,),
+        says="the archive is not what was approved",
+        work=another_layer,
+    ),
+    Fault(
+        30,
+        "the archive is overwritten in mid-push",
+        (6,),
+        says="holds other bytes than sha256:",
+        rules=overwritten_in_mid_push,
+        work=given_archive,
+    ),
+    Fault(
+        30,
+        "the archive is replaced in mid-push",
+        (0,),
+        tags=MOVED,
+        there=OURS,
+        rules=replaced_in_mid_push,
+        work=given_archive,
+    ),
+)
+
+
+def secrets() -> list[str]:
+    """What may be in no output: every password that a fault uses, and its base64."""
+    passwords = [program.PASSWORD, "another-s3cret"]
+    pairs = [base64.b64encode(f"{program.USER}:{password}".encode()).decode() for password in passwords]
+    return [*passwords, *pairs, *(base64.b64encode(password.encode()).decode() for password in passwords)]

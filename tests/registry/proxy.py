@@ -1,0 +1,179 @@
+"""A door before the real registry, at which a test says what goes wrong, with which request, and how often."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+ALWAYS = 1_000_000
+
+
+@dataclass
+class Exchange:
+    """One request on its way, and what may become of it."""
+
+    handler: BaseHTTPRequestHandler
+    upstream: str
+
+    def body(self, most_bytes: int = -1) -> bytes:
+        length = int(self.handler.headers.get("Content-Length") or 0)
+        return self.handler.rfile.read(length if most_bytes < 0 else min(length, most_bytes))
+
+    def ask(self) -> tuple[int, list[tuple[str, str]], bytes]:
+        """What the registry says; the client's own Host is kept, so the registry sends it back to this door."""
+        connection = http.client.HTTPConnection(self.upstream, timeout=60)
+        try:
+            body = self.body()
+            connection.request(self.handler.command, self.handler.path, body, dict(self.handler.headers))
+            answer = connection.getresponse()
+            return answer.status, answer.getheaders(), answer.read()
+        finally:
+            connection.close()
+
+    def say(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        """Answer, then hang up."""
+        self.handler.send_response(status)
+        for name, value in headers:
+            self.handler.send_header(name, value)
+        self.handler.end_headers()
+        self.handler.wfile.write(body)
+
+
+Act = Callable[[Exchange], None]
+
+
+@dataclass
+class Rule:
+    """What becomes of the first `times` requests with this method whose path has something of this form."""
+
+    method: str
+    path: str
+    act: Act
+    times: int = 1
+
+
+@dataclass
+class Door:
+    """The address of the door, the rules that hold there, and every request that came, as METHOD path."""
+
+    host: str = ""
+    rules: list[Rule] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def act(self, method: str, path: str) -> Act:
+        with self.lock:
+            self.seen.append(f"{method} {path}")
+            for rule in self.rules:
+                if rule.times and rule.method == method and re.search(rule.path, path):
+                    rule.times -= 1
+                    return rule.act
+        return passes
+
+
+def passes(exchange: Exchange) -> None:
+    """Nothing goes wrong."""
+    exchange.say(*exchange.ask())
+
+
+def answers(status: int, code: str = "", headers: dict[str, str] | None = None) -> Act:
+    """The door answers, and the registry hears nothing."""
+
+    def act(exchange: Exchange) -> None:
+        exchange.body()
+        body = json.dumps({"errors": [{"code": code, "message": "of a test"}]} if code else {}).encode()
+        exchange.say(status, [("Content-Length", str(len(body))), *(headers or {}).items()], body)
+
+    return act
+
+
+def cuts(after_bytes: int = 0) -> Act:
+    """The connection is cut after so many bytes of what is sent; the registry hears nothing."""
+
+    def act(exchange: Exchange) -> None:
+        exchange.body(after_bytes)
+
+    return act
+
+
+def keeps_the_answer(exchange: Exchange) -> None:
+    """The registry does what it is asked for, and the connection is cut before it can say so."""
+    exchange.ask()
+
+
+def cuts_answer(after_bytes: int) -> Act:
+    """The connection is cut after so many bytes of what the registry serves."""
+
+    def act(exchange: Exchange) -> None:
+        status, headers, body = exchange.ask()
+        exchange.say(status, headers, body[:after_bytes])
+
+    return act
+
+
+def silent(exchange: Exchange) -> None:
+    """Nobody answers until the client hangs up."""
+    exchange.body()
+    exchange.handler.rfile.read(1)
+
+
+def first(work: Callable[[], object]) -> Act:
+    """Something happens, then the registry is asked."""
+
+    def act(exchange: Exchange) -> None:
+        work()
+        passes(exchange)
+
+    return act
+
+
+def then(work: Callable[[], object]) -> Act:
+    """The registry is asked, then something happens, then its answer comes."""
+
+    def act(exchange: Exchange) -> None:
+        answer = exchange.ask()
+        work()
+        exchange.say(*answer)
+
+    return act
+
+
+def rewrites(content: bytes) -> Act:
+    """Something else comes back than the registry serves."""
+
+    def act(exchange: Exchange) -> None:
+        status, headers, _ = exchange.ask()
+        kept = [(name, value) for name, value in headers if name != "Content-Length"]
+        exchange.say(status, [*kept, ("Content-Length", str(len(content)))], content)
+
+    return act
+
+
+@contextmanager
+def before(upstream: str) -> Iterator[Door]:
+    """Serve a door before the registry at `upstream`, which is host:port."""
+    door = Door()
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_one(self) -> None:
+            with suppress(ConnectionError):
+                door.act(self.command, self.path)(Exchange(self, upstream))
+            self.close_connection = True
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = handle_one  # noqa: N815 - the names that http.server calls
+
+        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - as above
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        door.host = f"127.0.0.1:{server.server_port}"
+        try:
+            yield door
+        finally:
+            server.shutdown()
