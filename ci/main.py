@@ -69,7 +69,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def _run(asked: Namespace, terminal: Terminal) -> int:
-    run = _plan(asked, tag=asked.tag, push=asked.push)
+    run = _plan(asked, publishes=True, tag=asked.tag, push=asked.push)
     records.clear(run.report_dir)
     terminal.errors.print(preamble(run), highlight=False)
     with Live(terminal.errors) as live:
@@ -184,6 +184,7 @@ def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
 def _plan(
     asked: Namespace,
     *,
+    publishes: bool = False,
     tag: str | None = None,
     push: bool = False,
     report_dir: Path | None = None,
@@ -193,6 +194,7 @@ def _plan(
     return plan.make(
         policy_path=asked.config,
         report_dir=report_dir or asked.report_dir,
+        publishes=publishes,
         tag=tag,
         push=push,
         key=key,

@@ -63,19 +63,23 @@ def make(
     policy_path: Path,
     report_dir: Path,
     environment: Mapping[str, str],
+    publishes: bool = False,
     tag: str | None = None,
     push: bool = False,
     key: Path | None = None,
     no_cache: bool = False,
 ) -> Plan:
-    """Gather what a run needs; `key` is a public key to trust. Raises UsageError before anything is started."""
+    """Gather what a run needs; `key` is a public key to trust. Raises UsageError before anything is started.
+
+    Only what `publishes`, or would, gives an image a name, and so needs a commit or a `tag` to name it by.
+    """
     policy = config.load(policy_path, environment)
     checks.require_known_skips(policy)
     config.require_near_expiry(policy, datetime.now(UTC).date())
     root = policy_path.resolve().parent
     commit = revision.read(root)
     images = _images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
-    name = revision.name_image(commit, tag, environment)
+    name = revision.name_image(commit, tag, environment) if publishes else Name(tag="")
     if push and name.is_version:
         revision.require_release(root, commit, name.tag)
     host = policy.image.repository.partition("/")[0]

@@ -31,6 +31,7 @@ def made(root: Path, *, tag: str | None = "test", push: bool = True, **environme
     return plan.make(
         policy_path=root / "pipeline.toml",
         report_dir=root / "dist",
+        publishes=True,
         tag=tag,
         push=push,
         environment=environment,
@@ -53,6 +54,13 @@ def test_a_plan_knows_where_the_image_goes(project: Path) -> None:
     assert gathered.images.world == "stand-in"
     assert gathered.locked_packages == {"numpy": "2.1.0"}
     assert gathered.published == ()
+
+
+def test_what_publishes_nothing_needs_no_commit_to_name_an_image_by(project: Path) -> None:
+    with pytest.raises(UsageError, match="this folder is no git checkout"):
+        made(project, tag=None)
+    looking = plan.make(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={})
+    assert (looking.name, looking.push) == (Name(tag=""), False)
 
 
 def test_what_was_published_before_is_known(project: Path) -> None:
