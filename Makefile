@@ -5,7 +5,7 @@ SHELL := bash
 BIN := .venv/bin
 ENGINE := eval "$$($(BIN)/python -m bootstrap env)"
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header
-.PHONY: run test mutants lint train bench lock schema clean
+.PHONY: run test mutants faults lint train bench lock schema clean
 
 run: .venv/run
 	@$(BIN)/python -m bootstrap
@@ -18,6 +18,9 @@ test: .venv/dev
 mutants: .venv/dev
 	@$(BIN)/python -m bootstrap
 	@$(ENGINE) && $(BIN)/python -m tests.mutants
+
+faults: .venv/dev
+	@PYTHONPATH=ci $(BIN)/python -m tests.registry
 
 lint: .venv/dev
 	$(BIN)/ruff check

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import anyio
 
@@ -21,10 +22,11 @@ SETTLE_SECONDS = 2.0
 ROUNDS = 10
 
 
-async def require_free(repository: Repository, digest: str, version: str) -> None:
-    """Raise VersionTaken where another image has this version; one question, before anything is sent."""
-    if served := await repository.digest(version):
-        _require_ours(repository, version, digest, served)
+async def push(repository: Repository, archive: Path, digest: str, name: Name) -> None:
+    """Push an image by its digest alone; raises VersionTaken, before a byte is sent, where another has its version."""
+    if name.is_version and (served := await repository.digest(name.tag)):
+        _require_ours(repository, name.tag, digest, served)
+    await repository.push(archive, digest)
 
 
 async def name(

@@ -149,11 +149,8 @@ class EngineStages:
 
         A version that is there already, with another digest, stops this before a byte is sent.
         """
-        name, digest = self.plan.name, approval.manifest_digest
         async with self._repository() as repository:
-            if name.is_version:
-                await release.require_free(repository, digest, name.tag)
-            await repository.push(approval.archive.path, digest)
+            await release.push(repository, approval.archive.path, approval.manifest_digest, self.plan.name)
 
     async def attest(self, approval: Approval, verdict: Report) -> Signing:
         """Attach the SBOM; with a key or a workflow's identity, sign the image, its SBOM, provenance and verdict."""
