@@ -4,7 +4,7 @@ PYTHON ?= python3
 SHELL := bash
 BIN := .venv/bin
 ENGINE := eval "$$($(BIN)/python -m bootstrap env)"
-COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header $(UPGRADE)
 .PHONY: run test mutants faults lint train bench lock schema clean
 
 run: .venv/run
@@ -35,6 +35,7 @@ bench: .venv/run
 	@$(BIN)/python -m bootstrap
 	@$(ENGINE) && $(BIN)/python bench/pipeline.py $(ARGS)
 
+# Keeps the versions that are locked, where they still fit; make lock UPGRADE=--upgrade takes the newest.
 lock: .venv/dev
 	$(COMPILE) --universal --python-version 3.11 pyproject.toml --output-file requirements.txt
 	$(COMPILE) --universal --python-version 3.11 --extra dev pyproject.toml --output-file requirements-dev.txt

@@ -36,7 +36,7 @@ from errors import DrydockError, Interrupted, UsageError
 from render import commands, text
 from render import contents as render_contents
 from render.progress import Live
-from report import Assessment, Report
+from report import Assessment, Report, Verdict
 
 Result = TypeVar("Result")
 STYLES = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "SKIP": "yellow", "NOT RUN": "yellow"}
@@ -108,10 +108,7 @@ def _explain(asked: Namespace, terminal: Terminal) -> int:
 def _verify(asked: Namespace, terminal: Terminal) -> int:
     run, subject = _plan(asked, key=asked.key), reference.parse(asked.image)
 
-    async def verify(live: Live) -> Assessment:
-        return (await released.verify(run, subject, stages.connect, live))[0]
-
-    return _assessed(verify, run, terminal)
+    return _assessed(partial(released.verify, run, subject, stages.connect), run, terminal)
 
 
 def _promote(asked: Namespace, terminal: Terminal) -> int:
@@ -126,7 +123,8 @@ def _rescan(asked: Namespace, terminal: Terminal) -> int:
     async def rescan(live: Live) -> Assessment:
         assessment = await released.rescan(run, released_images, stages.connect, live)
         if asked.issues:
-            for row in assessment.rows:
+            # Of an image that was not scanned there is nothing to say.
+            for row in (row for row in assessment.rows if row.verdict is not Verdict.NOT_RUN):
                 await github_issue.say(github_issue.compose(row), os.environ)
         return assessment
 
