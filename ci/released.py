@@ -66,7 +66,7 @@ async def promote(run: Plan, source: Reference, target: Reference, connect: Conn
     """Verify an image, then copy it with all that belongs to it, byte for byte, and tag it last; nothing is rebuilt."""
     run = _reading(run, source.repository, target.repository)
     tag = target.tag or source.tag
-    name = revision.named(tag, where="the tag to promote to,") if tag else Name(tag="")
+    name = revision.named(tag, where="the promoted tag") if tag else Name(tag="")
     version = name.tag if name.is_version else ""
     assessment, digest = await _verified(run, source, version, connect, tell)
     if assessment.exit_code:
