@@ -35,11 +35,11 @@ class Exchange:
             self.handler.rfile.readline()
         self.handler.rfile.readline()
 
-    def ask(self) -> tuple[int, list[tuple[str, str]], bytes]:
-        """What the registry says; the client's own Host is kept, so the registry sends it back to this door."""
+    def ask(self, sent: bytes | None = None) -> tuple[int, list[tuple[str, str]], bytes]:
+        """What the registry says to what was `sent`; the client's own Host is kept, so it comes back to this door."""
         connection = http.client.HTTPConnection(self.upstream, timeout=60)
         try:
-            body = self.body()
+            body = self.body() if sent is None else sent
             headers = {name: value for name, value in self.handler.headers.items() if name not in NOT_PASSED_ON}
             connection.request(self.handler.command, self.handler.path, body, headers)
             answer = connection.getresponse()
