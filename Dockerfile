@@ -50,7 +50,7 @@ USER 10001:10001
 EXPOSE 8000
 # For `docker run`; compose has its own.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+    CMD ["python", "-c", "__import__('urllib.request').request.urlopen('http://127.0.0.1:8000/readyz',timeout=2)"]
 # What never changes is the entry point, what a user may change is the command: `docker run IMAGE service.predict`.
 ENTRYPOINT ["python", "-m"]
 CMD ["service"]

@@ -182,7 +182,7 @@ def test_what_nobody_named_does_not_reach_the_build(path: str) -> None:
         "read_only: true",
         "cap_drop: [ALL]",
         'security_opt: ["no-new-privileges:true"]',
-        'ports: ["8000:8000"]',
+        'ports: ["${PORT:-8000}:8000"]',
         "healthcheck:",
     ],
 )
