@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import anyio
 import httpx
 import pytest
 
-from service import app
+from service.app import App
 from service.model import Model
+from service.settings import Settings
 
 JSON = {"Content-Type": "application/json"}
 SETOSA = [5.1, 3.5, 1.4, 0.2]
 MARKER = "drydock-marker-7f3a"
+REVISION = "1f3c9e2"
 
 NOT_JSON = "The body is not JSON."
 ONE_FIELD = 'Send an object with the one field "features".'
@@ -31,11 +34,12 @@ def ask(
     path: str,
     content: bytes | AsyncIterator[bytes] | None = None,
     headers: dict[str, str] | None = None,
+    settings: Settings = Settings(),  # noqa: B008 - frozen
 ) -> httpx.Response:
     """One request to the application itself; an error that escapes it fails the test with its own traceback."""
 
     async def answer() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app.create(model))
+        transport = httpx.ASGITransport(app=App(model, settings, REVISION))
         async with httpx.AsyncClient(transport=transport, base_url="http://model", trust_env=False) as client:
             return await client.request(method, path, content=content, headers=headers)
 
@@ -225,17 +229,11 @@ def test_a_model_that_answers_its_first_golden_row_wrongly_is_alive_and_not_read
     )
 
 
-@pytest.mark.parametrize(("set_to", "revision"), [("1f3c9e2", "1f3c9e2"), ("", "unknown"), (None, "unknown")])
-def test_the_contract_and_the_revision_are_shown(
-    set_to: str | None, revision: str, model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("DRYDOCK_REVISION", raising=False)
-    if set_to is not None:
-        monkeypatch.setenv("DRYDOCK_REVISION", set_to)
+def test_the_contract_and_the_revision_are_shown(model: Model, served: Path) -> None:
     response = ask(model, "GET", "/model")
     assert response.status_code == 200
     # As in model.json: the field is named "schema" there.
-    assert response.json() == {"contract": json.loads(model.contract.model_dump_json()), "revision": revision}
+    assert response.json() == {"contract": json.loads((served / "model.json").read_bytes()), "revision": REVISION}
     assert response.json()["contract"]["schema"] == 1
 
 
@@ -244,7 +242,7 @@ def test_predict_is_documented_with_its_form_and_its_limits(model: Model) -> Non
     assert response.status_code == 200
     row = {
         "type": "array",
-        "items": {"type": "number"},
+        "items": {"type": "number", "minimum": -3.4e38, "maximum": 3.4e38},
         "minItems": 4,
         "maxItems": 4,
         "description": "sepal length (cm), sepal width (cm), petal length (cm), petal width (cm)",
@@ -260,7 +258,7 @@ def test_predict_is_documented_with_its_form_and_its_limits(model: Model) -> Non
                     },
                     "required": ["features"],
                     "additionalProperties": False,
-                    "example": {"features": [5.1, 3.5, 1.4, 0.2]},
+                    "example": {"features": model.contract.golden[0].features},
                 }
             }
         },
