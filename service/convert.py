@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from service.contract import Artefact, Contract, Equality
 from service.forest import HEADER, MAGIC, NODE, Forest
-from service.model import ModelRefused, load
+from service.model import ModelRefused, forest, load
 from service.pickled import Pickled
 from service.train import TRAINING_ROWS, write
 
@@ -53,7 +53,7 @@ def convert(source: Path, target: Path) -> tuple[Contract, Rows]:
     content = flattened(estimator)
     rows = asked(estimator, contract, source / TRAINING_ROWS)
     everything = np.concatenate(rows)
-    worst = worst_difference(contract, everything, model.classifier, Forest(content))
+    worst = worst_difference(contract, everything, model.classifier, forest(contract, content))
     lean = msgspec.structs.replace(
         contract,
         runtime="lean",

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from service.contract import Contract
+
+if TYPE_CHECKING:
+    from service.forest import Forest
 
 CONTRACT = "model.json"
 
@@ -73,7 +76,7 @@ def load(directory: Path) -> Model:
     if contract.runtime == "sklearn":
         _require_same_versions(contract)
     try:
-        return Model(contract, _forest(contract, content) if contract.runtime == "lean" else _pickled(content))
+        return Model(contract, forest(contract, content) if contract.runtime == "lean" else _pickled(content))
     except ModuleNotFoundError as error:
         raise ModelRefused(
             f"the model is for the {contract.runtime} runtime, which this image does not have ({error.name} is "
@@ -99,14 +102,8 @@ def read(directory: Path) -> tuple[Contract, bytes]:
     return contract, content
 
 
-def _pickled(content: bytes) -> Classifier:
-    # Here and not above, as in the function below: an image has one of the two, and what only the other one needs.
-    from service.pickled import Pickled
-
-    return Pickled(content)
-
-
-def _forest(contract: Contract, content: bytes) -> Classifier:
+def forest(contract: Contract, content: bytes) -> Forest:
+    """The lean model of a contract. Raises ModelRefused where it is none, or of another form than its contract says."""
     from service.forest import Forest
 
     try:
@@ -121,6 +118,13 @@ def _forest(contract: Contract, content: bytes) -> Classifier:
             f"contract {len(contract.features)} and {len(contract.labels)}; convert the model again."
         )
     return classifier
+
+
+def _pickled(content: bytes) -> Classifier:
+    # Here and not above, as in the function above: an image has one of the two, and what only the other one needs.
+    from service.pickled import Pickled
+
+    return Pickled(content)
 
 
 def _require_same_versions(contract: Contract) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from service.model import Prediction
 
 Rows = list[list[float]]
+Asked = tuple[Rows, asyncio.Future[list[Prediction]]]
 
 
 class Together:
@@ -17,7 +18,7 @@ class Together:
     def __init__(self, predict: Callable[[Rows], list[Prediction]], rows_limit: int) -> None:
         self._predict = predict
         self._rows_limit = rows_limit
-        self._waiting: deque[tuple[Rows, asyncio.Future[list[Prediction]]]] = deque()
+        self._waiting: deque[Asked] = deque()
         self._running: asyncio.Task[None] | None = None
 
     async def predict(self, rows: Rows) -> list[Prediction]:
@@ -31,18 +32,20 @@ class Together:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                await self._ask([self._waiting.popleft(), *self._fitting()])
+                await self._ask(self._next_call())
         finally:
             self._running = None
 
-    def _fitting(self) -> list[tuple[Rows, asyncio.Future[list[Prediction]]]]:
-        taken, rows = [], 0
+    def _next_call(self) -> list[Asked]:
+        """The first in the line, and whoever of those behind it still fits."""
+        asked = [self._waiting.popleft()]
+        rows = len(asked[0][0])
         while self._waiting and rows + len(self._waiting[0][0]) <= self._rows_limit:
-            rows += len(self._waiting[0][0])
-            taken.append(self._waiting.popleft())
-        return taken
+            asked.append(self._waiting.popleft())
+            rows += len(asked[-1][0])
+        return asked
 
-    async def _ask(self, asked: list[tuple[Rows, asyncio.Future[list[Prediction]]]]) -> None:
+    async def _ask(self, asked: list[Asked]) -> None:
         try:
             answers = iter(await asyncio.to_thread(self._predict, [row for rows, _ in asked for row in rows]))
         except Exception as error:
