@@ -15,6 +15,8 @@ from service.settings import Settings
 HEAD_LIMIT_BYTES = 64_000
 # After SIGTERM: whoever was about to ask on a connection that is kept is still answered, and told to close it.
 DRAIN_SECONDS = 1.0
+# What is left of the grace for uvicorn's own end, when all that could be answered is.
+UVICORN_SECONDS = 1
 
 
 class Connection(HttpToolsProtocol):
@@ -22,6 +24,7 @@ class Connection(HttpToolsProtocol):
 
     # When the request that is arriving began, by the loop's clock; None between requests.
     began: float | None = None
+    # How much of its head there is; None when the head is whole.
     head_bytes: int | None = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -39,7 +42,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins to arrive."""
-        self.began, self.head_bytes = self.loop.time(), 0
+        self.began = self.loop.time()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -57,13 +60,16 @@ class Connection(HttpToolsProtocol):
         self._refuse(400, "This is no HTTP request.")
 
     def cut_if_late(self, now: float, seconds: float) -> None:
-        """Refuse the request that is arriving, if it began more than `seconds` ago."""
+        """End the request that is arriving, if it began more than `seconds` ago."""
         if self.began is None or now - self.began < seconds or self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            self._refuse(408, "The request did not arrive in time.")
-        else:
+        in_head, answering = self.head_bytes is not None, self.cycle is not None and self.cycle.response_started
+        # Nothing was sent at all; or it was answered before it was whole, and the rest is only thrown away; or the
+        # answer to the request before this one is on its way.
+        if self.head_bytes == 0 or (answering and not (in_head and self.cycle.response_complete)):
             self.transport.close()
+        else:
+            self._refuse(408, "The request did not arrive in time.")
 
     def _refuse(self, status: int, sentence: str) -> None:
         body = b'{"error":"%s"}' % sentence.encode()
@@ -90,16 +96,17 @@ class Server(uvicorn.Server):
                 server_header=False,
                 # Nobody says here whose word on a caller's address to take.
                 proxy_headers=False,
-                timeout_graceful_shutdown=int(settings.grace_seconds - DRAIN_SECONDS),
+                timeout_graceful_shutdown=UVICORN_SECONDS,
             )
         )
         self._app = app
         self._body_seconds = settings.body_seconds
+        self._grace_seconds = settings.grace_seconds
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: cut who is late, once a second."""
         if counter % 10 == 0:
-            self._cut_late()
+            self._cut_late(self._body_seconds)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -108,13 +115,18 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         loop = asyncio.get_running_loop()
-        ends = loop.time() + DRAIN_SECONDS
-        while self.server_state.connections and loop.time() < ends:
+        began = loop.time()
+        while self.server_state.connections and loop.time() - began < self._grace_seconds - UVICORN_SECONDS:
+            if loop.time() - began > DRAIN_SECONDS:
+                for connection in list(self.server_state.connections):
+                    # Closes it where nothing is under way, else after the answer.
+                    connection.shutdown()
             await asyncio.sleep(0.05)
+        self._cut_late(0)
         await super().shutdown(sockets)
 
-    def _cut_late(self) -> None:
+    def _cut_late(self, seconds: float) -> None:
         now = asyncio.get_running_loop().time()
         connections: list[Any] = list(self.server_state.connections)
         for connection in connections:
-            connection.cut_if_late(now, self._body_seconds)
+            connection.cut_if_late(now, seconds)

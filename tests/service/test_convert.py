@@ -106,7 +106,7 @@ def test_a_forest_of_several_outputs_is_refused() -> None:
 
 
 def test_a_subclass_is_refused_since_it_may_answer_otherwise() -> None:
-    class Other(RandomForestClassifier):
+    class Other(RandomForestClassifier):  # type: ignore[misc]
         pass
 
     with pytest.raises(Unconvertible, match="the lean runtime has no Other"):
