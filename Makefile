@@ -4,8 +4,8 @@ PYTHON ?= python3
 SHELL := bash
 BIN := .venv/bin
 ENGINE := eval "$$($(BIN)/python -m bootstrap env)"
-COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header
-.PHONY: run test mutants lint train bench lock schema clean
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header $(UPGRADE)
+.PHONY: run test mutants faults lint train bench lock schema clean
 
 run: .venv/run
 	@$(BIN)/python -m bootstrap
@@ -18,6 +18,9 @@ test: .venv/dev
 mutants: .venv/dev
 	@$(BIN)/python -m bootstrap
 	@$(ENGINE) && $(BIN)/python -m tests.mutants
+
+faults: .venv/dev
+	@PYTHONPATH=ci $(BIN)/python -m tests.registry
 
 lint: .venv/dev
 	$(BIN)/ruff check
@@ -32,6 +35,7 @@ bench: .venv/run
 	@$(BIN)/python -m bootstrap
 	@$(ENGINE) && $(BIN)/python bench/pipeline.py $(ARGS)
 
+# Keeps the versions that are locked, where they still fit; make lock UPGRADE=--upgrade takes the newest.
 lock: .venv/dev
 	$(COMPILE) --universal --python-version 3.11 pyproject.toml --output-file requirements.txt
 	$(COMPILE) --universal --python-version 3.11 --extra dev pyproject.toml --output-file requirements-dev.txt

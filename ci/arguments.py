@@ -46,7 +46,7 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
     reproduce.add_argument(
         "released", nargs="?", default="dist/release.json", metavar="RELEASED", help="a release.json, or a digest"
     )
-    reproduce.add_argument("--no-cache", action="store_true", help="forget what the engine has built before")
+    reproduce.add_argument("--no-cache", action="store_true", help="empty the engine's whole cache first")
     lock = commands.add_parser("lock", help="write the digests that the pinned tags have now into images.toml")
     lock.add_argument("images", nargs="?", type=Path, default=Path("images.toml"), metavar="FILE", help="the lock file")
     asks_for_help = bool(given) and given[0] in ("-h", "--help")

@@ -48,6 +48,7 @@ class BuildSection(_Section):
     """What is built, from which files."""
 
     dockerfile: Words = "Dockerfile"
+    platform: Annotated[str, Field(pattern=r"^linux/[a-z0-9]+(/v[0-9]+)?$")] = "linux/amd64"
     train: bool = True
     runtime: Literal["lean", "sklearn"] = "lean"
     lock: Words = "service/requirements-{runtime}.txt"
@@ -93,6 +94,7 @@ class TrustSection(_Section):
     """Whose images `verify` and `promote` let through."""
 
     workflows: Annotated[list[Words], Field(min_length=1)] = ["image.yml", "release.yml"]
+    refs: Annotated[list[Words], Field(min_length=1)] = ["refs/heads/main", "refs/tags/v*"]
     key: str = ""
     scan_max_days: Count = 30
 

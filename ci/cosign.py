@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,11 @@ VERDICT = "https://drydock.dev/verdict/v1"
 # As a scanner looks for it beside an image, unsigned.
 SBOM_MEDIA_TYPE = "application/vnd.cyclonedx+json"
 IN_TOTO = "application/vnd.in-toto+json"
+# cosign's verdicts on what it found; whatever else ends it kept it from one.
+VERDICTS = (
+    *("no signatures found", "no matching signatures", "no matching attestations"),
+    "none of the attestations matched",
+)
 # cosign wrote the second one before its version 2.
 PRIVATE_KEYS = tuple(f"-----BEGIN ENCRYPTED {maker} PRIVATE KEY-----" for maker in ("SIGSTORE", "COSIGN"))
 
@@ -84,6 +90,11 @@ class Identity:
 
 
 Trust = PublicKey | Identity
+
+
+def exactly(name: str, issuer: str) -> Identity:
+    """Trust in one identity alone."""
+    return Identity(f"^{re.escape(name)}$", issuer)
 
 
 def signer(environment: Mapping[str, str]) -> Signer | NoSigner:
@@ -211,6 +222,11 @@ def reason(stderr: str) -> str:
     """Why cosign ended with another exit code than 0, in the first line of its own words."""
     said = [line.removeprefix("Error: ") for line in stderr.splitlines() if line.startswith("Error: ")]
     return said[0].rstrip(": ") if said else "cosign did not say why"
+
+
+def is_verdict(reason: str) -> bool:
+    """Whether cosign looked and found nothing that holds, and not that something kept it from looking."""
+    return reason.startswith(VERDICTS)
 
 
 def is_signed(stdout: str, digest: str) -> bool:

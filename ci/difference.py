@@ -56,29 +56,29 @@ class Differences:
 
 def between(released: Path, built: Path) -> Differences:
     """Compare the images of two OCI archives, layer by layer in their order. Raises BuildError for a damaged one."""
-    with image.opened(released) as before, image.opened(built) as after:
-        _, old_manifest, old_config = image.documents(before)
-        _, new_manifest, new_config = image.documents(after)
-        made_by = zip_longest(
-            image.instructions(old_manifest, old_config), image.instructions(new_manifest, new_config)
+    old_digests, old_instructions, old_config = _described(released)
+    new_digests, new_instructions, new_config = _described(built)
+    made_by = zip_longest(old_instructions, new_instructions)
+    layers = tuple(
+        LayerDifference(
+            number, new or old or "", tuple(_files(_layer(released, old_digest), _layer(built, new_digest)))
         )
-        digests = zip_longest(_digests(old_manifest), _digests(new_manifest))
-        layers = tuple(
-            LayerDifference(number, new or old or "", tuple(_files(before, old_digest, after, new_digest)))
-            for number, ((old, new), (old_digest, new_digest)) in enumerate(zip(made_by, digests, strict=True), start=1)
-            if old_digest != new_digest
+        for number, ((old, new), (old_digest, new_digest)) in enumerate(
+            zip(made_by, zip_longest(old_digests, new_digests), strict=True), start=1
         )
-        return Differences(tuple(_settings(old_config, new_config)), layers)
+        if old_digest != new_digest
+    )
+    return Differences(tuple(_settings(old_config, new_config)), layers)
 
 
-def _digests(manifest: Mapping[str, Any]) -> list[str]:
-    return [layer["digest"] for layer in manifest["layers"]]
+def _described(archive: Path) -> tuple[list[str], list[str], dict[str, Any]]:
+    """The digest of each layer, the instruction that made it, and the configuration."""
+    with image.opened(archive) as layout:
+        _, manifest, config = image.documents(layout)
+        return [layer["digest"] for layer in manifest["layers"]], image.instructions(manifest, config), config
 
 
-def _files(
-    before: tarfile.TarFile, old_digest: str | None, after: tarfile.TarFile, new_digest: str | None
-) -> Iterator[FileDifference]:
-    old, new = _layer(before, old_digest), _layer(after, new_digest)
+def _files(old: Mapping[str, File], new: Mapping[str, File]) -> Iterator[FileDifference]:
     for path in sorted(old.keys() | new.keys()):
         if path not in new:
             yield FileDifference(path, ONLY_BEFORE)
@@ -90,11 +90,13 @@ def _files(
             yield FileDifference(path, what)
 
 
-def _layer(layout: tarfile.TarFile, digest: str | None) -> dict[str, File]:
+def _layer(archive: Path, digest: str | None) -> dict[str, File]:
     """The layer's files by path; of a path that stands there twice the last one, which a container sees."""
     if digest is None:
         return {}
-    return {image.path_of(member): _file(layer, member) for layer, member in image.members(layout, digest)}
+    # Opened for each layer, so that an archive that is damaged is the one that the error names.
+    with image.opened(archive) as layout:
+        return {image.path_of(member): _file(layer, member) for layer, member in image.members(layout, digest)}
 
 
 def _file(layer: tarfile.TarFile, member: tarfile.TarInfo) -> File:

@@ -71,7 +71,8 @@ def compose(row: Row) -> Issue:
     body = (
         "A scan with today's advisories found what nobody knew, or could mend, when this image was released:\n\n"
         f"{fence}text\n{said}\n{fence}\n\n"
-        "Next: `make lock` renews the packages; release the image anew, and let the new one take this one's place.\n"
+        "Next: `make lock UPGRADE=--upgrade` renews the Python packages, `python ci/main.py lock` the base images;\n"
+        "release the image anew, and let the new one take this one's place.\n"
         "A scan that finds nothing more closes this issue. Close it yourself where nobody runs the image any more.\n"
     )
     return Issue(image=row.name, title=title, body=body, is_clean=False)

@@ -24,6 +24,7 @@ class Tell(Protocol):
 
     def begins(self, stage: str) -> None: ...  # noqa: D102
     def ends(self, stage: str, duration_seconds: float, *, broken: bool) -> None: ...  # noqa: D102
+    def notes(self, sentence: str) -> None: ...  # noqa: D102
 
 
 async def told(tell: Tell, stage: str, work: Awaitable[Result]) -> Result:
@@ -102,6 +103,7 @@ class Journal:
             repository=plan.policy.image.repository,
             tag=plan.name.tag,
             push=plan.push,
+            platform=plan.policy.build.platform,
             started_at=self._started_at.isoformat(timespec="seconds"),
             revision=plan.revision,
             images=plan.images,

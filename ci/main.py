@@ -36,7 +36,7 @@ from errors import DrydockError, Interrupted, UsageError
 from render import commands, text
 from render import contents as render_contents
 from render.progress import Live
-from report import Assessment, Report
+from report import Assessment, Report, Verdict
 
 Result = TypeVar("Result")
 STYLES = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "SKIP": "yellow", "NOT RUN": "yellow"}
@@ -69,7 +69,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def _run(asked: Namespace, terminal: Terminal) -> int:
-    run = _plan(asked, tag=asked.tag, push=asked.push)
+    run = _plan(asked, publishes=True, tag=asked.tag, push=asked.push)
     records.clear(run.report_dir)
     terminal.errors.print(preamble(run), highlight=False)
     with Live(terminal.errors) as live:
@@ -108,10 +108,7 @@ def _explain(asked: Namespace, terminal: Terminal) -> int:
 def _verify(asked: Namespace, terminal: Terminal) -> int:
     run, subject = _plan(asked, key=asked.key), reference.parse(asked.image)
 
-    async def verify(live: Live) -> Assessment:
-        return (await released.verify(run, subject, stages.connect, live))[0]
-
-    return _assessed(verify, run, terminal)
+    return _assessed(partial(released.verify, run, subject, stages.connect), run, terminal)
 
 
 def _promote(asked: Namespace, terminal: Terminal) -> int:
@@ -126,7 +123,8 @@ def _rescan(asked: Namespace, terminal: Terminal) -> int:
     async def rescan(live: Live) -> Assessment:
         assessment = await released.rescan(run, released_images, stages.connect, live)
         if asked.issues:
-            for row in assessment.rows:
+            # Of an image that was not scanned there is nothing to say.
+            for row in (row for row in assessment.rows if row.verdict is not Verdict.NOT_RUN):
                 await github_issue.say(github_issue.compose(row), os.environ)
         return assessment
 
@@ -184,6 +182,7 @@ def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
 def _plan(
     asked: Namespace,
     *,
+    publishes: bool = False,
     tag: str | None = None,
     push: bool = False,
     report_dir: Path | None = None,
@@ -193,6 +192,7 @@ def _plan(
     return plan.make(
         policy_path=asked.config,
         report_dir=report_dir or asked.report_dir,
+        publishes=publishes,
         tag=tag,
         push=push,
         key=key,

@@ -184,8 +184,9 @@ def _config(
 ) -> dict[str, Any]:
     config = {**image.config, "created": created, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
     settings = dict(config.get("config") or {})
-    if labels := settings.pop("Labels", None):
-        settings["Labels"] = {key: value for key, value in labels.items() if key not in drop_labels}
+    labels = settings.pop("Labels", None) or {}
+    if kept := {key: value for key, value in labels.items() if key not in drop_labels}:
+        settings["Labels"] = kept
     if healthcheck:
         settings["Healthcheck"] = healthcheck
     config["config"] = settings

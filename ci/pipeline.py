@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +13,7 @@ import anyio
 import checks
 import trivy
 from checks import Approval, Facts
-from cosign import Verified
+from cosign import Trust, Verified
 from journal import Journal, Tell
 from plan import Plan
 from report import Archive, Contract, Image, Publication, Report, Scan, Signing, Smoke, Updates
@@ -33,13 +34,13 @@ class Stages(Protocol):
     async def attest(self, approval: Approval, verdict: Report) -> Signing: ...  # noqa: D102
     async def publish(self, approval: Approval) -> Publication: ...  # noqa: D102
     async def hold(self, path: Path) -> Archive: ...  # noqa: D102
-    async def verify(self, repository: str, digest: str) -> Verified: ...  # noqa: D102
+    async def verify(self, repository: str, digest: str, trust: Trust) -> Verified: ...  # noqa: D102
 
 
 class Connect(Protocol):
     """How a run gets its stages: for as long as it lasts, and no longer."""
 
-    def __call__(self, plan: Plan) -> AbstractAsyncContextManager[Stages]: ...  # noqa: D102
+    def __call__(self, plan: Plan, on_retry: Callable[[str], None], /) -> AbstractAsyncContextManager[Stages]: ...  # noqa: D102
 
 
 async def run(plan: Plan, connect: Connect, tell: Tell, interruption: anyio.CancelScope) -> Report:
@@ -50,7 +51,7 @@ async def run(plan: Plan, connect: Connect, tell: Tell, interruption: anyio.Canc
     signing: Signing | None = None
     publication: Publication | None = None
     with interruption, journal.ends_in_a_report():
-        async with connect(plan) as stages:
+        async with connect(plan, tell.notes) as stages:
             if plan.push:
                 await journal.stage("registry", stages.reach_registry())
                 await journal.stage("key", stages.try_key())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from report import Images, Release, Revision
 from tags import Name
 
 IMAGES_VARIABLE = "DRYDOCK_IMAGES"
+# The scanner's own room asks this of the scanner.
+PINNED = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,23 @@ def make(
     policy_path: Path,
     report_dir: Path,
     environment: Mapping[str, str],
+    publishes: bool = False,
     tag: str | None = None,
     push: bool = False,
     key: Path | None = None,
     no_cache: bool = False,
 ) -> Plan:
-    """Gather what a run needs; `key` is a public key to trust. Raises UsageError before anything is started."""
+    """Gather what a run needs; `key` is a public key to trust. Raises UsageError before anything is started.
+
+    Only what `publishes`, or would, gives an image a name, and so needs a commit or a `tag` to name it by.
+    """
     policy = config.load(policy_path, environment)
     checks.require_known_skips(policy)
     config.require_near_expiry(policy, datetime.now(UTC).date())
     root = policy_path.resolve().parent
     commit = revision.read(root)
     images = _images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
-    name = revision.name_image(commit, tag, environment)
+    name = revision.name_image(commit, tag, environment) if publishes else Name(tag="")
     if push and name.is_version:
         revision.require_release(root, commit, name.tag)
     host = policy.image.repository.partition("/")[0]
@@ -84,6 +91,13 @@ def make(
             f"{name.tag} would be a release built on stand-in images",
             usually="this machine reaches no container registry, so its base images are not the official ones",
             next_step="tag the commit and let a machine with the official images release it, or say --no-push",
+        )
+    signer = cosign.signer(environment) if publishes else cosign.NoSigner("nothing is published")
+    if push and name.is_version and isinstance(signer, cosign.NoSigner) and not registry.is_local(host):
+        raise UsageError(
+            f"{name.tag} would be a release that nobody signed: {signer.reason}",
+            usually="COSIGN_KEY is not set, or the workflow's job has not the permission id-token: write",
+            next_step=f"set {cosign.KEY_VARIABLE} and {cosign.PASSWORD_VARIABLE}, then run again",
         )
     return Plan(
         root=root,
@@ -98,7 +112,7 @@ def make(
         login=registry.credentials(environment),
         source_login=registry.credentials(environment, registry.SOURCE_VARIABLES),
         trust=_trust(policy, root, policy.image.source or commit.source_url, key),
-        signer=cosign.signer(environment),
+        signer=signer,
         builder=provenance.builder(environment),
         no_cache=no_cache,
     )
@@ -108,7 +122,7 @@ def _trust(policy: Policy, root: Path, source: str, key: Path | None) -> cosign.
     """Whom to believe: the holder of a key where one is named, else the workflows of the repository."""
     key = key or (root / policy.trust.key if policy.trust.key else None)
     if key is None:
-        return cosign.Identity(verification.identity(source, policy.trust.workflows), verification.ISSUER)
+        return cosign.Identity(verification.identity(source, policy.trust), verification.ISSUER)
     try:
         return cosign.PublicKey(key.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -133,10 +147,18 @@ def _locked_packages(path: Path) -> dict[str, str]:
 
 def _images(path: Path) -> Images:
     try:
-        return Images.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        images = Images.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise UsageError(
             f"{path} does not name the images of a run: {str(error).splitlines()[0]}",
             usually=f"it is missing, or {IMAGES_VARIABLE} names another file",
             next_step="git checkout images.toml, or python -m bootstrap where no container registry is reached",
         ) from error
+    for name in ("builder", "runtime", "cosign"):
+        if not PINNED.search(getattr(images, name)):
+            raise UsageError(
+                f"{path} names {name} by no digest: {getattr(images, name)}",
+                usually="a tag was written by hand, and nobody could say afterwards which image that was",
+                next_step="python ci/main.py lock writes the digests that the tags have now",
+            )
+    return images

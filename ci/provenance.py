@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import cosign
+from cosign import Verified
 from report import Report
 
 BUILD_TYPE = "https://drydock.dev/pipeline/v1"
 # Who builds without a service that vouches for it: whoever holds the key.
 LOCAL_BUILDER = "https://drydock.dev/builders/local"
+# What is signed of an image, by its type, as people call it.
+WORDS = {cosign.SBOM: "SBOM", cosign.PROVENANCE: "provenance", cosign.VERDICT: "verdict"}
 # What is known only after the verdict was signed, or follows from what else it says.
 NOT_IN_VERDICT = {"push", "signing", "publication", "exit_code"}
 
@@ -47,6 +50,15 @@ def predicates(report: Report, builder: Builder, sbom: str) -> dict[str, str]:
     }
 
 
+def lost(predicates: Mapping[str, str], verified: Verified) -> dict[str, str]:
+    """Those of which no statement verified that says the same."""
+    return {
+        kind: predicate
+        for kind, predicate in predicates.items()
+        if json.loads(predicate) not in [found.predicate for found in verified.statements.get(kind, ())]
+    }
+
+
 def provenance(report: Report, builder: Builder) -> dict[str, Any]:
     """Which commit was built by whom, from which base images, and with which parameters."""
     revision, images = report.revision, report.images
@@ -65,7 +77,7 @@ def provenance(report: Report, builder: Builder) -> dict[str, Any]:
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": {"source": source, "image": report.image_name, "tag": report.tag},
-            "internalParameters": {"dirty": revision.dirty, "world": images.world},
+            "internalParameters": {"dirty": revision.dirty, "world": images.world, "platform": report.platform},
             "resolvedDependencies": [source, *tools],
         },
         "runDetails": {"builder": {"id": builder.id}, "metadata": metadata},

@@ -97,7 +97,6 @@ def release(report: Report) -> Release:
         database_version=scan.database_version,
         database_updated_at=scan.database_updated_at,
         database_digest=scan.database_digest,
-        findings=scan.findings,
         signed_by=report.signing.signed_by if report.signing else "",
         checks=report.rows,
         world=report.images.world,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,39 +11,51 @@ from datetime import UTC, datetime
 import anyio
 from packaging.utils import canonicalize_name
 
+import cosign
 import difference
 import findings
 import image
 import records
 import registry
+import revision
+import tags
 import trivy
 import verification
-from errors import RegistryError, UsageError
+from cosign import Identity
+from errors import DrydockError, RegistryError, UsageError
 from journal import Tell, told
 from pipeline import Connect
 from plan import Plan
 from reference import Reference
 from registry import Repository, release
 from render import difference as in_words
+from render import words
 from report import Assessment, Release, Row, Treatment, Verdict
 from tags import Name
 from verification import Evidence
 
 
-async def verify(run: Plan, asked: Reference, connect: Connect, tell: Tell) -> tuple[Assessment, str]:
-    """Judge one image by what its builders signed; the assessment, and the digest that it is about."""
-    return await _verified(_reading(run, asked.repository, run.policy.image.repository), asked, connect, tell)
+async def verify(run: Plan, asked: Reference, connect: Connect, tell: Tell) -> Assessment:
+    """Judge one image by what its builders signed."""
+    run = _reading(run, asked.repository, run.policy.image.repository)
+    version = asked.tag if tags.is_version(asked.tag) else ""
+    return (await _verified(run, asked, version, connect, tell))[0]
 
 
-async def _verified(run: Plan, asked: Reference, connect: Connect, tell: Tell) -> tuple[Assessment, str]:
-    async with registry.opened(asked.repository, run.source_login) as repository:
+async def _verified(run: Plan, asked: Reference, version: str, connect: Connect, tell: Tell) -> tuple[Assessment, str]:
+    """The assessment, and the digest that it is about."""
+    async with registry.opened(asked.repository, run.source_login, tell.notes) as repository:
         digest = await _digest(repository, asked)
         labels = await _labels(repository, digest)
-    async with connect(run) as stages:
-        verified = await told(tell, "verify", stages.verify(asked.repository, digest))
-    rows = verification.judge(
-        Evidence(digest, labels, verified), run.policy, trust=run.trust, source=run.source, now=datetime.now(UTC)
-    )
+    async with connect(run, tell.notes) as stages:
+        verified = await told(tell, "verify", stages.verify(asked.repository, digest, run.trust))
+        builder = verification.builder(verified, version)
+        if isinstance(run.trust, Identity) and re.match(run.trust.regexp, builder):
+            # A statement says itself who built the image: only what that builder's own certificate signed may count.
+            alone = cosign.exactly(builder, run.trust.issuer)
+            verified = await told(tell, "builder", stages.verify(asked.repository, digest, alone))
+    evidence = Evidence(digest, labels, verified, version)
+    rows = verification.judge(evidence, run.policy, trust=run.trust, source=run.source, now=datetime.now(UTC))
     against = sum(row.verdict is Verdict.FAIL for row in rows)
     name = Reference(asked.repository, asked.tag, digest)
     conclusion = f"refused    {against} of {len(rows)} lines fail for {name}" if against else f"verified   {name}"
@@ -52,7 +65,10 @@ async def _verified(run: Plan, asked: Reference, connect: Connect, tell: Tell) -
 async def promote(run: Plan, source: Reference, target: Reference, connect: Connect, tell: Tell) -> Assessment:
     """Verify an image, then copy it with all that belongs to it, byte for byte, and tag it last; nothing is rebuilt."""
     run = _reading(run, source.repository, target.repository)
-    assessment, digest = await _verified(run, source, connect, tell)
+    tag = target.tag or source.tag
+    name = revision.named(tag, where="the promoted tag") if tag else Name(tag="")
+    version = name.tag if name.is_version else ""
+    assessment, digest = await _verified(run, source, version, connect, tell)
     if assessment.exit_code:
         return assessment
     host = target.repository.partition("/")[0]
@@ -64,10 +80,9 @@ async def promote(run: Plan, source: Reference, target: Reference, connect: Conn
             usually="it was built where no container registry is reached",
             next_step="let a machine with the official images release it, then promote that",
         )
-    tag = target.tag or source.tag
     async with (
-        registry.opened(source.repository, run.source_login) as here,
-        registry.opened(target.repository, run.login) as there,
+        registry.opened(source.repository, run.source_login, tell.notes) as here,
+        registry.opened(target.repository, run.login, tell.notes) as there,
     ):
         await told(tell, "copy", here.copy(digest, there))
         copied = {found.digest for found in await there.referrers(digest)}
@@ -78,25 +93,37 @@ async def promote(run: Plan, source: Reference, target: Reference, connect: Conn
                 usually="something else writes to the list of its referrers at the same time",
                 next_step="run again; what is there already is not sent twice",
             )
-        if tag:
-            await told(tell, "tag", release.name(there, digest, Name(tag=tag)))
-    name = Reference(target.repository, tag, digest)
+        if name.tag:
+            await told(tell, "tag", release.name(there, digest, name))
+    promoted = Reference(target.repository, name.tag, digest)
     row = Row(name="copied", measured=f"1 image, {len(copied)} referrers", limit="", verdict=Verdict.PASS)
-    return Assessment(rows=(*assessment.rows, row), conclusion=f"promoted   {name}")
+    return Assessment(rows=(*assessment.rows, row), conclusion=f"promoted   {promoted}")
 
 
 async def rescan(run: Plan, releases: Sequence[Release], connect: Connect, tell: Tell) -> Assessment:
-    """Scan each released image with today's advisories: what was not known, or not mendable, when it was published."""
-    rows = [await told(tell, f"rescan {each.digest[7:15]}", _rescanned(run, each, connect)) for each in releases]
-    against = sum(row.verdict is not Verdict.PASS for row in rows)
+    """Scan each released image with today's advisories, and judge its findings by today's policy.
+
+    What is found against it is new: it had none when it was published. One that cannot be scanned keeps no other from
+    its line.
+    """
+    rows: list[Row] = []
+    broken_exit_code = 0
+    for record in releases:
+        try:
+            rows.append(await told(tell, f"rescan {record.digest[7:15]}", _rescanned(run, record, connect, tell)))
+        except DrydockError as error:
+            broken_exit_code = broken_exit_code or error.exit_code
+            why = (error.what, error.next_step, *error.log.splitlines())
+            rows.append(Row(name=record.image, measured="", limit="", verdict=Verdict.NOT_RUN, details=why))
+    counts = {verdict: sum(row.verdict is verdict for row in rows) for verdict in (Verdict.FAIL, Verdict.NOT_RUN)}
     images = f"{len(rows)} image{'' if len(rows) == 1 else 's'}"
-    conclusion = (
-        f"rescanned  {images}; {against} of them should be released anew" if against else f"rescanned  {images}"
-    )
-    return Assessment(rows=tuple(rows), conclusion=conclusion)
+    against = f"; {counts[Verdict.FAIL]} should be released anew" if counts[Verdict.FAIL] else ""
+    unseen = f"; {counts[Verdict.NOT_RUN]} could not be scanned" if counts[Verdict.NOT_RUN] else ""
+    conclusion = f"rescanned  {images}{against}{unseen}"
+    return Assessment(rows=tuple(rows), conclusion=conclusion, broken_exit_code=broken_exit_code)
 
 
-async def _rescanned(run: Plan, record: Release, connect: Connect) -> Row:
+async def _rescanned(run: Plan, record: Release, connect: Connect, tell: Tell) -> Row:
     repository = record.image.partition("@")[0].rpartition(":")[0]
     run = _reading(run, repository, run.policy.image.repository)
     python: dict[str, str] = {
@@ -105,21 +132,20 @@ async def _rescanned(run: Plan, record: Release, connect: Connect) -> Row:
     directory = run.report_dir / record.digest.replace(":", "-")
     records.make(directory)
     path = directory / "image.tar"
-    async with registry.opened(repository, run.source_login) as released:
+    async with registry.opened(repository, run.source_login, tell.notes) as released:
         await released.pull(record.digest, path)
     facts = await anyio.to_thread.run_sync(image.read, path)
-    async with connect(replace(run, report_dir=directory, locked_packages=python)) as stages:
+    async with connect(replace(run, report_dir=directory, locked_packages=python), tell.notes) as stages:
         scan = await trivy.covered(await stages.scan(await stages.hold(path)), facts)
     path.unlink()
-    known = {(found.id, found.package) for found in record.findings if found.fixed_version}
     new = [
         findings.in_words(judged)
         for judged in (findings.judge(scan, run.policy) if scan else ())
-        if judged.treatment is Treatment.REJECTS and (judged.finding.id, judged.finding.package) not in known
+        if judged.treatment is Treatment.REJECTS
     ]
     return Row(
         name=record.image,
-        measured=f"{len(new)} new and fixable",
+        measured=f"{len(new)} new",
         limit="0",
         verdict=Verdict.FAIL if new else Verdict.PASS,
         details=tuple(new),
@@ -131,16 +157,20 @@ async def reproduce(run: Plan, digest: str, record: Release | None, connect: Con
     repository_name = run.policy.image.repository
     if record:
         repository_name = record.image.partition("@")[0].rpartition(":")[0]
-    async with registry.opened(repository_name, run.login) as repository:
-        labels = await _labels(repository, digest)
+    run = _reading(run, repository_name, run.policy.image.repository)
+    async with registry.opened(repository_name, run.source_login, tell.notes) as repository:
+        labels = await _labels(repository, await _digest(repository, Reference(repository_name, digest=digest)))
         released_from = labels.get(verification.REVISION_LABEL, "")
         if released_from != run.revision.name:
+            # A label may say anything, and only a commit is something to type.
+            is_commit = re.fullmatch("[0-9a-f]{40,64}", released_from)
             raise UsageError(
-                f"{digest} was built from {released_from or 'no commit'}, and this checkout is {run.revision.name}",
+                f"{digest} was built from {words.printable(released_from) or 'no commit'},"
+                f" and this checkout is {run.revision.name}",
                 usually="another commit is checked out, or the work tree holds more than its commit",
-                next_step=f"git checkout {released_from}, then run again" if released_from else "name another image",
+                next_step=f"git checkout {released_from}, then run again" if is_commit else "name another image",
             )
-        async with connect(run) as stages:
+        async with connect(run, tell.notes) as stages:
             contract = await told(tell, "train", stages.train())
             archive = await told(tell, "build", stages.build(contract))
         built = await anyio.to_thread.run_sync(image.read, archive.path)
@@ -169,6 +199,12 @@ def _reading(run: Plan, repository: str, written: str) -> Plan:
 
 async def _digest(repository: Repository, asked: Reference) -> str:
     found = await repository.digest(asked.digest or asked.tag)
+    if found and asked.digest and asked.tag and await repository.digest(asked.tag) != found:
+        raise RegistryError(
+            f"{asked.repository}:{asked.tag} serves another image than {asked.digest}",
+            usually="the tag has moved on since somebody wrote both down",
+            next_step="name the image by its digest alone, or find out who moved the tag",
+        )
     if found is None:
         raise RegistryError(
             f"there is no {asked}",

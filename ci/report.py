@@ -468,6 +468,7 @@ class Publication(Value):
     digest: str
     tags: tuple[str, ...] = Field(default=(), description="all that lead to this digest now, `tag` among them")
     existed: bool = Field(default=False, description="whether it was there already, with this very digest")
+    replaced: str = Field(default="", description="the digest that `tag` had before, where it was another image's")
 
     @property
     def reference(self) -> str:
@@ -490,6 +491,7 @@ class Report(Value):
     repository: str
     tag: str
     push: bool
+    platform: str = Field(description="what the image runs on, as linux/amd64")
     started_at: Time
     revision: Revision
     images: Images
@@ -525,11 +527,14 @@ class Assessment(Value):
 
     rows: tuple[Row, ...]
     conclusion: str
+    broken_exit_code: int = Field(default=0, description="that of the first error that kept something from its line")
 
     @property
     def exit_code(self) -> int:
-        """1 where anything fails or could not be looked at, or nothing speaks for it."""
+        """1 where anything fails, else the error's that kept us from looking, and 1 where nothing speaks for it."""
         verdicts = {row.verdict for row in self.rows}
+        if self.broken_exit_code and Verdict.FAIL not in verdicts:
+            return self.broken_exit_code
         return 0 if Verdict.PASS in verdicts and not verdicts & {Verdict.FAIL, Verdict.NOT_RUN} else 1
 
 
@@ -551,7 +556,6 @@ class Release(Value):
     database_version: str
     database_updated_at: Time
     database_digest: str
-    findings: tuple[Finding, ...] = Field(description="all that was known when it was published")
     signed_by: str
     checks: tuple[Row, ...]
     world: Literal["official", "stand-in"]

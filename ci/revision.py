@@ -40,7 +40,7 @@ def name_image(revision: Revision, asked: str | None, environment: Mapping[str, 
     """
     by_commit = f"sha-{revision.name}"
     if asked is not None:
-        return _asked(asked, by_commit)
+        return named(asked, by_commit)
     if environment.get("GITHUB_REF_TYPE") == "tag":
         git_tag = environment.get("GITHUB_REF_NAME", "")
         if not git_tag.startswith("v") or not tags.is_version(git_tag[1:]):
@@ -72,23 +72,24 @@ def require_release(root: Path, revision: Revision, version: str) -> None:
         )
 
 
-def _asked(tag: str, by_commit: str) -> Name:
+def named(tag: str, by_commit: str = "", where: str = "--tag") -> Name:
+    """What an image is called that somebody calls `tag`, in the words of `where`. Raises UsageError."""
     if not TAG.fullmatch(tag):
         raise UsageError(
-            f"--tag {tag!r} is not a tag",
+            f"{where} {tag!r} is not a tag",
             usually="a tag is 1 to 128 letters, digits, underscores, dots and dashes, the first no dot or dash",
-            next_step="choose another --tag",
+            next_step="choose another one",
         )
     if tag == "latest":
         raise UsageError(
-            "--tag latest is refused",
+            f"{where} latest is refused",
             usually="nobody can say later which image a `latest` was",
-            next_step="leave --tag out, and deploy the digest that the run prints",
+            next_step="leave it out, and deploy by the digest",
         )
     if LIKE_A_VERSION.match(tag):
         version = tag.removeprefix("v")
         if not tags.is_version(version):
-            raise _no_version("--tag", tag)
+            raise _no_version(where, tag)
         return Name(tag=version, by_commit=by_commit)
     return Name(tag=tag)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import checks
 import cosign
 import provenance
 from checks import Facts
-from config import Policy
+from config import Policy, TrustSection
 from cosign import PublicKey, Trust, Verified
 from report import Report, Row, Verdict
 
@@ -20,16 +21,21 @@ MODEL_LABEL = "dev.drydock.model.sha256"
 # GitHub, for its jobs: https://docs.github.com/actions/concepts/security/openid-connect
 ISSUER = "https://token.actions.githubusercontent.com"
 WORLD = "base images"
+NEVER = datetime.min.replace(tzinfo=UTC)
 REVISION_LABEL = "org.opencontainers.image.revision"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was found about one image: its own labels, and what of its signature and statements verified."""
+    """What was found about one image: its own labels, and what of its signature and statements verified.
+
+    `version` is the one that it was asked for by, or is to get; empty where it was neither.
+    """
 
     digest: str
     labels: Mapping[str, str]
     verified: Verified
+    version: str = ""
 
 
 def judge(evidence: Evidence, policy: Policy, *, trust: Trust, source: str, now: datetime) -> tuple[Row, ...]:
@@ -40,9 +46,12 @@ def judge(evidence: Evidence, policy: Policy, *, trust: Trust, source: str, now:
     """
     by_key = isinstance(trust, PublicKey)
     report = _verdict(evidence)
+    # An ignore that ended since the scan lets nothing through any more.
+    policy = policy.model_copy(update={"ignore": [each for each in policy.ignore if each.expires >= now.date()]})
     return (
         _signature(evidence, by_key=by_key),
         _provenance(evidence, policy, source, by_key=by_key),
+        *([_version(evidence)] if evidence.version else []),
         _model(evidence, report),
         _verdict_row(evidence, report, policy),
         _age(report, policy, now),
@@ -51,10 +60,23 @@ def judge(evidence: Evidence, policy: Policy, *, trust: Trust, source: str, now:
     )
 
 
-def identity(source: str, workflows: Iterable[str]) -> str:
-    """A regular expression for the identities of the workflows of `source`, as GitHub puts them into certificates."""
-    names = "|".join(re.escape(name) for name in workflows)
-    return rf"^{re.escape(source)}/\.github/workflows/({names})@refs/(heads|tags)/.+$"
+def identity(source: str, trusted: TrustSection) -> str:
+    """A regular expression for the identities of the trusted workflows, as GitHub puts them into certificates."""
+    names, refs = ("|".join(map(_pattern, each)) for each in (trusted.workflows, trusted.refs))
+    return rf"^{re.escape(source)}/\.github/workflows/({names})@({refs})$"
+
+
+def builder(verified: Verified, version: str) -> str:
+    """Who built the image, as the provenance says that is judged; empty where none says it."""
+    try:
+        return str((_provenance_of(verified, version) or {})["runDetails"]["builder"]["id"])
+    except (KeyError, TypeError):
+        return ""
+
+
+def _pattern(name: str) -> str:
+    """A name in which a * stands for anything, as a regular expression."""
+    return ".*".join(map(re.escape, name.split("*")))
 
 
 def _signature(evidence: Evidence, *, by_key: bool) -> Row:
@@ -66,7 +88,7 @@ def _signature(evidence: Evidence, *, by_key: bool) -> Row:
 
 def _provenance(evidence: Evidence, policy: Policy, source: str, *, by_key: bool) -> Row:
     name = "provenance"
-    predicate = _predicate(evidence, cosign.PROVENANCE)
+    predicate = _provenance_of(evidence.verified, evidence.version)
     if predicate is None:
         return _none(name, evidence, cosign.PROVENANCE)
     try:
@@ -82,7 +104,7 @@ def _provenance(evidence: Evidence, policy: Policy, source: str, *, by_key: bool
         complaints.append(f"the image says {evidence.labels.get(REVISION_LABEL) or 'no commit'}")
     if source and uri.removeprefix("git+") != source:
         complaints.append(f"built from {uri.removeprefix('git+')}, trusted is {source}")
-    builders = identity(source, policy.trust.workflows)
+    builders = identity(source, policy.trust)
     by_its_holder = by_key and builder == provenance.LOCAL_BUILDER
     if not by_its_holder and not (source and re.match(builders, builder)):
         complaints.append(f"built by {builder}, which trust in the policy does not name")
@@ -92,6 +114,15 @@ def _provenance(evidence: Evidence, policy: Policy, source: str, *, by_key: bool
     if not source:
         return _row(name, measured, Verdict.WARN, "no source to hold it against: set image.source in the policy")
     return _row(name, measured, Verdict.PASS)
+
+
+def _version(evidence: Evidence) -> Row:
+    """A tag can be made to point to any image that is well signed; only its builder can say that it is this version."""
+    built_as = _tag(_provenance_of(evidence.verified, evidence.version))
+    if built_as == evidence.version:
+        return _row("version", f"built as {built_as}", Verdict.PASS)
+    cure = "the tag points to another image than was released under it, or no provenance holds"
+    return _row("version", f"built as {built_as or 'none'}", Verdict.FAIL, cure, limit=evidence.version)
 
 
 def _model(evidence: Evidence, report: Report | None) -> Row:
@@ -123,13 +154,13 @@ def _age(report: Report | None, policy: Policy, now: datetime) -> Row:
         return _row(name, "unknown", Verdict.FAIL, limit=limit)
     days = (now - datetime.fromisoformat(report.scan.scanned_at)).days
     passed = 0 <= days <= policy.trust.scan_max_days
-    cure = () if passed else ("rescan it, and release it anew where something was found",)
+    cure = () if passed else ("run its release's workflow again: the same digest is scanned and signed anew",)
     return _row(name, f"{days} days ago", Verdict.PASS if passed else Verdict.FAIL, *cure, limit=limit)
 
 
 def _sbom(evidence: Evidence) -> Row:
-    predicate = _predicate(evidence, cosign.SBOM)
-    components = predicate.get("components") if predicate else None
+    found = evidence.verified.statements.get(cosign.SBOM, ())
+    components = found[-1].predicate.get("components") if found else None
     if not isinstance(components, list) or not components:
         return _none("SBOM", evidence, cosign.SBOM)
     return _row("SBOM", f"{len(components)} components", Verdict.PASS)
@@ -144,19 +175,40 @@ def _world(report: Report | None) -> Row:
 
 
 def _verdict(evidence: Evidence) -> Report | None:
-    predicate = _predicate(evidence, cosign.VERDICT)
+    """The verdict of the latest scan; statements come in no order that says anything."""
+    found = []
+    for statement in evidence.verified.statements.get(cosign.VERDICT, ()):
+        with suppress(ValueError):
+            report = provenance.read_verdict(statement.predicate)
+            # What was judged has to be what is served: a statement's subject is only what its signer says it is.
+            if report.image and report.image.manifest_digest == evidence.digest:
+                found.append(report)
+    return max(found, key=_scanned, default=None)
+
+
+def _scanned(report: Report) -> datetime:
+    return datetime.fromisoformat(report.scan.scanned_at) if report.scan else NEVER
+
+
+def _provenance_of(verified: Verified, version: str) -> Mapping[str, Any] | None:
+    """The latest provenance, of those that name the version where one does; None where there is none."""
+    found = [statement.predicate for statement in verified.statements.get(cosign.PROVENANCE, ())]
+    return max(found, key=lambda each: (_tag(each) == version, _started(each)), default=None)
+
+
+def _tag(predicate: Mapping[str, Any] | None) -> str:
     try:
-        report = provenance.read_verdict(predicate) if predicate else None
-    except ValueError:
-        return None
-    # What was judged has to be what is served: a statement's subject is only what its signer says it is.
-    return report if report and report.image and report.image.manifest_digest == evidence.digest else None
+        return str((predicate or {})["buildDefinition"]["externalParameters"]["tag"])
+    except (KeyError, TypeError):
+        return ""
 
 
-def _predicate(evidence: Evidence, predicate_type: str) -> Mapping[str, Any] | None:
-    """The latest predicate of a type: they are listed as they were attached."""
-    found = evidence.verified.statements.get(predicate_type, ())
-    return found[-1].predicate if found else None
+def _started(predicate: Mapping[str, Any]) -> str:
+    """When it was built; times of one form, in UTC, sort as their texts do."""
+    try:
+        return str(predicate["runDetails"]["metadata"]["startedOn"])
+    except (KeyError, TypeError):
+        return ""
 
 
 def _none(name: str, evidence: Evidence, predicate_type: str) -> Row:

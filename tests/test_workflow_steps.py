@@ -195,7 +195,11 @@ release.yml publish
     GH_REPO=Owner/name
     GH_TOKEN=t0ken-of-this-run
     PRE_RELEASE={pre_release}
-  gh release create {tag} --verify-tag --title {tag} --prerelease={pre_release} --notes-file dist/summary.md \
+  gh release create {tag} --verify-tag --title {tag} --prerelease={pre_release} --notes-file dist/summary.md
+    GH_REPO=Owner/name
+    GH_TOKEN=t0ken-of-this-run
+    PRE_RELEASE={pre_release}
+  gh release upload {tag} --clobber \
 dist/release.json dist/report.html dist/report.json dist/sbom.cdx.json dist/sbom.spdx.json
     GH_REPO=Owner/name
     GH_TOKEN=t0ken-of-this-run
@@ -208,6 +212,7 @@ nightly.yml rescan
   python ci/main.py rescan releases/release.json --issues
     DRYDOCK_REGISTRY_PASSWORD=t0ken-of-this-run
     DRYDOCK_REGISTRY_USER=octocat
+    DRYDOCK_REPOSITORY=ghcr.io/Owner/name
     GITHUB_TOKEN=t0ken-of-this-run
 nightly.yml reproduce
   gh release view --json tagName --jq .tagName
@@ -219,6 +224,7 @@ nightly.yml reproduce
   python ci/main.py reproduce releases/release.json --no-cache
     DRYDOCK_REGISTRY_PASSWORD=t0ken-of-this-run
     DRYDOCK_REGISTRY_USER=octocat
+    DRYDOCK_REPOSITORY=ghcr.io/Owner/name
 """
 
 

@@ -17,7 +17,7 @@ from registry.client import (
     is_local,
     require_answer,
 )
-from registry.repository import Repository, manifest_digest, opened
+from registry.repository import Repository, manifest_digest, opened, silent
 from registry.values import Descriptor, Manifest
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "manifest_digest",
     "opened",
     "require_answer",
+    "silent",
 ]

@@ -258,7 +258,10 @@ class Connection:
             return RegistryError(
                 what,
                 usually=f"the credentials are missing, wrong, have run out, or may not {right} this repository",
-                next_step=f"set {USER_VARIABLE} and {PASSWORD_VARIABLE}, then run again",
+                next_step=(
+                    f"set {USER_VARIABLE} and {PASSWORD_VARIABLE}, or for another registry than that of "
+                    f"image.repository {' and '.join(SOURCE_VARIABLES)}; then run again"
+                ),
             )
         return RegistryError(
             what,

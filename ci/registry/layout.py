@@ -124,7 +124,7 @@ class Writer:
         """Write one blob; where that breaks, the file is as it was before."""
         start = self._file.tell()
         try:
-            self._head(f"blobs/{blob.digest.replace(':', '/')}", blob.size_bytes)
+            self._head(_name(blob.digest), blob.size_bytes)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     await anyio.to_thread.run_sync(self._file.write, chunk)
@@ -139,6 +139,10 @@ class Writer:
         named = Descriptor(manifest.digest, manifest.media_type, len(manifest.content))
         index = {"schemaVersion": 2, "mediaType": values.INDEX, "manifests": [named.as_json()]}
         self._small("index.json", values.encoded(index))
+        if config := manifest.config:
+            # What Trivy reads, and `docker load` before 25, in place of index.json.
+            layers = [_name(layer.digest) for layer in manifest.layers]
+            self._small("manifest.json", values.encoded([{"Config": _name(config.digest), "Layers": layers}]))
         self._file.write(bytes(2 * tarfile.BLOCKSIZE))
 
     def _small(self, name: str, content: bytes) -> None:
@@ -153,3 +157,7 @@ class Writer:
 
     def _pad(self, size_bytes: int) -> None:
         self._file.write(bytes(-size_bytes % tarfile.BLOCKSIZE))
+
+
+def _name(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"

@@ -7,7 +7,9 @@ have written, too, and looks again: all see the same tag then, and only one of t
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import anyio
 
@@ -21,10 +23,19 @@ SETTLE_SECONDS = 2.0
 ROUNDS = 10
 
 
-async def require_free(repository: Repository, digest: str, version: str) -> None:
-    """Raise VersionTaken where another image has this version; one question, before anything is sent."""
-    if served := await repository.digest(version):
-        _require_ours(repository, version, digest, served)
+async def push(repository: Repository, archive: Path, digest: str, name: Name) -> None:
+    """Push an image by its digest alone; raises VersionTaken, before a byte is sent, where another has its version."""
+    if name.is_version and (served := await repository.digest(name.tag)):
+        _require_ours(repository, name.tag, digest, served)
+    await repository.push(archive, digest)
+
+
+@dataclass(frozen=True)
+class Named:
+    """All tags that lead to an image now; `before` is the digest that the first of them had until then."""
+
+    tags: tuple[str, ...]
+    before: str
 
 
 async def name(
@@ -33,40 +44,42 @@ async def name(
     name: Name,
     created: datetime | None = None,
     settle_seconds: float = SETTLE_SECONDS,
-) -> tuple[tuple[str, ...], bool]:
-    """Give an image that is here all its names: those that lead to it now, and whether it had the first one already.
+) -> Named:
+    """Give an image that is here all its names.
 
     `created` is the time of its commit, by which a branch's tag only goes forward; without one it does not move.
     """
     if name.is_version:
-        existed = await release_version(repository, digest, name.tag, settle_seconds)
+        before = await release_version(repository, digest, name.tag, settle_seconds)
         given = [name.tag]
         if name.by_commit:
             await repository.tag(digest, name.by_commit)
             given.append(name.by_commit)
         moved = await move_forward(repository, name.tag)
-        return (*given, *(tag for tag, version in moved.items() if version == name.tag)), existed
-    existed = await repository.digest(name.tag) == digest
+        # Once more and last: another run's write may have been on its way for longer than anybody waits.
+        _require_ours(repository, name.tag, digest, await repository.served(name.tag))
+        return Named((*given, *(tag for tag, version in moved.items() if version == name.tag)), before)
+    before = await repository.digest(name.tag) or ""
     await repository.tag(digest, name.tag)
     if name.branch and created and await move_branch(repository, digest, name.branch, created, settle_seconds):
-        return (name.tag, name.branch), existed
-    return (name.tag,), existed
+        return Named((name.tag, name.branch), before)
+    return Named((name.tag,), before)
 
 
 async def release_version(
     repository: Repository, digest: str, version: str, settle_seconds: float = SETTLE_SECONDS
-) -> bool:
-    """Give an image its version, and say whether it had it already. A version that is taken stays as it is.
+) -> str:
+    """Give an image its version; empty, or its digest where it had it already. A version that is taken stays as it is.
 
     Raises VersionTaken where the version has another digest, or where another run wrote it at the same moment, last.
     """
     before = await repository.claim(digest, version)
     if before:
         _require_ours(repository, version, digest, before)
-        return True
+        return before
     await anyio.sleep(settle_seconds)
     _require_ours(repository, version, digest, await repository.served(version))
-    return False
+    return ""
 
 
 async def move_forward(repository: Repository, version: str) -> dict[str, str]:

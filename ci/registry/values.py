@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -69,10 +69,14 @@ class Manifest:
         return descriptor(config) if config else None
 
     @cached_property
+    def layers(self) -> tuple[Descriptor, ...]:
+        """The layers, the lowest first; one may stand there twice."""
+        return tuple(descriptor(layer) for layer in self._document.get("layers") or [])
+
+    @cached_property
     def blobs(self) -> tuple[Descriptor, ...]:
         """The configuration and the layers, each once."""
-        found = [self.config] if self.config else []
-        found += [descriptor(layer) for layer in self._document.get("layers") or []]
+        found = [*([self.config] if self.config else []), *self.layers]
         return tuple({blob.digest: blob for blob in found}.values())
 
     @cached_property
@@ -122,6 +126,6 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def encoded(document: Mapping[str, Any]) -> bytes:
+def encoded(document: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """The same document is always the same bytes."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from render import words
+
 
 class Live:
     """One line a stage: a spinner with its time while it runs, its word when it has ended. Enter it for a run."""
@@ -34,6 +36,10 @@ class Live:
             self._tasks[stage] = self._progress.add_task(f"{stage:<9}", total=1)
         else:
             self._console.print(f"  {stage:<9} …", highlight=False)
+
+    def notes(self, sentence: str) -> None:
+        """Say what happens within a stage, such as another try."""
+        self._console.print(f"    {words.printable(sentence)}", highlight=False, markup=False)
 
     def ends(self, stage: str, duration_seconds: float, *, broken: bool) -> None:
         """Say how long a stage took; what broke it is the report's to say."""

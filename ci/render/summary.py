@@ -16,6 +16,8 @@ PACKAGES_SHOWN = 5
 def render(report: Report) -> str:
     """Title, verdict, the checks, what broke, the findings, the ignores, and where the bytes are."""
     lines = [f"## {_cell(report.image_name)}", "", f"**{_cell(text.verdict(report))}**"]
+    if report.publication:
+        lines += ["", f"Tags: {_cell(', '.join(report.publication.tags))}."]
     lines += _table(("verdict", "check", "measured", "limit"), _checks(report))
     for failure in report.failures:
         lines += ["", f"**{failure.stage} broke:** {_cell(failure.what)}", "", f"Next: {_cell(failure.next_step)}"]

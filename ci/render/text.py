@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from errors import VersionTaken
 from render import contents, words
-from report import Assessment, Failure, Report, Row, Treatment, Verdict
+from report import Assessment, Failure, Publication, Report, Row, Treatment, Verdict
 
 LABEL = " {verdict:<7} {name:<28} {measured:<28} {limit}"
 DETAIL_INDENT = " " * 9
@@ -29,8 +29,8 @@ def render(report: Report) -> str:
     if report.images.world == "stand-in":
         lines += ["", "stand-in   base images and advisories are this machine's own; the result is no release"]
     lines.append("")
-    if report.publication and report.publication.existed:
-        lines.append("existed    it was there already under this tag, with this very digest")
+    if report.publication:
+        lines += _published(report.publication)
     if warned := sum(row.verdict is Verdict.WARN for row in report.rows):
         lines.append(f"warned     {warned} of {len(report.rows)} checks; read them above")
     return "\n".join([*map(words.printable, lines), verdict(report), ""])
@@ -57,6 +57,15 @@ def verdict(report: Report) -> str:
         digest = report.image.manifest_digest if report.image else ""
         return f"approved   {report.image_name}@{digest}; not pushed, as asked"
     return "rejected   no check passed; nothing was pushed"
+
+
+def _published(publication: Publication) -> list[str]:
+    """What a reader of the last line may want to know besides."""
+    return [
+        *(["existed    it was there already under this tag, with this very digest"] if publication.existed else []),
+        *([f"replaced   {publication.tag} was {publication.replaced} before"] if publication.replaced else []),
+        *([f"tags       {', '.join(publication.tags)}"] if len(publication.tags) > 1 else []),
+    ]
 
 
 def _pushed(failure: Failure) -> str:

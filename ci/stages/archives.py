@@ -7,6 +7,7 @@ from typing import cast
 import dagger
 from dagger import dag
 
+from plan import Plan
 from report import Archive
 
 
@@ -15,6 +16,6 @@ def file(archive: Archive) -> dagger.File:
     return cast("dagger.File", archive.handle)
 
 
-def container(archive: Archive) -> dagger.Container:
+def container(plan: Plan, archive: Archive) -> dagger.Container:
     """The image in it, as a container that has not been started."""
-    return dag.container().import_(file(archive))
+    return dag.container(platform=dagger.Platform(plan.policy.build.platform)).import_(file(archive))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,9 +21,10 @@ import engine_log
 import image
 import provenance
 import registry
+import verification
 from checks import Approval
-from cosign import Verified
-from errors import BuildError
+from cosign import Trust, Verified
+from errors import BuildError, RegistryError
 from plan import Plan
 from registry import Repository, release
 from report import Archive, Contract, Image, Publication, Report, Scan, Signing, Smoke, Updates
@@ -30,11 +32,15 @@ from stages import normal, running, scanner, session, signer
 
 CONTEXT_LABEL = "dev.drydock.context.digest"
 GOODBYE_SECONDS = 15
+ATTEST_ROUNDS = 5
 
 
 @asynccontextmanager
-async def connect(plan: Plan) -> AsyncIterator[EngineStages]:
-    """Hold a session with the engine that the environment names, or that the Dagger CLI starts."""
+async def connect(plan: Plan, on_retry: Callable[[str], None] = registry.silent) -> AsyncIterator[EngineStages]:
+    """Hold a session with the engine that the environment names, or that the Dagger CLI starts.
+
+    `on_retry` is told a sentence before the registry is asked once more.
+    """
     address = os.environ.get(session.ENGINE_VARIABLE, "")
     session.require_engine(address)
     path = plan.report_dir / "engine.log"
@@ -47,7 +53,7 @@ async def connect(plan: Plan) -> AsyncIterator[EngineStages]:
                 if plan.no_cache:
                     await dag.engine().local_cache().prune()
                 try:
-                    yield EngineStages(plan)
+                    yield EngineStages(plan, on_retry)
                 finally:
                     with suppress(dagger.SessionError), session.client_within(GOODBYE_SECONDS):
                         await stack.aclose()
@@ -62,6 +68,7 @@ class EngineStages:
     """The stages of one plan, in one session of the engine."""
 
     plan: Plan
+    on_retry: Callable[[str], None]
 
     async def reach_registry(self) -> None:
         """Fail now, before any work, where the registry does not answer."""
@@ -69,7 +76,8 @@ class EngineStages:
 
     async def try_key(self) -> None:
         """Fail now where the key that is to sign cannot be opened."""
-        await self._signer_name()
+        if not isinstance(self.plan.signer, cosign.NoSigner):
+            await self._signed_by(self.plan.signer)
 
     async def train(self) -> Contract:
         """Train in a container, or take the model that `artifacts/` holds; its file is what its contract says.
@@ -91,7 +99,9 @@ class EngineStages:
     async def _make(self, stage: str, context: dagger.Directory, directory: Path) -> None:
         dockerfile = self.plan.policy.build.dockerfile
         with _build_errors(f"the stage `{stage}` of {dockerfile}"):
-            made = context.docker_build(dockerfile=dockerfile, target=stage, build_args=self._common_arguments())
+            made = context.docker_build(
+                dockerfile=dockerfile, target=stage, build_args=self._common_arguments(), platform=self._platform
+            )
             await made.directory("/artifacts").export(str(directory), wipe=True)
 
     async def build(self, contract: Contract) -> Archive:
@@ -110,6 +120,7 @@ class EngineStages:
             built = context.docker_build(
                 dockerfile=plan.policy.build.dockerfile,
                 build_args=[*self._common_arguments(), *(BuildArg(name, value) for name, value in arguments.items())],
+                platform=self._platform,
             )
             # Dagger finds a tarball again by the image's files and configuration; that they lie in other layers now it
             # would not see. The context's digest makes the configuration differ wherever the build does.
@@ -138,12 +149,9 @@ class EngineStages:
         """Ask the image's package manager, as root and in a throw-away container, which updates are pending."""
         return await running.updates(self.plan, archive)
 
-    async def verify(self, repository: str, digest: str) -> Verified:
-        """What cosign says of the signature and the statements of a published image."""
-        types = (cosign.SBOM, cosign.PROVENANCE, cosign.VERDICT)
-        return await signer.verify(
-            self.plan.images.cosign, repository, digest, self.plan.trust, self.plan.source_login, types
-        )
+    async def verify(self, repository: str, digest: str, trust: Trust) -> Verified:
+        """What of the signature and the statements of a published image is of somebody trusted."""
+        return await self._verified(repository, digest, trust, self.plan.source_login)
 
     async def hold(self, path: Path) -> Archive:
         """Let the engine hold an OCI archive that this machine has."""
@@ -154,46 +162,86 @@ class EngineStages:
 
         A version that is there already, with another digest, stops this before a byte is sent.
         """
-        name, digest = self.plan.name, approval.manifest_digest
         async with self._repository() as repository:
-            if name.is_version:
-                await release.require_free(repository, digest, name.tag)
-            await repository.push(approval.archive.path, digest)
+            await release.push(repository, approval.archive.path, approval.manifest_digest, self.plan.name)
 
     async def attest(self, approval: Approval, verdict: Report) -> Signing:
-        """Attach the SBOM; with a key or a workflow's identity, sign the image, its SBOM, provenance and verdict."""
-        plan, digest = self.plan, approval.manifest_digest
+        """Attach the SBOM; with a key or a workflow's identity, sign the image, its SBOM, provenance and verdict.
+
+        Then all of it is read back and verified: two runs of one commit write one list of referrers, in which the last
+        writer wins, and what was lost so is signed once more.
+        """
+        plan, digest, repository = self.plan, approval.manifest_digest, self.plan.policy.image.repository
         sbom = (plan.report_dir / "sbom.cdx.json").read_text(encoding="utf-8")
-        async with self._repository() as repository:
-            # For tools that read no signatures, such as a scanner that takes its packages from here.
-            await repository.attach(digest, cosign.SBOM_MEDIA_TYPE, sbom.encode(), {})
         if isinstance(plan.signer, cosign.NoSigner):
+            await self._attach_sbom(digest, sbom)
             return Signing(why_not=plan.signer.reason)
-        await signer.sign(plan, plan.signer, digest, provenance.predicates(verdict, plan.builder, sbom))
-        return Signing(signed_by=await self._signer_name(), attached=("signature", "SBOM", "provenance", "verdict"))
+        signed_by, trust = await self._signed_by(plan.signer)
+        predicates = provenance.predicates(verdict, plan.builder, sbom)
+        unsigned, lost = True, predicates
+        for _ in range(ATTEST_ROUNDS):
+            listed = await self._attach_sbom(digest, sbom)
+            if unsigned or lost:
+                await signer.sign(plan, plan.signer, digest, lost, signature=unsigned)
+            # Another length each time, so that two runs do not go on to write at the same moment.
+            await anyio.sleep(release.SETTLE_SECONDS * random.uniform(1, 2))  # noqa: S311 - no secret
+            verified = await self._verified(repository, digest, trust, plan.login)
+            unsigned, lost = bool(verified.why_not_signed), provenance.lost(predicates, verified)
+            if not unsigned and not lost and listed in await self._referrers(digest):
+                attached = ("signature", *(provenance.WORDS[kind] for kind in predicates))
+                return Signing(signed_by=signed_by, attached=attached)
+        raise RegistryError(
+            f"{repository} does not keep all that was signed of {digest}",
+            usually="something else writes to the list of its referrers all the time",
+            next_step="find out who writes to the repository, then run again",
+        )
 
     async def publish(self, approval: Approval) -> Publication:
         """Name the image that was pushed, and read back what the registry now serves under each name."""
         plan, digest = self.plan, approval.manifest_digest
         async with self._repository() as repository:
-            tags, existed = await release.name(
+            named = await release.name(
                 repository, digest, plan.name, datetime.fromisoformat(plan.revision.committed_at)
             )
         return Publication(
-            repository=plan.policy.image.repository, tag=plan.name.tag, digest=digest, tags=tags, existed=existed
+            repository=plan.policy.image.repository,
+            tag=plan.name.tag,
+            digest=digest,
+            tags=named.tags,
+            existed=named.before == digest,
+            replaced=named.before if named.before != digest else "",
         )
 
-    async def _signer_name(self) -> str:
-        """Who signs, as a reader can check it: a key by its fingerprint, a workflow by its own name."""
-        match self.plan.signer:
-            case cosign.Key() as key:
-                return f"key {cosign.fingerprint(await signer.public_key(self.plan.images.cosign, key))}"
+    async def _signed_by(self, by: cosign.Signer) -> tuple[str, Trust]:
+        """Who signs, as a reader can check it, and what trusts in nobody else."""
+        match by:
+            case cosign.Key():
+                pem = await signer.public_key(self.plan.images.cosign, by)
+                return f"key {cosign.fingerprint(pem)}", cosign.PublicKey(pem)
             case cosign.Keyless():
-                return self.plan.builder.id
-        return ""
+                name = self.plan.builder.id
+                return name, cosign.exactly(name, verification.ISSUER)
+
+    async def _verified(
+        self, repository: str, digest: str, trust: Trust, login: registry.Credentials | None
+    ) -> Verified:
+        return await signer.verify(self.plan.images.cosign, repository, digest, trust, login, tuple(provenance.WORDS))
+
+    async def _attach_sbom(self, digest: str, sbom: str) -> str:
+        """For tools that read no signatures, such as a scanner that takes its packages from here."""
+        async with self._repository() as repository:
+            return await repository.attach(digest, cosign.SBOM_MEDIA_TYPE, sbom.encode(), {})
+
+    async def _referrers(self, digest: str) -> set[str]:
+        async with self._repository() as repository:
+            return {found.digest for found in await repository.referrers(digest)}
 
     def _repository(self) -> AbstractAsyncContextManager[Repository]:
-        return registry.opened(self.plan.policy.image.repository, self.plan.login)
+        return registry.opened(self.plan.policy.image.repository, self.plan.login, self.on_retry)
+
+    @property
+    def _platform(self) -> dagger.Platform:
+        return dagger.Platform(self.plan.policy.build.platform)
 
     @property
     def _model(self) -> Path:

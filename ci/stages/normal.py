@@ -29,9 +29,11 @@ async def archive(
     options = ["--created", plan.revision.committed_at, "--drop-label", drop_label, "--cache", CACHE]
     options += ["--healthcheck", json.dumps(healthcheck)] if healthcheck else []
     with _normal_errors():
-        base = dag.container().from_(plan.images.runtime)
+        platform = dagger.Platform(plan.policy.build.platform)
+        base = dag.container(platform=platform).from_(plan.images.runtime)
         container = (
-            dag.container()
+            # Of the image's own platform, even where it is emulated: there, too, the bytes are those of its zlib.
+            dag.container(platform=platform)
             .from_(plan.images.builder)
             .with_new_file(f"{FOLDER}/normalise.py", Path(normalise.__file__).read_text(encoding="utf-8"))
             .with_mounted_file(f"{FOLDER}/built.tar", built.as_tarball(media_types=OCI))

@@ -28,7 +28,7 @@ async def smoke(plan: Plan, archive: Archive, contract: Contract) -> Smoke:
 
 async def _smoke(plan: Plan, archive: Archive, contract: Contract) -> Smoke:
     limits = plan.policy.limits
-    container = archives.container(archive)
+    container = archives.container(plan, archive)
     uid = await _uid(container)
     # The engine's own wait for the port has no end where a container never listens; ours has.
     service = container.with_exposed_port(SERVICE_PORT, experimental_skip_healthcheck=True).as_service(
@@ -72,7 +72,7 @@ async def _smoke(plan: Plan, archive: Archive, contract: Contract) -> Smoke:
 
 async def updates(plan: Plan, archive: Archive) -> Updates:
     """Ask the image's package manager, as root and in a throw-away container, which updates are pending."""
-    container = archives.container(archive).with_user("0").with_env_variable("DRYDOCK_PERIOD", session.period())
+    container = archives.container(plan, archive).with_user("0").with_env_variable("DRYDOCK_PERIOD", session.period())
     with session.engine_errors():
         try:
             with anyio.fail_after(plan.policy.scan.timeout_seconds):

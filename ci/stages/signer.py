@@ -46,8 +46,12 @@ async def public_key(image: str, key: Key) -> str:
         return await opened.file(cosign.PUBLIC_KEY_FILE).contents()
 
 
-async def sign(plan: Plan, signer: Signer, digest: str, predicates: Mapping[str, str]) -> None:
+async def sign(
+    plan: Plan, signer: Signer, digest: str, predicates: Mapping[str, str], *, signature: bool = True
+) -> None:
     """Sign the published image, and that `predicates` are true of it: JSON objects by the URIs of their types.
+
+    Without `signature` only the latter.
 
     Raises RegistryError; what was signed until then stays.
     """
@@ -59,9 +63,10 @@ async def sign(plan: Plan, signer: Signer, digest: str, predicates: Mapping[str,
     with _cosign_errors():
         try:
             # One after the other: each one adds itself to a list that all of them share, and the last writer wins.
-            container = container.with_exec(
-                cosign.sign_arguments(reference, signer, plain_http=place.is_local), use_entrypoint=True
-            )
+            if signature:
+                container = container.with_exec(
+                    cosign.sign_arguments(reference, signer, plain_http=place.is_local), use_entrypoint=True
+                )
             for predicate_type, predicate in predicates.items():
                 container = container.with_new_file(cosign.PREDICATE_FILE, predicate).with_exec(
                     cosign.attest_arguments(reference, signer, predicate_type, plain_http=place.is_local),
@@ -101,7 +106,15 @@ async def verify(
         for each in predicate_types
     ]
     with _cosign_errors():
-        signature, *attestations = await asyncio.gather(*(_answered(container, question) for question in questions))
+        answers = await asyncio.gather(*(_answered(container, question) for question in questions))
+    for answer in answers:
+        if answer.exit_code and not cosign.is_verdict(answer.why_not):
+            raise RegistryError(
+                f"{repository}@{digest} could not be verified: {answer.why_not}",
+                usually="the credentials may not read there, or Sigstore's services do not answer",
+                next_step="run again; nothing was found for or against the image",
+            )
+    signature, *attestations = answers
     signed = signature.exit_code == 0 and cosign.is_signed(signature.stdout, digest)
     statements = {
         each: cosign.about(cosign.statements(answer.stdout), digest, each) if answer.exit_code == 0 else ()

@@ -81,8 +81,8 @@ DEPENDENCIES = Layer(
 
 OFFICIAL = Images(
     world="official",
-    builder="docker.io/library/python:3.13-trixie@sha256:82",
-    runtime="docker.io/library/python:3.13-slim-trixie@sha256:9d",
+    builder="docker.io/library/python:3.13-trixie@sha256:" + "82" * 32,
+    runtime="docker.io/library/python:3.13-slim-trixie@sha256:" + "9d" * 32,
     trivy="docker.io/aquasec/trivy:0.74.0@sha256:" + "62" * 32,
     cosign="ghcr.io/sigstore/cosign/cosign:v3.1.3@sha256:" + "9e" * 32,
     databases=("mirror.gcr.io/aquasec/trivy-db:2",),
@@ -236,6 +236,7 @@ def report(**changed: object) -> Report:
         "repository": REPOSITORY,
         "tag": "1.2.3",
         "push": True,
+        "platform": "linux/amd64",
         "started_at": "2026-11-22T12:00:00+00:00",
         "revision": REVISION,
         "images": OFFICIAL,
@@ -268,7 +269,6 @@ def release(digest: str = "sha256:" + "b2" * 32) -> Release:
         database_version="2",
         database_updated_at="2026-11-20T00:00:00Z",
         database_digest="sha256:db",
-        findings=(),
         signed_by="",
         checks=(),
         world="official",

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 
 from checks import Approval
-from cosign import Verified
+from cosign import Trust, Verified
 from plan import Plan
 from report import Archive, Contract, Image, Publication, Report, Scan, Signing, Smoke, Updates
 from tests.ci import examples
@@ -31,9 +31,10 @@ class StandIn:
     called: list[str] = field(default_factory=list)
     approvals: list[Approval] = field(default_factory=list)
     verdicts: list[Report] = field(default_factory=list)
+    trusted: list[Trust] = field(default_factory=list)
 
     @asynccontextmanager
-    async def connect(self, plan: Plan) -> AsyncIterator[StandIn]:
+    async def connect(self, plan: Plan, on_retry: Callable[[str], None]) -> AsyncIterator[StandIn]:
         await self._enter("connect")
         yield self
         self.called.append("disconnect")
@@ -84,7 +85,8 @@ class StandIn:
     async def hold(self, path: Path) -> Archive:
         return examples.archive(path)
 
-    async def verify(self, repository: str, digest: str) -> Verified:
+    async def verify(self, repository: str, digest: str, trust: Trust) -> Verified:
+        self.trusted.append(trust)
         await self._enter("verify")
         return self.verified
 
@@ -109,3 +111,6 @@ class Silent:
 
     def ends(self, stage: str, duration_seconds: float, *, broken: bool) -> None:
         self.heard.append(("broke" if broken else "ends", stage))
+
+    def notes(self, sentence: str) -> None:
+        self.heard.append(("notes", sentence))

@@ -38,7 +38,8 @@ CVE-2027-1 HIGH in libc6 2.41, fixed in 2.42
 CVE-2027-2 CRITICAL in numpy 2.1.0, fixed in 2.1.1
 ```
 
-Next: `make lock` renews the packages; release the image anew, and let the new one take this one's place.
+Next: `make lock UPGRADE=--upgrade` renews the Python packages, `python ci/main.py lock` the base images;
+release the image anew, and let the new one take this one's place.
 A scan that finds nothing more closes this issue. Close it yourself where nobody runs the image any more.
 """
 NOTHING_LEFT = "A scan with today's advisories has nothing against this image any more.\n"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import plan
 import records
 import trivy
-from cosign import Identity, PublicKey
+from cosign import Identity, NoSigner, PublicKey
 from errors import UsageError
 from plan import Plan
 from registry import Credentials
@@ -17,12 +18,12 @@ from tests.ci import examples
 from tests.ci.test_revision import git
 
 ROOT = Path(__file__).parents[2]
-STAND_IN = """\
+STAND_IN = f"""\
 world = "stand-in"
-builder = "docker.io/library/python:3.13-trixie@sha256:1"
-runtime = "docker.io/library/python:3.13-slim-trixie@sha256:2"
-trivy = "docker.io/aquasec/trivy:0.74.0@sha256:3"
-cosign = "docker.io/sigstore/cosign/cosign:v3.1.3@sha256:4"
+builder = "docker.io/library/python:3.13-trixie@sha256:{"1" * 64}"
+runtime = "docker.io/library/python:3.13-slim-trixie@sha256:{"2" * 64}"
+trivy = "docker.io/aquasec/trivy:0.74.0@sha256:{"3" * 64}"
+cosign = "docker.io/sigstore/cosign/cosign:v3.1.3@sha256:{"4" * 64}"
 databases = ["/sample/db"]
 """
 
@@ -31,6 +32,7 @@ def made(root: Path, *, tag: str | None = "test", push: bool = True, **environme
     return plan.make(
         policy_path=root / "pipeline.toml",
         report_dir=root / "dist",
+        publishes=True,
         tag=tag,
         push=push,
         environment=environment,
@@ -53,6 +55,13 @@ def test_a_plan_knows_where_the_image_goes(project: Path) -> None:
     assert gathered.images.world == "stand-in"
     assert gathered.locked_packages == {"numpy": "2.1.0"}
     assert gathered.published == ()
+
+
+def test_what_publishes_nothing_needs_no_commit_to_name_an_image_by(project: Path) -> None:
+    with pytest.raises(UsageError, match="this folder is no git checkout"):
+        made(project, tag=None)
+    looking = plan.make(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={})
+    assert (looking.name, looking.push) == (Name(tag=""), False)
 
 
 def test_what_was_published_before_is_known(project: Path) -> None:
@@ -86,8 +95,8 @@ def test_every_shipped_pin_is_a_digest() -> None:
 
 def test_the_environment_names_other_images(project: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
-    other.write_text(STAND_IN.replace("sha256:1", "sha256:9"))
-    assert made(project, DRYDOCK_IMAGES=str(other)).images.builder.endswith("sha256:9")
+    other.write_text(STAND_IN.replace("sha256:1", "sha256:f"))
+    assert made(project, DRYDOCK_IMAGES=str(other)).images.builder.endswith("sha256:f" + "1" * 63)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +108,13 @@ def test_pins_that_are_not_whole_stop_the_run_before_it_starts(project: Path, co
     if content is not None:
         path.write_text(content, errors="surrogateescape")
     with pytest.raises(UsageError, match=f"{path} does not name the images of a run: "):
+        made(project)
+
+
+@pytest.mark.parametrize("name", ["builder", "runtime", "cosign"])
+def test_an_image_that_is_named_by_a_tag_alone_is_not_taken(project: Path, name: str) -> None:
+    (project / "images.toml").write_text(re.sub(rf"(?m)^({name} = .*)@sha256:\w+", r"\1", STAND_IN))
+    with pytest.raises(UsageError, match=f"names {name} by no digest: docker.io/"):
         made(project)
 
 
@@ -121,6 +137,28 @@ def test_a_version_on_stand_in_images_leaves_this_machine_by_no_door(tagged: Pat
     )
 
 
+def test_a_version_that_nobody_signs_leaves_this_machine_by_no_door(tagged: Path) -> None:
+    (tagged / "images.toml").write_text(STAND_IN.replace("stand-in", "official"))
+    git(tagged, "commit", "--quiet", "--all", "--message", "two")
+    git(tagged, "tag", "--force", "v1.2.3")
+
+    def away(*, tag: str = "1.2.3", push: bool = True, **environment: str) -> Plan:
+        return made(tagged, tag=tag, push=push, DRYDOCK_REPOSITORY="ghcr.io/owner/name", **environment)
+
+    with pytest.raises(UsageError, match=r"^1\.2\.3 would be a release that nobody signed: COSIGN_KEY names no key"):
+        away()
+    assert away(ACTIONS_ID_TOKEN_REQUEST_URL="https://example.org", ACTIONS_ID_TOKEN_REQUEST_TOKEN="t").push  # noqa: S106
+    assert away(push=False).signer == NoSigner("COSIGN_KEY names no key, and no GitHub job lends its identity")
+    assert away(tag="test").push
+
+
+def test_what_only_looks_needs_no_key_that_opens(project: Path) -> None:
+    with pytest.raises(UsageError, match="COSIGN_KEY"):
+        made(project, COSIGN_KEY="/nowhere")
+    looks = {"COSIGN_KEY": "/nowhere"}
+    assert plan.make(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment=looks)
+
+
 def test_a_version_that_git_does_not_have_is_only_tried_out(tagged: Path) -> None:
     with pytest.raises(UsageError, match=r"the git tag 'v1\.2\.4' does not point at the commit"):
         made(tagged, tag="1.2.4")
@@ -132,7 +170,7 @@ def test_a_version_that_git_does_not_have_is_only_tried_out(tagged: Path) -> Non
 def test_whom_to_trust_is_the_repositorys_workflows_unless_a_key_is_named(project: Path) -> None:
     (project / "pipeline.toml").write_text('[image]\nsource = "https://github.com/owner/name"\n')
     assert made(project).trust == Identity(
-        r"^https://github\.com/owner/name/\.github/workflows/(image\.yml|release\.yml)@refs/(heads|tags)/.+$",
+        r"^https://github\.com/owner/name/\.github/workflows/(image\.yml|release\.yml)@(refs/heads/main|refs/tags/v.*)$",
         "https://token.actions.githubusercontent.com",
     )
     (project / "cosign.pub").write_text("-----BEGIN PUBLIC KEY-----")

@@ -45,7 +45,7 @@ def test_the_provenance_names_commit_builder_and_all_that_it_was_made_with() -> 
         "buildDefinition": {
             "buildType": "https://drydock.dev/pipeline/v1",
             "externalParameters": {"source": source, "image": "iris-classifier", "tag": "1.2.3"},
-            "internalParameters": {"dirty": False, "world": "official"},
+            "internalParameters": {"dirty": False, "world": "official", "platform": "linux/amd64"},
             "resolvedDependencies": [
                 source,
                 image("builder", images.builder),

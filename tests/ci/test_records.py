@@ -42,15 +42,14 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
         "size_bytes": 270_000_000,
         "packages": [{"name": "scipy", "version": "1.16.0", "kind": "python", "size_bytes": 93_000_000}],
         "base_images": {
-            "builder": "docker.io/library/python:3.13-trixie@sha256:82",
-            "runtime": "docker.io/library/python:3.13-slim-trixie@sha256:9d",
+            "builder": f"docker.io/library/python:3.13-trixie@sha256:{'82' * 32}",
+            "runtime": f"docker.io/library/python:3.13-slim-trixie@sha256:{'9d' * 32}",
         },
         "scanner": examples.OFFICIAL.trivy,
         "scanner_version": "0.74.0",
         "database_version": "2",
         "database_updated_at": "2026-11-22T00:00:00+00:00",
         "database_digest": "sha256:db",
-        "findings": [],
         "signed_by": "key SHA256:abc",
         "checks": [
             {

@@ -108,9 +108,9 @@ class Unasked:
 
 
 def asked_for_updates(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Updates:
-    monkeypatch.setattr(archives, "container", lambda _: Unasked(error))
+    monkeypatch.setattr(archives, "container", lambda *_: Unasked(error))
     plan = examples.plan(tmp_path)
-    return anyio.run(stages.EngineStages(plan).updates, examples.archive(tmp_path))
+    return anyio.run(stages.EngineStages(plan, print).updates, examples.archive(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,9 @@ def test_an_engine_that_goes_away_while_an_image_is_asked_is_one(
     with pytest.raises(EngineError, match="the engine did not answer: gone"):
         asked_for_updates(gone, tmp_path, monkeypatch)
     with pytest.raises(EngineError, match="the engine did not answer: gone"):
-        anyio.run(stages.EngineStages(examples.plan(tmp_path)).smoke, examples.archive(tmp_path), examples.CONTRACT)
+        anyio.run(
+            stages.EngineStages(examples.plan(tmp_path), print).smoke, examples.archive(tmp_path), examples.CONTRACT
+        )
 
 
 class Tunnel:
@@ -178,9 +180,9 @@ def test_an_image_that_never_gets_ready_says_why_in_its_own_words(
     plan = examples.plan(tmp_path, policy=examples.policy(limits={"start_seconds": 1}))
     with serving(lambda _: Response(503, b"the first golden row is wrong")) as host:
         tunnel = Tunnel(f"http://{host}")
-        monkeypatch.setattr(archives, "container", lambda _: tunnel)
+        monkeypatch.setattr(archives, "container", lambda *_: tunnel)
         monkeypatch.setattr(running, "dag", tunnel)
-        smoked = anyio.run(stages.EngineStages(plan).smoke, examples.archive(tmp_path), examples.CONTRACT)
+        smoked = anyio.run(stages.EngineStages(plan, print).smoke, examples.archive(tmp_path), examples.CONTRACT)
     assert (smoked.ready_seconds, smoked.uid, smoked.answers, smoked.log) == (None, None, (), "no model here")
     assert smoked.not_ready == (
         "/readyz answered 503: the first golden row is wrong; it was running after 5 s, and did not listen on port 8000"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 import cosign
 import provenance
 import verification
-from config import Policy
+from config import Policy, TrustSection
 from cosign import Identity, PublicKey, Statement, Trust, Verified
 from provenance import LOCAL_BUILDER, Builder
 from report import Report, Row, Updates, Verdict
@@ -19,7 +19,7 @@ from verification import Evidence
 
 SOURCE = "https://github.com/owner/name"
 BY_WORKFLOW = Builder(f"{SOURCE}/.github/workflows/release.yml@refs/tags/v1.2.3")
-KEYLESS = Identity(verification.identity(SOURCE, ["image.yml", "release.yml"]), verification.ISSUER)
+KEYLESS = Identity(verification.identity(SOURCE, TrustSection()), verification.ISSUER)
 KEY = PublicKey("-----BEGIN PUBLIC KEY-----")
 LABELS = {
     "org.opencontainers.image.revision": examples.COMMIT,
@@ -95,6 +95,9 @@ def test_a_key_vouches_for_a_local_builder_and_no_workflow_does() -> None:
         "https://github.com/owner/other/.github/workflows/release.yml@refs/tags/v1.2.3",
         f"{SOURCE}/.github/workflows/other.yml@refs/tags/v1.2.3",
         f"{SOURCE}/.github/workflows/release.yml@refs/pull/7/merge",
+        f"{SOURCE}/.github/workflows/image.yml@refs/heads/evil",
+        f"{SOURCE}/.github/workflows/image.yml@refs/heads/main/evil",
+        f"{SOURCE}/.github/workflows/image.yml@refs/heads/xrefs/tags/v1",
         f"https://evil.example/?{SOURCE}/.github/workflows/release.yml@refs/tags/v1.2.3",
         f"{SOURCE}/.github/workflows/releaseXyml@refs/tags/v1.2.3",
     ],
@@ -171,3 +174,51 @@ def test_an_sbom_of_nothing_fails(sbom: dict[str, Any]) -> None:
 def test_stand_in_base_images_are_told_of() -> None:
     rows = judged(evidence(good(images=examples.STAND_IN)))
     assert (rows["base images"].verdict, rows["base images"].measured) == (Verdict.WARN, "stand-ins")
+
+
+def both(*found: Evidence, version: str = "") -> Evidence:
+    """The statements of all of them about the one image."""
+    kinds = (cosign.SBOM, cosign.PROVENANCE, cosign.VERDICT)
+    statements = {kind: tuple(said for each in found for said in each.verified.statements[kind]) for kind in kinds}
+    return Evidence(examples.MANIFEST_DIGEST, LABELS, Verified("", statements, {}), version)
+
+
+OF_MAIN = Builder(f"{SOURCE}/.github/workflows/image.yml@refs/heads/main")
+EARLIER = evidence(
+    good(
+        tag="sha-1f3c",
+        started_at="2026-10-01T12:00:00+00:00",
+        scan=examples.scan(scanned_at="2026-10-01T12:01:00+00:00"),
+    ),
+    OF_MAIN,
+)
+
+
+@pytest.mark.parametrize("order", [(EARLIER, evidence()), (evidence(), EARLIER)], ids=["sorted", "reversed"])
+def test_the_latest_scan_counts_in_whatever_order_a_registry_lists_them(order: tuple[Evidence, ...]) -> None:
+    found = both(*order)
+    assert judged(found)["last scan"].measured == "2 days ago"
+    assert verification.builder(found.verified, "") == BY_WORKFLOW.id
+
+
+@pytest.mark.parametrize("order", [(EARLIER, evidence()), (evidence(), EARLIER)], ids=["sorted", "reversed"])
+def test_of_several_builders_the_one_that_built_the_version_counts(order: tuple[Evidence, ...]) -> None:
+    assert verification.builder(both(*order).verified, "1.2.3") == BY_WORKFLOW.id
+    assert verification.builder(both(*order).verified, "sha-1f3c") == OF_MAIN.id
+
+
+def test_a_version_is_what_its_builder_called_so() -> None:
+    assert judged(replace(evidence(), version="1.2.3"))["version"].measured == "built as 1.2.3"
+    assert against(judged(replace(evidence(), version="1.2.3"))) == {}
+
+
+def test_a_version_that_points_to_another_image_that_is_well_signed_fails() -> None:
+    row = judged(replace(evidence(), version="1.2.4"))["version"]
+    assert (row.verdict, row.measured, row.limit) == (Verdict.FAIL, "built as 1.2.3", "1.2.4")
+
+
+def test_an_ignore_that_ended_since_the_scan_lets_nothing_through() -> None:
+    ignoring = examples.ignoring(examples.HIGH, expires=date(2026, 11, 23))
+    found = evidence(good(scan=examples.scan([examples.HIGH])))
+    assert judged(found, ignoring, now=datetime(2026, 11, 23, 23, tzinfo=UTC))["verdict"].verdict is Verdict.PASS
+    assert judged(found, ignoring, now=datetime(2026, 11, 24, 0, tzinfo=UTC))["verdict"].verdict is Verdict.FAIL

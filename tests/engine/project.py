@@ -47,6 +47,26 @@ class Project:
         assert old in text, f"{file} has no {old!r} to break"
         path.write_text(text.replace(old, new))
 
+    def git(self, *arguments: str) -> str:
+        """What git says in the project's folder."""
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+        done = subprocess.run(
+            ["git", "-C", str(self.root), *who, *arguments], check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    def committed(self, *tags: str) -> str:
+        """Commit all of the folder, in a checkout of its own, under these tags; the commit."""
+        if not (self.root / ".git").exists():
+            (self.root / ".gitignore").write_text("dist/\n")
+            self.git("init", "--quiet")
+            self.git("remote", "add", "origin", "https://github.com/owner/tiny.git")
+        self.git("add", ".")
+        self.git("commit", "--quiet", "--allow-empty", "--message", "a change")
+        for tag in tags:
+            self.git("tag", "--force", tag)
+        return self.git("rev-parse", "HEAD")
+
     def start(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
         """Begin a run."""
         return self._started("run", "--tag", "test", *arguments, environment=environment)
@@ -90,6 +110,10 @@ class Project:
         """The repository's tags as the registry itself lists them; none where it does not know the repository."""
         response = httpx.get(f"http://{REGISTRY}/v2/{self.repository}/tags/list")
         return list(response.json().get("tags") or [])
+
+    def names(self) -> list[str]:
+        """The tags without those that hold an image's list of referrers, where the registry has no API for them."""
+        return [tag for tag in self.tags() if not tag.startswith("sha256-")]
 
     def manifest(self, reference: str) -> httpx.Response:
         """A manifest as the registry serves it, by tag or digest."""

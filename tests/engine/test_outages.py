@@ -46,15 +46,14 @@ def test_a_push_that_is_stopped_moves_no_tag_and_leaves_the_earlier_record(tiny:
         assert upload.begun.wait(120), process.communicate(timeout=60)[0]
         process.send_signal(by)
         finished = tiny.finish(process)
-        # The engine has let go of it, so that nothing can arrive later.
+        # The connection is gone with the run, so that nothing can arrive later.
         assert upload.cut.wait(60)
     assert finished.exit_code == 130, finished.output
-    # Nobody asked the registry any more; what it serves is asked below.
-    last = "no verdict publish broke (exit code 130); the registry may serve what nobody confirmed"
+    last = "no verdict push broke (exit code 130); no tag leads to what was pushed"
     assert finished.output.splitlines()[-1] == last
     assert "Traceback" not in finished.output
     assert finished.report["publication"] is None
-    assert tiny.tags() == ["test"]
+    assert tiny.names() == ["test"]
     assert tiny.manifest("test").content == manifest
     assert record.read_bytes() == recorded
     again = tiny.run()

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from tests.engine.keys import KeyPair, made
 
 import verification
 from tests.engine.conftest import in_miniature
+from tests.engine.keys import KeyPair, made
 from tests.engine.project import REGISTRY, Finished, Project
 
 PASSWORD = "a passphrase that is found nowhere"  # noqa: S105 - of a key that is made for a test
 LINES = ["signature", "provenance", "model", "verdict", "last scan", "SBOM", verification.WORLD]
-
-
-def git(project: Project, *arguments: str) -> str:
-    who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    done = subprocess.run(["git", *who, *arguments], cwd=project.root, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 @dataclass(frozen=True)
@@ -53,12 +46,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory, keys: KeyPair) -> Released:
     project = in_miniature(tmp_path_factory.mktemp("released") / "tiny")
-    (project.root / ".gitignore").write_text("dist/\n")
-    git(project, "init", "--quiet")
-    git(project, "remote", "add", "origin", "https://github.com/owner/tiny.git")
-    git(project, "add", ".")
-    git(project, "commit", "--quiet", "--message", "one")
-    git(project, "tag", "v1.2.3")
+    project.committed("v1.2.3")
     finished = project.run("--tag", "v1.2.3", environment=keys.environment)
     assert finished.exit_code == 0, finished.output
     return Released(project, keys, finished)
@@ -76,7 +64,7 @@ def rows(finished: Finished) -> dict[str, str]:
 
 
 def test_a_release_has_all_its_tags_and_a_record_of_who_signed_it(released: Released) -> None:
-    commit = git(released.project, "rev-parse", "HEAD")
+    commit = released.project.git("rev-parse", "HEAD")
     fallback = f"sha256-{released.digest.removeprefix('sha256:')}"
     assert sorted(released.project.tags()) == sorted(["1.2.3", "1.2", "1", f"sha-{commit}", fallback])
     for tag in ("1.2.3", "1.2", "1", f"sha-{commit}"):

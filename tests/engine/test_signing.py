@@ -15,14 +15,18 @@ import pytest
 
 import cosign
 import stages
+from checks import Approval
 from cosign import Key, Keyless, PublicKey, Statement, Verified
 from errors import RegistryError, UsageError
 from registry import Credentials
-from report import Images
+from report import Images, Signing
 from stages import signer
 from tests.ci import examples
 from tests.engine import guarded_registry, keys
-from tests.engine.repository import Repository, type_of
+from tests.engine.project import REGISTRY
+from tests.engine.repository import Repository, tag_of, type_of
+from tests.registry import proxy
+from tests.registry.proxy import ALWAYS, Rule
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 - of a key that is made for a test
 PREDICATES: dict[str, dict[str, Any]] = {
@@ -30,6 +34,8 @@ PREDICATES: dict[str, dict[str, Any]] = {
     cosign.PROVENANCE: {"buildDefinition": {"buildType": "https://example.org"}, "unknown to SLSA": None},
     cosign.VERDICT: {"approved": True, "size_bytes": 292_000_000, "share": 0.1, "rows": ["größer", {}]},
 }
+# What belongs to a signed image: the SBOM for those who read no signatures, the signature, and what it says.
+ALL = (cosign.SBOM_MEDIA_TYPE, cosign.SIGNATURE, *PREDICATES)
 Result = TypeVar("Result")
 
 
@@ -219,12 +225,44 @@ def test_statements_alone_are_no_signature(bench: Bench, key: Key) -> None:
     )
 
 
+def test_what_another_run_overwrites_is_signed_once_more(bench: Bench, key: Key) -> None:
+    """Of two runs that write the list of an image's referrers at one moment the last one wins."""
+    overwritten: list[dict[str, Any]] = []
+    with proxy.before(REGISTRY) as door:
+        repository = Repository(host=door.host)
+        digest = repository.image("1")
+
+        def overwrite() -> None:
+            listed = repository.get(tag_of(digest))
+            first, *others = listed["manifests"]
+            if len(listed["manifests"]) == len(ALL) and not overwritten:
+                overwritten.extend(others[:2])
+                repository.put(tag_of(digest), {**listed, "manifests": [first, *others[2:]]})
+
+        door.rules.append(Rule("PUT", "/manifests/sha256-", proxy.then(overwrite), ALWAYS))
+        policy = examples.policy(image={"repository": repository.address})
+        plan = replace(examples.plan(bench.folder, images=bench.images, policy=policy), signer=key)
+        (bench.folder / "sbom.cdx.json").write_text('{"components": []}')
+
+        async def attested() -> Signing:
+            async with stages.connect(plan) as engine:
+                return await engine.attest(Approval(examples.archive(bench.folder), digest), examples.report())
+
+        signing = anyio.run(attested)
+        listed = {entry["digest"] for entry in repository.get(tag_of(digest))["manifests"]}
+        verified = bench.verify(repository, digest, key, *ALL[2:])
+    assert signing.attached == ("signature", "SBOM", "provenance", "verdict")
+    assert len(overwritten) == 2
+    assert len(listed) >= len(ALL)
+    assert (verified.why_not_signed, dict(verified.why_not)) == ("", {})
+
+
 def test_a_registry_that_wants_credentials_gets_them_and_nobody_else_does(bench: Bench, key: Key) -> None:
     login = Credentials("ana", "an unlikely word")
     with guarded_registry.served(login) as host:
         repository = Repository(host=host)
         digest = repository.image("1")
-        with pytest.raises(RegistryError, match=r"could not be signed: .* 401 Unauthorized"):
+        with pytest.raises(RegistryError, match=r"could not be signed: .*: UNAUTHORIZED"):
             bench.sign(repository, digest, key, {})
         bench.sign(repository, digest, key, {cosign.VERDICT: {}}, login)
         log = (bench.folder / "engine.log").read_text()

@@ -21,7 +21,7 @@ def test_a_good_image_is_published(good: Mutant, tmp_path: Path) -> None:
     project = good.project(tmp_path / "good")
     finished = project.run()
     assert caught_by(finished) == PUBLISHED, finished.output
-    assert project.tags() == ["test"]
+    assert project.names() == ["test"]
 
 
 @pytest.mark.engine

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ALWAYS = 1_000_000
+# What is sent on has a length of its own.
+NOT_PASSED_ON = ("Transfer-Encoding", "Content-Length")
 
 
 @dataclass
@@ -22,15 +24,24 @@ class Exchange:
     upstream: str
 
     def body(self, most_bytes: int = -1) -> bytes:
+        if self.handler.headers.get("Transfer-Encoding") == "chunked":
+            return b"".join(self._chunks())
         length = int(self.handler.headers.get("Content-Length") or 0)
         return self.handler.rfile.read(length if most_bytes < 0 else min(length, most_bytes))
 
-    def ask(self) -> tuple[int, list[tuple[str, str]], bytes]:
-        """What the registry says; the client's own Host is kept, so the registry sends it back to this door."""
+    def _chunks(self) -> Iterator[bytes]:
+        while length := int(self.handler.rfile.readline(), 16):
+            yield self.handler.rfile.read(length)
+            self.handler.rfile.readline()
+        self.handler.rfile.readline()
+
+    def ask(self, sent: bytes | None = None) -> tuple[int, list[tuple[str, str]], bytes]:
+        """What the registry says to what was `sent`; the client's own Host is kept, so it comes back to this door."""
         connection = http.client.HTTPConnection(self.upstream, timeout=60)
         try:
-            body = self.body()
-            connection.request(self.handler.command, self.handler.path, body, dict(self.handler.headers))
+            body = self.body() if sent is None else sent
+            headers = {name: value for name, value in self.handler.headers.items() if name not in NOT_PASSED_ON}
+            connection.request(self.handler.command, self.handler.path, body, headers)
             answer = connection.getresponse()
             return answer.status, answer.getheaders(), answer.read()
         finally:
@@ -50,7 +61,7 @@ Act = Callable[[Exchange], None]
 
 @dataclass
 class Rule:
-    """What becomes of the first `times` requests with this method whose path has something of this form."""
+    """What becomes of the first `times` requests whose method is, and whose path has something, of this form."""
 
     method: str
     path: str
@@ -71,7 +82,7 @@ class Door:
         with self.lock:
             self.seen.append(f"{method} {path}")
             for rule in self.rules:
-                if rule.times and rule.method == method and re.search(rule.path, path):
+                if rule.times and re.fullmatch(rule.method, method) and re.search(rule.path, path):
                     rule.times -= 1
                     return rule.act
         return passes

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import registry
-import tags
 from errors import DrydockError
-from registry import Credentials, Patience
-from registry.release import move_forward, release_version
+from registry import Credentials, Patience, release
+from tags import Name
 from tests.registry import archives, program, proxy
 from tests.registry.proxy import Door
 
@@ -56,12 +55,8 @@ class World:
     async def publish_archive(self, archive: Path, digest: str, tag: str = VERSION, *, directly: bool = False) -> None:
         host, on_retry = (self.host, lambda _: None) if directly else (self.door.host, self.told.append)
         async with registry.opened(f"{host}/{self.name}", self.login, on_retry, self.patience) as repository:
-            await repository.push(archive, digest)
-            if tags.is_version(tag):
-                await release_version(repository, digest, tag, settle_seconds=0)
-                await move_forward(repository, tag)
-            else:
-                await repository.tag(digest, tag)
+            await release.push(repository, archive, digest, Name(tag=tag))
+            await release.name(repository, digest, Name(tag=tag), settle_seconds=0)
 
     async def state(self) -> tuple[dict[str, str], list[str]]:
         """Which image each tag serves, and whose manifests are there, as the registry itself says."""

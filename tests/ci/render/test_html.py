@@ -144,7 +144,8 @@ def test_the_words_above_the_fold_and_the_checks() -> None:
     )
     shown = page(examples.report(rows=rows))
     assert shown.words("header") == (
-        "iris-classifier commit 1f3c9e2ab0d1 tag 1.2.3 2026-11-22 12:00 UTC source "
+        f"iris-classifier commit 1f3c9e2ab0d1 tag 1.2.3 tag sha-{examples.COMMIT} tag 1.2 tag 1 "
+        "2026-11-22 12:00 UTC source "
         f"published 127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST} "
         f"digest to deploy {examples.MANIFEST_DIGEST}"
     )

@@ -27,6 +27,8 @@ def test_a_published_image() -> None:
 
 **published 127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}**
 
+Tags: 1.2.3, sha-{examples.COMMIT}, 1.2, 1.
+
 | verdict | check | measured | limit |
 |---|---|---|---|
 | ✅ PASS | runs as non-root | USER 10001:10001, uid 10001 | not 0 |
@@ -77,6 +79,8 @@ def test_what_was_found_what_is_ignored_and_where_the_bytes_are() -> None:
 ## iris-classifier
 
 **published 127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}**
+
+Tags: 1.2.3, sha-{examples.COMMIT}, 1.2, 1.
 
 | verdict | check | measured | limit |
 |---|---|---|---|

@@ -32,9 +32,18 @@ efficiency 100.0 %
      1    120 MB       40 MB   +0 ~0 -0
      2    150 MB       50 MB   +0 ~0 -0               COPY /layers/rest/ /
 
+tags       1.2.3, sha-1f3c9e2ab0d14c6f8e7a5b3c2d1e0f9a8b7c6d5e, 1.2, 1
 published  127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}
 """
     )
+
+
+def test_what_stood_under_its_tag_before_is_told() -> None:
+    published = examples.publication("mine").model_copy(update={"tags": ("mine",), "replaced": "sha256:0"})
+    assert text.render(examples.report(publication=published)).splitlines()[-2:] == [
+        "replaced   mine was sha256:0 before",
+        f"published  127.0.0.1:5000/iris-classifier:mine@{examples.MANIFEST_DIGEST}",
+    ]
 
 
 def test_a_rejected_image_on_stand_in_bases_from_a_dirty_tree() -> None:
@@ -136,6 +145,7 @@ efficiency 100.0 %
      1    120 MB       40 MB   +0 ~0 -0
      2    150 MB       50 MB   +0 ~0 -0               COPY /layers/rest/ /
 
+tags       1.2.3, sha-1f3c9e2ab0d14c6f8e7a5b3c2d1e0f9a8b7c6d5e, 1.2, 1
 warned     1 of 2 checks; read them above
 published  127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}
 """

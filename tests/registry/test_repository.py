@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import tarfile
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import pytest
+
+import image
+import registry
+from errors import RegistryError
+from registry import Repository, release
+from registry.values import INDEX, Descriptor, encoded, manifest
+from tags import Name
+from tests.registry import archives, program, referring
+from tests.registry.proxy import Door
+
+Result = TypeVar("Result")
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+SBOM = "application/vnd.cyclonedx+json"
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[str]:
+    """A registry that knows no referrers."""
+    with program.running() as (host, _):
+        yield host
+
+
+@pytest.fixture(scope="module")
+def listing(plain: str) -> Iterator[Door]:
+    """One that lists them itself."""
+    with referring.listing(plain) as door:
+        yield door
+
+
+@asynccontextmanager
+async def opened(host: str) -> AsyncIterator[Repository]:
+    async with registry.opened(f"{host}/test-{uuid.uuid4().hex[:12]}", None) as repository:
+        yield repository
+
+
+def within(host: str, work: Callable[[Repository], Awaitable[Result]]) -> Result:
+    async def run() -> Result:
+        async with opened(host) as repository:
+            return await work(repository)
+
+    return anyio.run(run)
+
+
+async def pushed(repository: Repository, path: Path, content: str = "ours", created: datetime = NOON) -> str:
+    digest = archives.image(path, content.encode(), created=created.isoformat())
+    await repository.push(path, digest)
+    return digest
+
+
+def types(found: tuple[Descriptor, ...]) -> list[str]:
+    return [each.artifact_type for each in found]
+
+
+def fallback(subject: str) -> str:
+    return subject.replace(":", "-")
+
+
+def test_a_document_is_attached_once_and_listed_under_the_images_own_tag(plain: str, tmp_path: Path) -> None:
+    async def work(repository: Repository) -> None:
+        digest = await pushed(repository, tmp_path / "image.tar")
+        first = await repository.attach(digest, SBOM, b"{}", {"made": "today"})
+        assert await repository.attach(digest, SBOM, b"{}", {"made": "today"}) == first
+        second = await repository.attach(digest, SBOM, b"[]", {})
+        assert second != first
+        found = await repository.referrers(digest)
+        assert [each.digest for each in found] == [first, second]
+        assert (found[0].artifact_type, found[0].annotations) == (SBOM, {"made": "today"})
+        assert await repository.tags() == (fallback(digest),)
+
+    within(plain, work)
+
+
+def test_a_registry_that_lists_referrers_gets_no_tag_for_them(listing: Door, tmp_path: Path) -> None:
+    async def work(repository: Repository) -> None:
+        digest = await pushed(repository, tmp_path / "image.tar")
+        assert await repository.referrers(digest) == ()
+        for kind in ("a/one", "a/two", "a/three"):
+            await repository.attach(digest, kind, b"{}", {})
+        assert types(await repository.referrers(digest)) == ["a/one", "a/two", "a/three"]
+        assert await repository.tags() == ()
+
+    within(listing.host, work)
+
+
+@pytest.mark.parametrize("source_lists", [False, True], ids=["from tags", "from a list"])
+@pytest.mark.parametrize("target_lists", [False, True], ids=["to tags", "to a list"])
+def test_a_copy_takes_along_what_refers_to_it_and_to_that_in_turn(
+    plain: str, listing: Door, tmp_path: Path, source_lists: bool, target_lists: bool
+) -> None:
+    async def work() -> None:
+        async with (
+            opened(listing.host if source_lists else plain) as source,
+            opened(listing.host if target_lists else plain) as target,
+        ):
+            digest = await pushed(source, tmp_path / "image.tar")
+            sbom = await source.attach(digest, SBOM, b"{}", {})
+            signature = await source.attach(sbom, "a/signature", b"signed", {})
+            await source.copy(digest, target)
+            assert [each.digest for each in await target.referrers(digest)] == [sbom]
+            assert [each.digest for each in await target.referrers(sbom)] == [signature]
+            for each in (digest, sbom, signature):
+                here, there = await source.manifest(each), await target.manifest(each)
+                assert here
+                assert there
+                assert here.content == there.content
+            assert [tag for tag in await target.tags() if not tag.startswith("sha256-")] == []
+            assert bool(await target.tags()) is not target_lists
+
+    anyio.run(work)
+
+
+def test_an_index_is_copied_with_its_images(plain: str, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(plain) as source, opened(plain) as target:
+            digests = [await pushed(source, tmp_path / f"{name}.tar", name) for name in ("amd64", "arm64")]
+            entries = [found.descriptor.as_json() for each in digests if (found := await source.manifest(each))]
+            index = manifest(encoded({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}), INDEX)
+            await source.put(index, index.digest)
+            await source.copy(index.digest, target)
+            for each in (index.digest, *digests):
+                assert await target.digest(each) == each
+
+    anyio.run(work)
+
+
+def test_a_pulled_image_is_the_same_image_and_one_to_trivy_and_docker(plain: str, tmp_path: Path) -> None:
+    async def work(repository: Repository) -> None:
+        path = tmp_path / "pulled.tar"
+        digest = await pushed(repository, tmp_path / "image.tar", "ours" * 10_000)
+        await repository.pull(digest, path)
+        with tarfile.open(path) as archive:
+            for name in ("index.json", "manifest.json", "oci-layout"):
+                assert archive.extractfile(name)
+            docker = archive.extractfile("manifest.json")
+            [described] = json.load(docker) if docker else [{}]
+            assert {described["Config"], *described["Layers"]} < set(archive.getnames())
+        async with opened(plain) as another:
+            await another.push(path, digest)
+            assert await another.digest(digest) == digest
+        assert sorted(each.name for each in tmp_path.iterdir()) == ["image.tar", "pulled.tar"]
+
+    within(plain, work)
+
+
+def test_what_is_not_there_is_not_pulled_and_leaves_nothing(plain: str, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="has no manifest sha256:"):
+        within(plain, lambda repository: repository.pull("sha256:" + "0" * 64, tmp_path / "none.tar"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_branchs_tag_goes_forward_and_never_back(plain: str, tmp_path: Path) -> None:
+    async def work(repository: Repository) -> None:
+        async def built(content: str, created: datetime) -> tuple[str, tuple[str, ...]]:
+            digest = await pushed(repository, tmp_path / "image.tar", content, created)
+            name = Name(tag=f"sha-{content}", branch="main")
+            return digest, (await release.name(repository, digest, name, created, settle_seconds=0)).tags
+
+        second, tags = await built("second", NOON)
+        assert tags == ("sha-second", "main")
+        _, tags = await built("first", NOON - timedelta(minutes=1))
+        assert tags == ("sha-first",)
+        assert await repository.digest("main") == second
+        third, tags = await built("third", NOON + timedelta(minutes=1))
+        assert tags == ("sha-third", "main")
+        assert await repository.digest("main") == third
+
+    within(plain, work)
+
+
+def test_what_a_tag_was_before_is_told(plain: str, tmp_path: Path) -> None:
+    async def work(repository: Repository) -> None:
+        first = await pushed(repository, tmp_path / "image.tar", "first")
+        second = await pushed(repository, tmp_path / "image.tar", "second")
+        named = [await release.name(repository, digest, Name(tag="mine")) for digest in (first, second, second)]
+        assert [each.before for each in named] == ["", first, second]
+        versions = [
+            await release.name(repository, first, Name(tag="1.2.3", by_commit="sha-a"), settle_seconds=0) for _ in "12"
+        ]
+        assert [each.before for each in versions] == ["", first]
+        assert versions[0].tags == ("1.2.3", "sha-a", "1.2", "1")
+
+    within(plain, work)
+
+
+def test_the_reader_of_archives_and_the_writer_agree(plain: str, tmp_path: Path) -> None:
+    """What `reproduce` compares: an image as it was pulled, read by the room that reads what was built."""
+
+    async def work(repository: Repository) -> None:
+        digest = await pushed(repository, tmp_path / "image.tar", "")
+        await repository.pull(digest, tmp_path / "pulled.tar")
+        with image.opened(tmp_path / "pulled.tar") as layout:
+            assert image.documents(layout)[0] == digest
+
+    within(plain, work)
