@@ -1,33 +1,76 @@
 # The shipped image: a trained model, its server, and what they need to run; nothing that only building needs.
 
-# Both are arguments, so that a run can pin them by digest and a user can say 3.12.
+# All are arguments, so that a run can pin the images by digest and a user can say 3.12.
 ARG BUILDER=python:3.13-trixie
 ARG RUNTIME=python:3.13-slim-trixie
+# What answers: `lean`, a forest as a flat file and 13 kB of C; or `sklearn`, the pickle and scikit-learn itself.
+ARG MODEL_RUNTIME=lean
 
 FROM ${BUILDER} AS builder
 # A virtual environment can be copied as a whole; pip is left out of it and works on it from outside.
 RUN python -m venv --without-pip /opt/venv && python -m venv /opt/pip
+
+FROM builder AS sklearn-packages
 # The lock alone, so that a change of the code leaves the dependencies' layer, and its digest, as they are.
-COPY service/requirements.txt /build/requirements.txt
+COPY service/requirements-sklearn.txt /build/requirements.txt
 # Every file is checked against its hash; no .pyc files, whose times would make each build another image.
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
         --disable-pip-version-check -r /build/requirements.txt
-# Training comes before the pruning below, which may drop what only training reads.
-FROM builder AS train
-COPY service/ /build/service/
-RUN cd /build && /opt/venv/bin/python -B -m service.train --out /artifacts
 
-FROM builder AS pruned
+FROM builder AS lean-packages
+COPY service/requirements-lean.txt /build/requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
+        --disable-pip-version-check -r /build/requirements.txt
+
+# The lean runtime's evaluator. The compiler stays here.
+FROM builder AS evaluator
+COPY service/__init__.py service/evaluator.py service/forest.py service/forest.c /build/service/
+RUN cd /build && python -B -m service.evaluator
+
+# Training comes before the pruning below, which may drop what only training reads.
+FROM sklearn-packages AS trained
+COPY service/ /build/service/
+RUN cd /build && /opt/venv/bin/python -B -m service.train --out /trained
+
+FROM trained AS train-sklearn
+RUN mv /trained /artifacts
+
+# A lean model is proved equal to the one that was trained, or there is none.
+FROM trained AS train-lean
+COPY --from=evaluator /build/service/libforest.so /build/service/
+RUN cd /build && /opt/venv/bin/python -B -m service.convert /trained /artifacts
+
+FROM train-${MODEL_RUNTIME} AS train
+
+# The same for a model that was trained elsewhere.
+FROM sklearn-packages AS convert
+COPY service/ /build/service/
+COPY --from=evaluator /build/service/libforest.so /build/service/
+COPY artifacts/ /trained/
+RUN cd /build && /opt/venv/bin/python -B -m service.convert /trained /artifacts
+
+FROM sklearn-packages AS sklearn-pruned
 # Tests and type stubs are a fifth of the bytes. *.dist-info stays: it is how a scanner knows a package.
 RUN find /opt/venv -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} + \
     && find /opt/venv -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.h' \) -delete \
+    && strip --strip-unneeded /opt/venv/lib/python3.*/site-packages/uvloop/*.so \
+        /opt/venv/lib/python3.*/site-packages/httptools/parser/*.so \
 # SciPy in a tree of its own: together the packages would be one layer of more than 200 MB.
     && cd /opt/venv/lib/python3.*/site-packages \
     && mkdir -p "/layers/scipy$PWD" && mv scipy scipy.libs scipy-*.dist-info "/layers/scipy$PWD" \
     && mkdir -p /layers/rest/opt && cp -a /opt/venv /layers/rest/opt/
 
-FROM ${RUNTIME}
+FROM lean-packages AS lean-pruned
+# uvloop comes with 14 MB of debugging symbols, more than all else that is in this image of ours.
+RUN find /opt/venv -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} + \
+    && find /opt/venv -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.h' -o -name '*.c' \) -delete \
+    && strip --strip-unneeded /opt/venv/lib/python3.*/site-packages/uvloop/*.so \
+        /opt/venv/lib/python3.*/site-packages/httptools/parser/*.so \
+    && mkdir -p /layers/packages/opt && cp -a /opt/venv /layers/packages/opt/
+
+FROM ${RUNTIME} AS base
 # A numeric user other than root, since only a number can be proved not to be root. pip and its bundled copy go: what
 # cannot install cannot be made to install. All in one instruction, and so in one layer. The time (1980) goes into
 # /etc/shadow as the day of the password's last change, which would be another one with each day of a build.
@@ -36,16 +79,41 @@ RUN export SOURCE_DATE_EPOCH=315532800 \
     && rm -rf /usr/local/lib/python3.*/site-packages/pip /usr/local/lib/python3.*/site-packages/pip-*.dist-info \
         /usr/local/lib/python3.*/ensurepip /usr/local/bin/pip* \
     && rm -f /var/log/*.log /etc/*- /var/cache/ldconfig/aux-cache
-# The largest and least changing first.
-COPY --from=pruned /layers/scipy/ /
-COPY --from=pruned /layers/rest/ /
 # The environment's Python comes first; a read-only root has no place for .pyc files; logs leave at once.
 ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
-# The model changes less often than the code, and both belong to root: the server cannot rewrite itself.
+
+# In both: the largest and least changing first. The model changes less often than the code, and both belong to root:
+# the server cannot rewrite itself.
+FROM base AS with-sklearn
+COPY --from=sklearn-pruned /layers/scipy/ /
+COPY --from=sklearn-pruned /layers/rest/ /
 COPY --chmod=0444 artifacts/model.pkl artifacts/model.json artifacts/
-COPY --chmod=0444 service/__init__.py service/__main__.py service/app.py service/contract.py service/model.py \
-    service/predict.py service/
+
+FROM base AS with-lean
+COPY --from=lean-pruned /layers/packages/ /
+COPY --chmod=0444 artifacts/model.forest artifacts/model.json artifacts/
+
+FROM with-sklearn AS code-sklearn
+COPY --chmod=0444 service/pickled.py service/
+
+FROM with-lean AS code-lean
+COPY --from=evaluator --chmod=0444 /build/service/libforest.so service/
+COPY --chmod=0444 service/forest.py service/
+
+# Bytecode is made in the very image that will run it, since it is that one's Python that reads it.
+FROM code-${MODEL_RUNTIME} AS bytecode
+COPY --chmod=0444 service/__init__.py service/__main__.py service/app.py service/contract.py service/documented.py \
+    service/logs.py service/metrics.py service/model.py service/predict.py service/rows.py service/server.py \
+    service/settings.py service/together.py service/
+COPY service/bytecode.py service/
+RUN PYTHONHASHSEED=0 python -B -m service.bytecode /bytecode \
+    && rm service/bytecode.py && mv /bytecode/app/service/__pycache__ service/ && rm -r /bytecode/app
+
+FROM with-${MODEL_RUNTIME}
+# The packages' bytecode, then the code with its own: a change of the code is a layer of a few kilobytes.
+COPY --from=bytecode /bytecode/ /
+COPY --from=bytecode /app/service/ service/
 USER 10001:10001
 EXPOSE 8000
 # For `docker run`; compose has its own.

@@ -39,8 +39,10 @@ bench: .venv/run
 lock: .venv/dev
 	$(COMPILE) --universal --python-version 3.11 pyproject.toml --output-file requirements.txt
 	$(COMPILE) --universal --python-version 3.11 --extra dev pyproject.toml --output-file requirements-dev.txt
-	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements.in \
-	    --output-file service/requirements.txt
+	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements-sklearn.in \
+	    --output-file service/requirements-sklearn.txt
+	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements-lean.in \
+	    --constraint service/requirements-sklearn.txt --output-file service/requirements-lean.txt
 
 schema: .venv/run
 	$(BIN)/python ci/schemas.py

@@ -22,6 +22,8 @@ ENGINE_PACKAGES = (
     *("openssh-client", "pigz", "ripgrep", "runc", "sqlite3", "tini", "xz-utils"),
 )
 PYTHON_PACKAGES = ("ca-certificates", "python3")
+# The official builder has a compiler, too; ours compiles without a C library, so its headers are not needed.
+BUILDER_PACKAGES = ("python3-venv", "gcc")
 # As the official images have it: `python` in /usr/local/bin, no apt lists, and an interpreter that pip may use.
 PYTHON_HOOKS = (
     'ln -s ../../bin/python3 "$1/usr/local/bin/python"',
@@ -73,7 +75,7 @@ def up(cache: Cache) -> None:
     mirrors = debian.mirrors(Path("/etc/apt"), codename)
     engine_root = debian.root_file_system(cache, "engine-root", mirrors, ENGINE_PACKAGES, ())
     runtime = debian.root_file_system(cache, "python-slim", mirrors, PYTHON_PACKAGES, PYTHON_HOOKS)
-    builder = debian.root_file_system(cache, "python", mirrors, (*PYTHON_PACKAGES, "python3-venv"), PYTHON_HOOKS)
+    builder = debian.root_file_system(cache, "python", mirrors, (*PYTHON_PACKAGES, *BUILDER_PACKAGES), PYTHON_HOOKS)
     database = _database(cache, trivy, go)
     engine_image = _engine_image(cache, engine_root, dagger)
     services.start_registry(cache)

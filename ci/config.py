@@ -50,14 +50,21 @@ class BuildSection(_Section):
     dockerfile: Words = "Dockerfile"
     platform: Annotated[str, Field(pattern=r"^linux/[a-z0-9]+(/v[0-9]+)?$")] = "linux/amd64"
     train: bool = True
-    lock: Words = "service/requirements.txt"
+    runtime: Literal["lean", "sklearn"] = "lean"
+    lock: Words = "service/requirements-{runtime}.txt"
     # To the engine no pattern at all means everything.
     context: Annotated[list[Words], Field(min_length=1)] = [
         "Dockerfile",
         ".dockerignore",
         "service/*.py",
-        "service/requirements.txt",
+        "service/forest.c",
+        "service/requirements-*.txt",
     ]
+
+    @property
+    def lock_path(self) -> str:
+        """The lock of the chosen runtime."""
+        return self.lock.replace("{runtime}", self.runtime)
 
 
 class LimitsSection(_Section):

@@ -11,10 +11,11 @@ from errors import BuildError
 from report import Contract
 
 
-def read(directory: Path) -> Contract:
+def read(directory: Path, runtime: str | None = None) -> Contract:
     """Read model.json in `directory` and hold the model file beside it against it, without loading the model.
 
-    Raises BuildError where either is missing, or the file is not the one that was recorded.
+    Raises BuildError where either is missing, the file is not the one that was recorded, or both are for another
+    runtime than the one that is named.
     """
     path = directory / "model.json"
     try:
@@ -38,5 +39,11 @@ def read(directory: Path) -> Contract:
             f"{contract.artefact.file} is not the recorded model: sha256 {sha256}, expected {contract.artefact.sha256}",
             usually="the file was cut short in a copy, or the model was trained again without its contract",
             next_step="copy both files again from where the model was trained",
+        )
+    if runtime not in (None, contract.runtime):
+        raise BuildError(
+            f"{path} is of a model for the runtime {contract.runtime}, and build.runtime is {runtime}",
+            usually="the policy was changed after the model was trained or converted",
+            next_step=f'say runtime = "{contract.runtime}" under [build], or train the model again',
         )
     return contract

@@ -94,7 +94,7 @@ def _train(asked: Namespace, terminal: Terminal) -> int:
             await engine.train_into(run.root / "artifacts")
 
     _unless_interrupted(train())
-    terminal.errors.print("trained    artifacts/model.pkl and artifacts/model.json", highlight=False)
+    terminal.errors.print("trained    artifacts/model.json, and the model that it names", highlight=False)
     return 0
 
 

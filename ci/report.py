@@ -92,6 +92,14 @@ class Holdout(Value):
     accuracy: float = Field(description="the share of rows whose label was right, from 0 to 1")
 
 
+class Equality(Value):
+    """What a lean model was made from, and how far from it any of so many rows was answered."""
+
+    source_sha256: str
+    rows: int = Field(description="training rows, rows on each side of each split, and random ones")
+    worst_difference: float = Field(description="the largest difference between two probabilities")
+
+
 class Contract(Value):
     """model.json: what the model is and what it must answer, written when it was trained."""
 
@@ -110,6 +118,8 @@ class Contract(Value):
     golden: tuple[GoldenRow, ...] = Field(min_length=1)
     # From 1 on, any probability would do.
     tolerance: float = Field(ge=0, lt=1, description="how far a probability may be from the recorded one, either way")
+    runtime: Literal["sklearn", "lean"] = "sklearn"
+    equality: Equality | None = None
 
 
 @dataclass(frozen=True)

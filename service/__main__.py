@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from pathlib import Path
 
-import uvicorn
-
-from service import app
+from service import logs
+from service.app import App
 from service.model import ModelRefused, load
+from service.server import Server
+from service.settings import SettingsRefused, from_environment
 
-PORT = 8000
-# Less than the 10 s that Docker waits between SIGTERM and SIGKILL.
-GRACE_SECONDS = 8
+ARTIFACTS = Path("artifacts")
+REVISION_VARIABLE = "DRYDOCK_REVISION"
 
 
 def main() -> None:
     """Load the model, then serve it until told to stop; a refused model ends in one sentence and exit code 1."""
     try:
-        model = load(app.ARTIFACTS)
-    except ModelRefused as refused:
+        settings = from_environment(os.environ)
+        model = load(ARTIFACTS)
+    except (ModelRefused, SettingsRefused) as refused:
         sys.exit(str(refused))
+    logs.start()
     # uvicorn stops in order and then sends itself the signal once more: without a handler that one would kill.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(
-        app.create(model),
-        host="0.0.0.0",  # noqa: S104 - inside a container every other address would be unreachable
-        port=PORT,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        server_header=False,
-    )
+    Server(App(model, settings, os.environ.get(REVISION_VARIABLE) or "unknown"), settings).run()
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
-"""The contract that travels with a model: what the file is, what made it, and what it has to answer."""
+"""The contract that travels with a model: what the file is, what made it, and what it has to answer.
+
+All parts are frozen, and what they do not name does not belong there.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from msgspec import Meta, Struct, field
 
-
-class Part(BaseModel):
-    """A frozen part of the contract; what it does not name does not belong there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Runtime = Literal["sklearn", "lean"]
 
 
-class Artefact(Part):
+class Artefact(Struct, frozen=True, forbid_unknown_fields=True):
     """The model's file, by its bytes."""
 
     file: str
@@ -21,14 +20,14 @@ class Artefact(Part):
     size_bytes: int
 
 
-class Holdout(Part):
+class Holdout(Struct, frozen=True, forbid_unknown_fields=True):
     """How good the model was on rows that it had not seen; accuracy is a share from 0 to 1."""
 
     rows: int
     accuracy: float
 
 
-class GoldenRow(Part):
+class GoldenRow(Struct, frozen=True, forbid_unknown_fields=True):
     """One input, and what the model answered to it when it was trained."""
 
     features: list[float]
@@ -36,12 +35,17 @@ class GoldenRow(Part):
     probabilities: dict[str, float]
 
 
-class Contract(Part):
+class Equality(Struct, frozen=True, forbid_unknown_fields=True):
+    """The model that a lean one was made from, by its bytes, and how far from it any of so many rows was answered."""
+
+    source_sha256: str
+    rows: int
+    worst_difference: float
+
+
+class Contract(Struct, frozen=True, forbid_unknown_fields=True):
     """All of model.json; `tolerance` is how far a probability may be from a golden one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
-
-    schema_version: Literal[1] = Field(default=1, alias="schema")
     name: str
     task: str
     artefact: Artefact
@@ -50,5 +54,8 @@ class Contract(Part):
     python: str
     libraries: dict[str, str]
     holdout: Holdout
-    golden: list[GoldenRow] = Field(min_length=1)
+    golden: Annotated[list[GoldenRow], Meta(min_length=1)]
     tolerance: float
+    schema_version: Literal[1] = field(default=1, name="schema")
+    runtime: Runtime = "sklearn"
+    equality: Equality | None = None

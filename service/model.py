@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
-import joblib
-import numpy as np
-from pydantic import ValidationError
+import msgspec
+from msgspec import Struct
 
 from service.contract import Contract
+
+if TYPE_CHECKING:
+    from service.forest import Forest
+
+CONTRACT = "model.json"
 
 
 class ModelRefused(Exception):
     """The model is not what its contract says; the message is one sentence that ends with what to do."""
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Classifier(Protocol):
+    """What a runtime makes of a model's file; `inline` says that a call is too short to be worth a thread."""
+
+    inline: bool
+
+    def probabilities(self, rows: Sequence[Sequence[float]]) -> list[list[float]]:
+        """The probability of each label, in the contract's order, for each row."""
+
+
+class Prediction(Struct, frozen=True):
     """The most probable label of one row, and the probability of each."""
 
     label: str
@@ -35,15 +46,15 @@ class Model:
     """A loaded model and its contract."""
 
     contract: Contract
-    classifier: Any
+    classifier: Classifier
 
     def predict(self, rows: Sequence[Sequence[float]]) -> list[Prediction]:
         """Predict rows of as many numbers as the contract has features, in their order."""
-        probabilities = self.classifier.predict_proba(np.asarray(rows, dtype=np.float64))
         labels = self.contract.labels
+        # Of equal ones the first, as scikit-learn has it.
         return [
-            Prediction(labels[int(np.argmax(row))], dict(zip(labels, map(float, row), strict=True)))
-            for row in probabilities
+            Prediction(labels[row.index(max(row))], dict(zip(labels, row, strict=True)))
+            for row in self.classifier.probabilities(rows)
         ]
 
     def complaint(self) -> str:
@@ -56,31 +67,64 @@ class Model:
 
 
 def load(directory: Path) -> Model:
-    """Load model.json and the file that it names from `directory`.
+    """Load model.json and the file that it names from `directory`, with the runtime that it names.
 
-    The file is read once: the bytes that are hashed are the bytes that are unpickled, since unpickling runs code.
+    The file is read once: the bytes that are hashed are the bytes that are loaded, since unpickling runs code.
     Raises ModelRefused.
     """
+    contract, content = read(directory)
+    if contract.runtime == "sklearn":
+        _require_same_versions(contract)
     try:
-        contract = Contract.model_validate_json((directory / "model.json").read_bytes())
+        return Model(contract, forest(contract, content) if contract.runtime == "lean" else _pickled(content))
+    except ModuleNotFoundError as error:
+        raise ModelRefused(
+            f"the model is for the {contract.runtime} runtime, which this image does not have ({error.name} is "
+            "missing); build the image with that runtime, or convert the model."
+        ) from error
+
+
+def read(directory: Path) -> tuple[Contract, bytes]:
+    """The contract in `directory`, and the bytes that it describes: only read, and not loaded. Raises ModelRefused."""
+    try:
+        contract = msgspec.json.decode((directory / CONTRACT).read_bytes(), type=Contract)
         content = (directory / contract.artefact.file).read_bytes()
     except OSError as error:
         raise ModelRefused(f"{error.filename} cannot be read ({error.strerror}); train the model first.") from error
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"])) or "the whole file"
-        raise ModelRefused(f"model.json is no contract: {where} is wrong; train the model again.") from error
-    _require_same_bytes(contract, content)
-    _require_same_versions(contract)
-    return Model(contract, joblib.load(io.BytesIO(content)))
-
-
-def _require_same_bytes(contract: Contract, content: bytes) -> None:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelRefused(f"{CONTRACT} is no contract: {error}; train the model again.") from error
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != contract.artefact.sha256:
         raise ModelRefused(
             f"{contract.artefact.file} is not the recorded model: expected sha256 {contract.artefact.sha256} "
             f"({contract.artefact.size_bytes} bytes), got {sha256} ({len(content)} bytes); copy it again."
         )
+    return contract, content
+
+
+def forest(contract: Contract, content: bytes) -> Forest:
+    """The lean model of a contract. Raises ModelRefused where it is none, or of another form than its contract says."""
+    from service.forest import Forest
+
+    try:
+        classifier = Forest(content)
+    except ValueError as error:
+        raise ModelRefused(f"{contract.artefact.file} {error}; convert the model again.") from error
+    except OSError as error:
+        raise ModelRefused(f"the evaluator cannot be loaded ({error}); say python -m service.evaluator.") from error
+    if (classifier.features, classifier.outputs) != (len(contract.features), len(contract.labels)):
+        raise ModelRefused(
+            f"{contract.artefact.file} takes {classifier.features} features and knows {classifier.outputs} labels, its "
+            f"contract {len(contract.features)} and {len(contract.labels)}; convert the model again."
+        )
+    return classifier
+
+
+def _pickled(content: bytes) -> Classifier:
+    # Here and not above, as in the function above: an image has one of the two, and what only the other one needs.
+    from service.pickled import Pickled
+
+    return Pickled(content)
 
 
 def _require_same_versions(contract: Contract) -> None:

@@ -6,9 +6,10 @@ import argparse
 import random
 import sys
 
-from service.app import ARTIFACTS, Refused, rows_of
+from service.__main__ import ARTIFACTS
 from service.contract import Contract
 from service.model import ModelRefused, load
+from service.rows import Reader, Refused
 
 
 def random_row(contract: Contract, seed: int | None) -> list[float]:
@@ -30,7 +31,7 @@ def main() -> None:
         sys.exit(str(refused))
     row = asked.features or random_row(model.contract, asked.seed)
     try:
-        rows = rows_of({"features": row}, model.contract.features)
+        rows = Reader(model.contract.features, 1).checked({"features": row})
     except Refused as refused:
         parser.error(str(refused))
     prediction = model.predict(rows)[0]

@@ -82,20 +82,27 @@ class EngineStages:
     async def train(self) -> Contract:
         """Train in a container, or take the model that `artifacts/` holds; its file is what its contract says.
 
-        The model is then in the report directory, under model/.
+        What was trained, or converted for the lean runtime, is then in the report directory, under model/.
         """
-        if self.plan.policy.build.train:
-            await self.train_into(self._model)
-        return contract_of.read(self._model)
+        build, model = self.plan.policy.build, self._model
+        if build.train:
+            await self.train_into(model)
+        elif model != self._given:
+            given = dag.host().directory(str(self._given), include=["model.json", "model.pkl", "training.npy"])
+            await self._make("convert", self._context().with_directory("artifacts", given), model)
+        return contract_of.read(model, build.runtime)
 
     async def train_into(self, directory: Path) -> None:
         """Build the Dockerfile's stage `train` and put the model that it made, and its contract, into `directory`."""
+        await self._make("train", self._context(), directory)
+
+    async def _make(self, stage: str, context: dagger.Directory, directory: Path) -> None:
         dockerfile = self.plan.policy.build.dockerfile
-        with _build_errors(f"the stage `train` of {dockerfile}"):
-            trained = self._context().docker_build(
-                dockerfile=dockerfile, target="train", build_args=self._base_images(), platform=self._platform
+        with _build_errors(f"the stage `{stage}` of {dockerfile}"):
+            made = context.docker_build(
+                dockerfile=dockerfile, target=stage, build_args=self._common_arguments(), platform=self._platform
             )
-            await trained.directory("/artifacts").export(str(directory), wipe=True)
+            await made.directory("/artifacts").export(str(directory), wipe=True)
 
     async def build(self, contract: Contract) -> Archive:
         """Build the image around the model; export it in its normal form, as image.tar in the report directory."""
@@ -112,7 +119,7 @@ class EngineStages:
         with _build_errors(plan.policy.build.dockerfile):
             built = context.docker_build(
                 dockerfile=plan.policy.build.dockerfile,
-                build_args=[*self._base_images(), *(BuildArg(name, value) for name, value in arguments.items())],
+                build_args=[*self._common_arguments(), *(BuildArg(name, value) for name, value in arguments.items())],
                 platform=self._platform,
             )
             # Dagger finds a tarball again by the image's files and configuration; that they lie in other layers now it
@@ -238,7 +245,14 @@ class EngineStages:
 
     @property
     def _model(self) -> Path:
-        return self.plan.report_dir / "model" if self.plan.policy.build.train else self.plan.root / "artifacts"
+        """Where the image's model is: as it was given, unless it is trained here or has yet to be converted."""
+        build = self.plan.policy.build
+        as_given = not build.train and contract_of.read(self._given).runtime == build.runtime
+        return self._given if as_given else self.plan.report_dir / "model"
+
+    @property
+    def _given(self) -> Path:
+        return self.plan.root / "artifacts"
 
     def _dockerfile(self) -> str:
         return (self.plan.root / self.plan.policy.build.dockerfile).read_text(encoding="utf-8", errors="replace")
@@ -246,8 +260,10 @@ class EngineStages:
     def _context(self) -> dagger.Directory:
         return dag.host().directory(str(self.plan.root), include=self.plan.policy.build.context)
 
-    def _base_images(self) -> list[BuildArg]:
-        return [BuildArg("BUILDER", self.plan.images.builder), BuildArg("RUNTIME", self.plan.images.runtime)]
+    def _common_arguments(self) -> list[BuildArg]:
+        images, runtime = self.plan.images, self.plan.policy.build.runtime
+        arguments = {"BUILDER": images.builder, "RUNTIME": images.runtime, "MODEL_RUNTIME": runtime}
+        return [BuildArg(name, value) for name, value in arguments.items()]
 
 
 @contextmanager

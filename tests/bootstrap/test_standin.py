@@ -188,7 +188,7 @@ def test_everything_is_made_once_and_pinned(
         "--include=ca-certificates,containernetworking-plugins,dnsmasq-base,e2fsprogs,git,iptables,"
         "openssh-client,pigz,ripgrep,runc,sqlite3,tini,xz-utils",
         "--include=ca-certificates,python3",
-        "--include=ca-certificates,python3,python3-venv",
+        "--include=ca-certificates,python3,python3-venv,gcc",
     ]
     builder = [call[2:-2] for call in calls if call[:2] == ["podman", "import"]][1]
     assert builder == [

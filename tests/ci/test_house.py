@@ -75,7 +75,10 @@ def test_the_readme_names_every_file_that_a_run_leaves_and_no_other() -> None:
     assert sorted(names) == sorted([*records.LEAVINGS, records.RECORD, records.RECORD_BEFORE])
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt", "service/requirements.txt"])
+SERVICE_LOCKS = ("service/requirements-lean.txt", "service/requirements-sklearn.txt")
+
+
+@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt", *SERVICE_LOCKS])
 def test_every_locked_package_has_its_version_and_its_hashes(lock: str) -> None:
     text = (ROOT / lock).read_text()
     requirements = re.split(r"(?m)^(?=[a-z0-9])", re.sub(r"(?m)^\s*#.*\n", "", text))[1:]

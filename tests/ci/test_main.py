@@ -252,7 +252,7 @@ def test_a_git_tag_that_is_no_version_is_exit_code_2_before_anything_starts(name
 def test_a_release_from_another_commit_than_its_tags_is_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "service").mkdir()
     (tmp_path / "pipeline.toml").write_text("")
-    (tmp_path / "service" / "requirements.txt").write_text("a==1\n")
+    (tmp_path / "service" / "requirements-lean.txt").write_text("a==1\n")
     (tmp_path / "images.toml").write_text((ROOT / "images.toml").read_text())
     who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
     for words in (

@@ -44,7 +44,7 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "pipeline.toml").write_text("")
     (tmp_path / "images.toml").write_text(STAND_IN)
     (tmp_path / "service").mkdir()
-    (tmp_path / "service" / "requirements.txt").write_text("numpy==2.1.0 \\\n    --hash=sha256:1\n")
+    (tmp_path / "service" / "requirements-lean.txt").write_text("numpy==2.1.0 \\\n    --hash=sha256:1\n")
     return tmp_path
 
 
@@ -72,7 +72,7 @@ def test_what_was_published_before_is_known(project: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, "numpy = 2\n"])
 def test_a_lock_that_is_none_stops_the_run_before_it_starts(project: Path, content: str | None) -> None:
-    lock = project / "service" / "requirements.txt"
+    lock = project / "service" / "requirements-lean.txt"
     lock.unlink()
     if content:
         lock.write_text(content)

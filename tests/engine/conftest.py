@@ -38,10 +38,11 @@ def in_miniature(root: Path) -> Project:
 def copied(root: Path) -> Project:
     """The image that this repository ships, in a folder of its own."""
     (root / "service").mkdir(parents=True)
-    for name in ("Dockerfile", ".dockerignore", "pipeline.toml", "service/requirements.txt"):
+    for name in ("Dockerfile", ".dockerignore", "pipeline.toml", "service/forest.c"):
         shutil.copy(REPOSITORY_ROOT / name, root / name)
-    for path in (REPOSITORY_ROOT / "service").glob("*.py"):
-        shutil.copy(path, root / "service")
+    for pattern in ("*.py", "requirements-*.txt"):
+        for path in (REPOSITORY_ROOT / "service").glob(pattern):
+            shutil.copy(path, root / "service")
     return Project(root, f"test-{uuid.uuid4().hex[:12]}")
 
 

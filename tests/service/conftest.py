@@ -11,13 +11,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from service.convert import convert
+from service.evaluator import compile_to
+from service.forest import LIBRARY
 from service.model import Model, load
 from service.train import train
 
 REPOSITORY_ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY_ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def evaluator() -> None:
+    """forest.c, compiled where the server looks for it."""
+    compile_to(LIBRARY)
 
 
 @pytest.fixture(scope="session")
@@ -29,21 +39,41 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model(artifacts: Path) -> Model:
-    return load(artifacts)
+def lean_artifacts(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model, converted."""
+    directory = tmp_path_factory.mktemp("converted") / "artifacts"
+    convert(artifacts, directory)
+    return directory
+
+
+@pytest.fixture(scope="session", params=["sklearn", "lean"])
+def served(request: pytest.FixtureRequest, artifacts: Path, lean_artifacts: Path) -> Path:
+    """The folder of each runtime in turn: what is promised of one is promised of both."""
+    return artifacts if request.param == "sklearn" else lean_artifacts
+
+
+@pytest.fixture(scope="session")
+def model(served: Path) -> Model:
+    return load(served)
 
 
 @pytest.fixture(scope="session")
 def swapped(model: Model) -> Model:
     """The same model beside a contract that lists the first two labels the wrong way round."""
     labels = ["versicolor", "setosa", "virginica"]
-    return Model(model.contract.model_copy(update={"labels": labels}), model.classifier)
+    return Model(msgspec.structs.replace(model.contract, labels=labels), model.classifier)
 
 
 @pytest.fixture
 def breakable(artifacts: Path, tmp_path: Path) -> Path:
     """A copy of `artifacts`, in a folder of that name as the server expects it."""
     return Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
+
+
+@pytest.fixture
+def lean_breakable(lean_artifacts: Path, tmp_path: Path) -> Path:
+    """A copy of `lean_artifacts`, as `breakable` is one."""
+    return Path(shutil.copytree(lean_artifacts, tmp_path / "lean" / "artifacts"))
 
 
 def rewrite(directory: Path, **changes: Any) -> None:  # noqa: ANN401 - whatever JSON can say
@@ -54,9 +84,10 @@ def rewrite(directory: Path, **changes: Any) -> None:  # noqa: ANN401 - whatever
 
 def replace_model(directory: Path, content: bytes, sha256: str = "") -> None:
     """Put other bytes in the model's place; the contract names their own hash unless told another."""
-    (directory / "model.pkl").write_bytes(content)
+    file = json.loads((directory / "model.json").read_text())["artefact"]["file"]
+    (directory / file).write_bytes(content)
     sha256 = sha256 or hashlib.sha256(content).hexdigest()
-    rewrite(directory, artefact={"file": "model.pkl", "sha256": sha256, "size_bytes": len(content)})
+    rewrite(directory, artefact={"file": file, "sha256": sha256, "size_bytes": len(content)})
 
 
 def truncate_model(directory: Path) -> str:

@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
 
 import anyio
 import httpx
 import pytest
 
-from service import app
+from service.app import App
+from service.logs import JsonLines
 from service.model import Model
+from service.settings import Settings
 
 JSON = {"Content-Type": "application/json"}
 SETOSA = [5.1, 3.5, 1.4, 0.2]
 MARKER = "drydock-marker-7f3a"
+REVISION = "1f3c9e2"
 
 NOT_JSON = "The body is not JSON."
 ONE_FIELD = 'Send an object with the one field "features".'
@@ -31,11 +36,12 @@ def ask(
     path: str,
     content: bytes | AsyncIterator[bytes] | None = None,
     headers: dict[str, str] | None = None,
+    settings: Settings = Settings(),  # noqa: B008 - frozen
 ) -> httpx.Response:
     """One request to the application itself; an error that escapes it fails the test with its own traceback."""
 
     async def answer() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app.create(model))
+        transport = httpx.ASGITransport(app=App(model, settings, REVISION))
         async with httpx.AsyncClient(transport=transport, base_url="http://model", trust_env=False) as client:
             return await client.request(method, path, content=content, headers=headers)
 
@@ -225,17 +231,11 @@ def test_a_model_that_answers_its_first_golden_row_wrongly_is_alive_and_not_read
     )
 
 
-@pytest.mark.parametrize(("set_to", "revision"), [("1f3c9e2", "1f3c9e2"), ("", "unknown"), (None, "unknown")])
-def test_the_contract_and_the_revision_are_shown(
-    set_to: str | None, revision: str, model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("DRYDOCK_REVISION", raising=False)
-    if set_to is not None:
-        monkeypatch.setenv("DRYDOCK_REVISION", set_to)
+def test_the_contract_and_the_revision_are_shown(model: Model, served: Path) -> None:
     response = ask(model, "GET", "/model")
     assert response.status_code == 200
     # As in model.json: the field is named "schema" there.
-    assert response.json() == {"contract": json.loads(model.contract.model_dump_json()), "revision": revision}
+    assert response.json() == {"contract": json.loads((served / "model.json").read_bytes()), "revision": REVISION}
     assert response.json()["contract"]["schema"] == 1
 
 
@@ -244,7 +244,7 @@ def test_predict_is_documented_with_its_form_and_its_limits(model: Model) -> Non
     assert response.status_code == 200
     row = {
         "type": "array",
-        "items": {"type": "number"},
+        "items": {"type": "number", "minimum": -3.4e38, "maximum": 3.4e38},
         "minItems": 4,
         "maxItems": 4,
         "description": "sepal length (cm), sepal width (cm), petal length (cm), petal width (cm)",
@@ -260,7 +260,7 @@ def test_predict_is_documented_with_its_form_and_its_limits(model: Model) -> Non
                     },
                     "required": ["features"],
                     "additionalProperties": False,
-                    "example": {"features": [5.1, 3.5, 1.4, 0.2]},
+                    "example": {"features": model.contract.golden[0].features},
                 }
             }
         },
@@ -278,3 +278,150 @@ def test_the_documentation_is_a_page(model: Model) -> None:
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert "/openapi.json" in response.text
+
+
+def test_the_limits_are_documented_as_they_are_here(model: Model) -> None:
+    described = ask(model, "GET", "/openapi.json", settings=Settings(rows_limit=7)).json()["info"]["description"]
+    assert "| `DRYDOCK_ROWS_LIMIT` | 7 | 1000 | the most rows of a request |" in described
+    assert "| `DRYDOCK_BODY_LIMIT_BYTES` | 1000000 | 1000000 | " in described
+
+
+def test_limits_are_those_that_are_set(model: Model) -> None:
+    settings = Settings(rows_limit=1, body_limit_bytes=60)
+    two = ask(model, "POST", "/predict", features(b"[[1,2,3,4],[1,2,3,4]]"), JSON, settings=settings)
+    assert (two.status_code, two.json()) == (413, {"error": "A request has at most 1 rows; send them in several."})
+    long = ask(model, "POST", "/predict", features(b"[1, 2, 3, 4]") + b" " * 60, JSON, settings=settings)
+    assert long.json() == {"error": "A request has at most 60 bytes; send the rows in several."}
+
+
+def test_a_length_of_a_thousand_digits_is_too_large(model: Model) -> None:
+    response = ask(model, "POST", "/predict", features(b"[1, 2, 3, 4]"), JSON | {"Content-Length": "9" * 1_000})
+    assert response.status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/predict", "/healthz", "/readyz", "/model", "/metrics"])
+def test_the_long_way_through_fastapi_answers_the_same(path: str, model: Model) -> None:
+    """A short cut is nothing but that: what it skips would say the same."""
+    method = "POST" if path == "/predict" else "GET"
+    bodies = [features(b"[5.1, 3.5, 1.4, 0.2]"), b"{}", b""] if method == "POST" else [b""]
+
+    async def both() -> list[tuple[int, object]]:
+        whole = App(model, Settings(), REVISION)
+        answers = []
+        for asgi in (whole, await whole.documented()):
+            transport = httpx.ASGITransport(app=asgi)
+            async with httpx.AsyncClient(transport=transport, base_url="http://model", trust_env=False) as client:
+                for body in bodies:
+                    response = await client.request(method, path, content=body, headers=JSON)
+                    # The numbers of /metrics go on counting between the two.
+                    said = response.headers["content-type"] if path == "/metrics" else response.json()
+                    answers.append((response.status_code, said))
+        return answers
+
+    answers = anyio.run(both)
+    assert answers[: len(bodies)] == answers[len(bodies) :]
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("header", "is_trace"),
+    [
+        (f"00-{TRACE}-00f067aa0ba902b7-01", True),
+        (f"00-{TRACE.upper()}-00f067aa0ba902b7-01", False),
+        (f"00-{TRACE}-00f067aa0ba902b7-01-{MARKER}", False),
+        (MARKER, False),
+    ],
+)
+def test_a_request_is_known_by_its_trace_and_by_nothing_that_a_caller_makes_up(
+    header: str, is_trace: bool, model: Model
+) -> None:
+    for path in ("/healthz", "/docs"):
+        answered = ask(model, "GET", path, headers={"traceparent": header}).headers["x-request-id"]
+        assert (answered == TRACE) is is_trace
+        assert MARKER not in answered
+
+
+def test_each_request_has_an_id_of_its_own(model: Model) -> None:
+    async def three() -> list[str]:
+        transport = httpx.ASGITransport(app=App(model, Settings(), REVISION))
+        async with httpx.AsyncClient(transport=transport, base_url="http://model", trust_env=False) as client:
+            return [(await client.get(path)).headers["x-request-id"] for path in ("/healthz", "/healthz", "/docs")]
+
+    assert len(set(anyio.run(three))) == 3
+
+
+def test_what_is_counted(model: Model) -> None:
+    async def counted() -> str:
+        transport = httpx.ASGITransport(app=App(model, Settings(), REVISION))
+        async with httpx.AsyncClient(transport=transport, base_url="http://model", trust_env=False) as client:
+            for row in ([SETOSA], [SETOSA, [6.7, 3.0, 5.2, 2.3]], []):
+                await client.post("/predict", json={"features": row})
+            await client.get(f"/{MARKER}")
+            return (await client.get("/metrics")).text
+
+    lines = anyio.run(counted).splitlines()
+    contract = model.contract
+    for line in (
+        'model_requests_total{path="/predict",status="200"} 2.0',
+        'model_requests_total{path="/predict",status="422"} 1.0',
+        'model_requests_total{path="other",status="404"} 1.0',
+        "model_predict_duration_seconds_count 3.0",
+        'model_predictions_total{label="setosa"} 2.0',
+        'model_predictions_total{label="versicolor"} 0.0',
+        'model_predictions_total{label="virginica"} 1.0',
+        "model_predict_in_flight 0.0",
+        f'model_info{{name="iris-classifier",revision="{REVISION}",runtime="{contract.runtime}",'
+        f'sha256="{contract.artefact.sha256}"}} 1.0',
+    ):
+        assert line in lines
+    assert MARKER not in "\n".join(lines)
+
+
+class Broken:
+    """A model that fails with the input in its error's message, as libraries do."""
+
+    def __init__(self, inline: bool) -> None:
+        self.inline = inline
+
+    def probabilities(self, rows: object) -> list[list[float]]:
+        raise ArithmeticError(f"cannot compute {rows}")
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_an_error_of_ours_is_a_500_that_tells_nobody_the_input(
+    inline: bool, model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = Model(model.contract, Broken(inline))
+    response = ask(broken, "POST", "/predict", features(b"[5.1, 3.5, 1.4, 0.212345]"), JSON)
+    assert (response.status_code, response.json()) == (
+        500,
+        {"error": "The server made a mistake; its log has the request's id."},
+    )
+    lines = [JsonLines().format(record) for record in caplog.records if record.name == "drydock.requests"]
+    failed = json.loads(lines[0])
+    assert (failed["message"], failed["error"]) == ("a request failed", "ArithmeticError")
+    assert failed["request_id"] == response.headers["x-request-id"]
+    assert failed["stack"][-1].endswith(" probabilities")
+    assert "0.212345" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("log_requests", "statuses"), [("all", [200, 422, 404]), ("refused", [422, 404]), ("none", [])]
+)
+def test_the_log_has_the_requests_that_it_is_asked_for_and_no_input(
+    log_requests: Literal["all", "refused", "none"],
+    statuses: list[int],
+    model: Model,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    settings = Settings(log_requests=log_requests)
+    ask(model, "POST", "/predict", features(b"[5.1, 3.5, 1.4, 0.212345]"), JSON, settings=settings)
+    ask(model, "POST", "/predict", features(b'["0.212345"]'), JSON, settings=settings)
+    ask(model, "GET", f"/{MARKER}?{MARKER}", headers={"X-Note": MARKER}, settings=settings)
+    lines = [JsonLines().format(record) for record in caplog.records if record.name == "drydock.requests"]
+    assert [json.loads(line)["status"] for line in lines] == statuses
+    assert "0.212345" not in "".join(lines)
+    assert MARKER not in "".join(lines)

@@ -74,18 +74,29 @@ def context_sources() -> list[str]:
     return [source for instruction in instructions() if instruction.name == "COPY" for source in instruction.sources()]
 
 
-def test_both_base_images_are_arguments_with_a_default() -> None:
+def stage(name: str) -> list[Instruction]:
+    (found,) = [each for each in stages() if each[0].words[1:] == ["AS", name]]
+    return found
+
+
+def test_both_base_images_and_the_runtime_are_arguments_with_a_default() -> None:
     before_the_first_stage = instructions()[: [each.name for each in instructions()].index("FROM")]
     assert [each.text for each in before_the_first_stage] == [
         "BUILDER=python:3.13-trixie",
         "RUNTIME=python:3.13-slim-trixie",
+        "MODEL_RUNTIME=lean",
     ]
-    assert [stage[0].text for stage in stages()] == [
-        "${BUILDER} AS builder",
-        "builder AS train",
-        "builder AS pruned",
+    names = {each[0].words[2] for each in stages() if len(each[0].words) == 3}
+    outside = {each[0].words[0] for each in stages()} - names
+    assert outside == {
+        "${BUILDER}",
         "${RUNTIME}",
-    ]
+        "train-${MODEL_RUNTIME}",
+        "code-${MODEL_RUNTIME}",
+        "with-${MODEL_RUNTIME}",
+    }
+    # Both runtimes have each of the stages that are chosen by name.
+    assert {f"{kind}-{runtime}" for kind in ("train", "code", "with") for runtime in ("lean", "sklearn")} <= names
 
 
 def test_the_image_runs_as_a_numeric_user_other_than_root() -> None:
@@ -124,21 +135,48 @@ def test_no_variable_holds_a_secret() -> None:
     assert [name for name in names if secret.search(name)] == []
 
 
-def test_the_dependencies_are_installed_from_the_lock_alone_before_any_code_is_copied() -> None:
-    builder = stages()[0]
-    copies = [instruction for instruction in builder if instruction.name == "COPY"]
-    assert [copy.sources() for copy in copies] == [["service/requirements.txt"]]
-    (install,) = [each for each in builder if each.name == "RUN" and "pip" in each.text and "install" in each.words]
-    assert builder.index(copies[0]) < builder.index(install)
+@pytest.mark.parametrize("runtime", ["lean", "sklearn"])
+def test_the_dependencies_are_installed_from_the_lock_alone_before_any_code_is_copied(runtime: str) -> None:
+    packages = stage(f"{runtime}-packages")
+    copies = [instruction for instruction in packages if instruction.name == "COPY"]
+    assert [copy.sources() for copy in copies] == [[f"service/requirements-{runtime}.txt"]]
+    (install,) = [each for each in packages if each.name == "RUN" and "pip" in each.text and "install" in each.words]
+    assert packages.index(copies[0]) < packages.index(install)
     assert {"--require-hashes", "--only-binary=:all:", "--no-compile"} <= set(install.words)
-    # Installed nowhere else either.
-    assert [each for each in instructions() if "install" in each.words] == [install]
 
 
-def test_the_image_holds_the_model_and_every_module_but_the_training() -> None:
-    copied = {source for instruction in stages()[-1] if instruction.name == "COPY" for source in instruction.sources()}
+def test_nothing_is_installed_but_the_locks() -> None:
+    assert sum("install" in each.words for each in instructions()) == 2
+
+
+@pytest.mark.parametrize(
+    ("runtime", "model", "only_here"),
+    [("lean", "model.forest", {"service/forest.py"}), ("sklearn", "model.pkl", {"service/pickled.py"})],
+)
+def test_the_image_holds_the_model_and_every_module_that_serves_it(
+    runtime: str, model: str, only_here: set[str]
+) -> None:
+    copied = {
+        source
+        for name in (f"with-{runtime}", f"code-{runtime}", "bytecode")
+        for instruction in stage(name)
+        if instruction.name == "COPY"
+        for source in instruction.sources()
+    }
     modules = {f"service/{path.name}" for path in (REPOSITORY_ROOT / "service").glob("*.py")}
-    assert copied == modules - {"service/train.py"} | {"artifacts/model.pkl", "artifacts/model.json"}
+    building = {f"service/{name}.py" for name in ("train", "convert", "evaluator")}
+    runtimes = {"service/forest.py", "service/pickled.py"}
+    assert copied == modules - building - runtimes | only_here | {f"artifacts/{model}", "artifacts/model.json"}
+    # Needed to make bytecode, and gone by the time that the code is taken from there.
+    (made,) = [each.text for each in stage("bytecode") if each.name == "RUN"]
+    assert "rm service/bytecode.py" in made
+
+
+def test_no_pickle_and_no_scikit_learn_come_near_the_lean_image() -> None:
+    lean = (REPOSITORY_ROOT / "service" / "requirements-lean.txt").read_text()
+    assert not re.search("(?m)^(numpy|scipy|scikit-learn|joblib|cloudpickle)==", lean)
+    named = [each.text for name in ("with-lean", "code-lean") for each in stage(name)]
+    assert [text for text in named if "pkl" in text or "pickled" in text or "sklearn" in text] == []
 
 
 def test_everything_stays_out_of_the_build_except_what_is_named() -> None:
@@ -152,7 +190,8 @@ def test_all_that_is_copied_reaches_the_build() -> None:
     sources = context_sources()
     assert "service/" in sources
     # A folder arrives with those of its files that are let in.
-    files = [source + "app.py" if source.endswith("/") else source for source in sources]
+    within = {"service/": "app.py", "artifacts/": "model.pkl"}
+    files = [source + within.get(source, "") for source in sources]
     assert [file for file in files if not travels(file)] == []
 
 
@@ -198,10 +237,27 @@ def test_compose_asks_the_same_question_as_the_image() -> None:
     assert f'test: [CMD, python, -c, "{code}"]' in (REPOSITORY_ROOT / "docker-compose.yml").read_text()
 
 
-def test_every_dependency_is_pinned_and_hashed() -> None:
-    text = (REPOSITORY_ROOT / "service" / "requirements.txt").read_text()
+@pytest.mark.parametrize(
+    ("runtime", "needed"),
+    [("lean", {"fastapi", "uvicorn", "msgspec"}), ("sklearn", {*LIBRARIES, "fastapi", "uvicorn"})],
+)
+def test_every_dependency_is_pinned_and_hashed(runtime: str, needed: set[str]) -> None:
+    text = (REPOSITORY_ROOT / "service" / f"requirements-{runtime}.txt").read_text()
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     requirements = "\n".join(lines).replace("\\\n", " ").splitlines()
     pinned = re.compile(r"([a-z0-9-]+)==[^\s;*]+( ; [^-]+)?(\s+--hash=sha256:[0-9a-f]{64})+\s*")
     assert [line for line in requirements if not pinned.fullmatch(line)] == []
-    assert {*LIBRARIES, "fastapi", "uvicorn"} <= {line.partition("==")[0] for line in requirements}
+    assert needed <= {line.partition("==")[0] for line in requirements}
+
+
+def test_both_runtimes_have_the_same_versions_of_what_both_have() -> None:
+    lean, sklearn = (
+        set(
+            re.findall(
+                r"(?m)^([a-z0-9-]+==\S+)", (REPOSITORY_ROOT / "service" / f"requirements-{name}.txt").read_text()
+            )
+        )
+        for name in ("lean", "sklearn")
+    )
+    assert lean
+    assert lean < sklearn

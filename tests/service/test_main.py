@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-import service.__main__ as server
+from service.settings import Settings
 from tests.service.conftest import ENVIRONMENT, truncate_model
 
 
@@ -23,13 +23,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def started(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+def started(folder: Path, port: int, **settings: str) -> Iterator[subprocess.Popen[str]]:
     """The server in a process of its own, on another port since 8000 may be taken; it never outlives the test."""
-    program = f"import service.__main__ as server; server.PORT = {port}; server.main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-m", "service"],
         cwd=folder,
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, "DRYDOCK_LISTEN_PORT": str(port), **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -52,12 +51,12 @@ def answer_of(client: httpx.Client, path: str, process: subprocess.Popen[str]) -
 
 
 def test_it_listens_where_the_image_says() -> None:
-    assert server.PORT == 8000
+    assert Settings().listen_port == 8000
 
 
 def test_it_stops_before_docker_would_kill_it() -> None:
     # `docker stop` sends SIGKILL after 10 s.
-    assert server.GRACE_SECONDS < 10
+    assert Settings().grace_seconds < 10
 
 
 def test_it_serves_until_it_is_told_to_stop(breakable: Path) -> None:
@@ -71,7 +70,7 @@ def test_it_serves_until_it_is_told_to_stop(breakable: Path) -> None:
         assert (response.status_code, response.json()) == (200, {"status": "ready"})
         assert "server" not in response.headers
         process.send_signal(signal.SIGTERM)
-        stdout, stderr = process.communicate(timeout=server.GRACE_SECONDS)
+        stdout, stderr = process.communicate(timeout=Settings().grace_seconds)
     assert "Traceback" not in stdout + stderr
     assert process.returncode == 0
 

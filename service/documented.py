@@ -1,0 +1,120 @@
+"""FastAPI's side of the server: /docs, the document behind it, and whatever is asked that nobody serves."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from service.app import Answer, App, ErrorBody, ModelBody, PredictBody, Receive, Scope, StatusBody
+from service.rows import LARGEST
+from service.settings import Settings, described
+
+BODIES = (PredictBody, ErrorBody, StatusBody, ModelBody)
+REF = "#/components/schemas/{name}"
+REFUSALS = {
+    400: "not JSON, or nothing",
+    408: "it did not arrive in time",
+    413: "more bytes or rows than a request may have",
+    415: "another Content-Type than application/json",
+    422: "JSON, and no rows of this model",
+    503: "more predictions under way than there may be; Retry-After says when to come again",
+}
+
+
+def create(app: App) -> FastAPI:
+    """FastAPI's application, with the short cuts of `app` as its routes."""
+    contract = app.model.contract
+    fast = FastAPI(title=contract.name, description=_description(app.settings), version="1", redirect_slashes=False)
+    responses: dict[str, dict[int | str, dict[str, Any]]] = {
+        "/predict": {200: _of(PredictBody), **{status: _of(ErrorBody, why) for status, why in REFUSALS.items()}},
+        "/healthz": {200: _of(StatusBody)},
+        "/readyz": {200: _of(StatusBody), 503: _of(StatusBody, "not ready, and why")},
+        "/metrics": {
+            200: {"description": "the text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
+        },
+        "/model": {200: _of(ModelBody)},
+    }
+    for (method, path), handler in app.short_cuts.items():
+        fast.add_api_route(
+            path,
+            _endpoint(app, handler),
+            methods=[method],
+            name=path[1:],
+            description=handler.__doc__,
+            responses=responses[path],
+            response_class=Response,
+            openapi_extra={"requestBody": _rows(app)} if path == "/predict" else None,
+        )
+
+    @fast.exception_handler(HTTPException)
+    async def not_served(_: Request, error: HTTPException) -> JSONResponse:
+        sentence = {404: "There is nothing at this path.", 405: "This path does not take that method."}
+        return JSONResponse(
+            {"error": sentence.get(error.status_code, "This is not served here.")},
+            status_code=error.status_code,
+            headers=error.headers,
+        )
+
+    made = fast.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = made()
+        _, schemas = msgspec.json.schema_components(BODIES, ref_template=REF)
+        document.setdefault("components", {})["schemas"] = schemas
+        return document
+
+    fast.openapi = openapi  # type: ignore[method-assign]
+    return fast
+
+
+def _endpoint(
+    app: App, handler: Callable[[Scope, Receive], Awaitable[Answer]]
+) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        answer = await app.answer(handler, request.scope, request.receive, "")
+        headers = {name.decode(): value.decode() for name, value in answer.headers}
+        return Response(answer.body, answer.status, headers, answer.content_type.decode())
+
+    return endpoint
+
+
+def _description(settings: Settings) -> str:
+    rows = [
+        f"| `{variable}` | {getattr(settings, name)} | {default} | {meaning} |"
+        for name, variable, default, meaning in described()
+    ]
+    table = "\n".join(["| variable | here | default | what it is |", "|---|---|---|---|", *rows])
+    return (
+        "Predicts, and says what it is. Every answer has an `x-request-id`, which is the trace's id where the request "
+        f"has a `traceparent`.\n\nWhat this server allows, by variables of its environment:\n\n{table}"
+    )
+
+
+def _of(body: type, why: str = "") -> dict[str, Any]:
+    schema = {"$ref": REF.format(name=body.__name__)}
+    return {"description": why or (body.__doc__ or ""), "content": {"application/json": {"schema": schema}}}
+
+
+def _rows(app: App) -> dict[str, Any]:
+    features = app.model.contract.features
+    row = {
+        "type": "array",
+        "items": {"type": "number", "minimum": -LARGEST, "maximum": LARGEST},
+        "minItems": len(features),
+        "maxItems": len(features),
+        "description": ", ".join(features),
+    }
+    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": app.settings.rows_limit}
+    schema = {
+        "type": "object",
+        "properties": {"features": {"oneOf": [row, rows]}},
+        "required": ["features"],
+        "additionalProperties": False,
+        "example": {"features": app.model.contract.golden[0].features},
+    }
+    return {"required": True, "content": {"application/json": {"schema": schema}}}

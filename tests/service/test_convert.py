@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import joblib
+import msgspec
+import numpy as np
+import pytest
+from sklearn.datasets import make_classification
+from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
+
+from service.convert import Unconvertible, asked, convert, flattened, worst_difference
+from service.forest import HEADER, NODE, Forest
+from service.model import ModelRefused, load
+from service.pickled import Pickled
+from tests.service.conftest import REPOSITORY_ROOT, replace_model, rewrite, run
+
+FEATURES, TARGETS = make_classification(
+    n_samples=400, n_features=7, n_informative=5, n_classes=4, random_state=7, flip_y=0.2
+)
+
+
+def test_the_shipped_model_is_equal_on_every_row_and_says_so(breakable: Path, tmp_path: Path) -> None:
+    target = tmp_path / "lean"
+    done = run("-m", "service.convert", str(breakable), str(target), folder=REPOSITORY_ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    # Bit for bit: the same comparisons, and the same sums in the same order.
+    assert done.stdout == (
+        f"converted  {target}/model.forest: equal on 150 training, 933 edge and 10000 random rows, "
+        "largest difference 0, limit 1e-06\n"
+    )
+    assert sorted(path.name for path in target.iterdir()) == ["model.forest", "model.json"]
+
+
+def test_a_second_conversion_gives_the_same_bytes(artifacts: Path, lean_artifacts: Path, tmp_path: Path) -> None:
+    convert(artifacts, tmp_path / "again")
+    for name in ("model.forest", "model.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (lean_artifacts / name).read_bytes(), name
+
+
+def test_the_contract_says_what_it_was_made_from_and_promises_the_same(artifacts: Path, lean_artifacts: Path) -> None:
+    trained, lean = load(artifacts).contract, load(lean_artifacts).contract
+    assert (trained.runtime, lean.runtime) == ("sklearn", "lean")
+    assert lean.artefact.file == "model.forest"
+    assert lean.equality is not None
+    assert lean.equality.source_sha256 == trained.artefact.sha256
+    assert (lean.equality.rows, lean.equality.worst_difference) == (11_083, 0.0)
+    same = {"runtime": "sklearn", "artefact": trained.artefact, "equality": None}
+    assert msgspec.structs.replace(lean, **same) == trained
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        RandomForestClassifier(n_estimators=30, random_state=1),
+        # Grown best first, so that children do not stand right behind their parents.
+        RandomForestClassifier(n_estimators=10, max_leaf_nodes=20, class_weight="balanced", random_state=1),
+        ExtraTreesClassifier(n_estimators=10, bootstrap=True, random_state=1),
+        DecisionTreeClassifier(random_state=1),
+        ExtraTreeClassifier(max_depth=1, random_state=1),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_each_kind_of_forest_is_answered_bit_for_bit(estimator: Any) -> None:  # noqa: ANN401
+    estimator.fit(FEATURES, TARGETS)
+    forest = Forest(flattened(estimator))
+    rows = np.random.default_rng(1).uniform(FEATURES.min(), FEATURES.max(), (2_000, 7))
+    assert (np.array(forest.probabilities(rows.tolist())) == estimator.predict_proba(rows)).all()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "why"),
+    [
+        (
+            LogisticRegression(max_iter=10_000),
+            "the lean runtime has no LogisticRegression; it has RandomForest",
+        ),
+        (GradientBoostingClassifier(n_estimators=2), "the lean runtime has no GradientBoostingClassifier; it has "),
+    ],
+)
+def test_what_cannot_be_converted_is_named_and_nothing_is_written(
+    estimator: Any,  # noqa: ANN401
+    why: str,
+    breakable: Path,
+    tmp_path: Path,
+) -> None:
+    iris = np.load(breakable / "training.npy")
+    joblib.dump(estimator.fit(iris, np.repeat([0, 1, 2], 50)), tmp_path / "other.pkl")
+    replace_model(breakable, (tmp_path / "other.pkl").read_bytes())
+    done = run("-m", "service.convert", str(breakable), str(tmp_path / "lean"), folder=REPOSITORY_ROOT)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(why)
+    assert done.stderr.endswith(
+        '→ say runtime = "sklearn" under [build] in pipeline.toml to serve the model as it is\n'
+    )
+    assert not (tmp_path / "lean").exists()
+
+
+def test_a_forest_of_several_outputs_is_refused() -> None:
+    estimator = RandomForestClassifier(n_estimators=2).fit(FEATURES, np.column_stack([TARGETS, TARGETS]))
+    with pytest.raises(Unconvertible, match="no RandomForestClassifier of 2 outputs"):
+        flattened(estimator)
+
+
+def test_a_subclass_is_refused_since_it_may_answer_otherwise() -> None:
+    class Other(RandomForestClassifier):  # type: ignore[misc]
+        pass
+
+    with pytest.raises(Unconvertible, match="the lean runtime has no Other"):
+        flattened(Other(n_estimators=2).fit(FEATURES, TARGETS))
+
+
+def test_a_lean_model_is_not_converted_again(lean_artifacts: Path, tmp_path: Path) -> None:
+    with pytest.raises(Unconvertible, match="the model is lean already"):
+        convert(lean_artifacts, tmp_path / "again")
+
+
+@pytest.mark.parametrize("ulps", [-1, 1])
+def test_a_threshold_that_is_off_by_the_smallest_step_is_found_and_the_row_is_shown(artifacts: Path, ulps: int) -> None:
+    model = load(artifacts)
+    assert isinstance(model.classifier, Pickled)
+    content = bytearray(flattened(model.classifier.estimator))
+    leaves, outputs = HEADER.unpack_from(content)[5], 3
+    first = HEADER.size + 8 * leaves * outputs
+    threshold, *rest = NODE.unpack_from(content, first)
+    # As a 32-bit float, in which features are compared: a smaller difference is none.
+    other = np.nextafter(np.float32(threshold), np.float32(np.inf * ulps))
+    NODE.pack_into(content, first, float(other), *rest)
+    rows = asked(model.classifier.estimator, model.contract, artifacts / "training.npy")
+    forest = Forest(bytes(content))
+    with pytest.raises(Unconvertible, match=r"differs on \d+ of 933 rows; on \[[\d., e-]+\] it says \w+ \[") as found:
+        worst_difference(model.contract, rows.edges, model.classifier, forest)
+    assert "the trained one" in str(found.value)
+
+
+def test_a_difference_within_the_tolerance_is_told_and_beyond_it_is_refused(artifacts: Path) -> None:
+    model = load(artifacts)
+    assert isinstance(model.classifier, Pickled)
+    content = bytearray(flattened(model.classifier.estimator))
+    leaf = np.frombuffer(content, "<f8", count=3, offset=HEADER.size)
+    rows = np.load(artifacts / "training.npy")
+    # A leaf is a fiftieth of the answer.
+    leaf[int(leaf.argmax())] -= 40e-6
+    worst = worst_difference(model.contract, rows, model.classifier, Forest(bytes(content)))
+    assert worst == pytest.approx(40e-6 / 50)
+    leaf[int(leaf.argmax())] -= 20e-6
+    with pytest.raises(Unconvertible, match="the lean model differs on"):
+        worst_difference(model.contract, rows, model.classifier, Forest(bytes(content)))
+
+
+def test_a_model_without_its_training_rows_is_asked_its_golden_ones(breakable: Path, tmp_path: Path) -> None:
+    (breakable / "training.npy").unlink()
+    _, rows = convert(breakable, tmp_path / "lean")
+    assert (len(rows.training), len(rows.random)) == (12, 10_000)
+
+
+def test_random_rows_span_all_that_is_known(artifacts: Path) -> None:
+    model = load(artifacts)
+    assert isinstance(model.classifier, Pickled)
+    rows = asked(model.classifier.estimator, model.contract, artifacts / "training.npy")
+    known = np.concatenate([rows.training, rows.edges])
+    assert (rows.random.min(axis=0) >= known.min(axis=0)).all()
+    assert (rows.random.max(axis=0) <= known.max(axis=0)).all()
+    # Ten thousand rows come within a hundredth of both ends, or they are drawn from elsewhere.
+    span = np.ptp(known, axis=0)
+    assert (np.ptp(rows.random, axis=0) > 0.99 * span).all()
+
+
+def test_a_contract_of_fewer_labels_than_the_model_has_is_refused(breakable: Path, tmp_path: Path) -> None:
+    rewrite(breakable, labels=["setosa", "versicolor"])
+    with pytest.raises(ModelRefused, match="knows 3 labels, its contract 4 and 2"):
+        convert(breakable, tmp_path / "lean")
+    assert not (tmp_path / "lean").exists()
