@@ -22,5 +22,7 @@ class Pickled:
 
     def probabilities(self, rows: Sequence[Sequence[float]]) -> list[list[float]]:
         """What `predict_proba` says of each row, in the order of the labels."""
-        answers: list[list[float]] = self.estimator.predict_proba(np.asarray(rows, dtype=np.float64)).tolist()
+        # scikit-learn sums all numbers to see whether they are finite: very large ones overflow there, and only there.
+        with np.errstate(over="ignore", invalid="ignore"):
+            answers: list[list[float]] = self.estimator.predict_proba(np.asarray(rows, dtype=np.float64)).tolist()
         return answers

@@ -173,8 +173,7 @@ def test_the_digest_can_be_pulled_and_the_image_answers(good: Finished, project:
         # Podman alone would add folders in memory that may be written to.
         *("run", "--detach", "--network", "host", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "all"),
         *("--security-opt", "no-new-privileges", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"),
-        *("--entrypoint", "python", reference, "-c"),
-        f"import service.__main__ as server; server.PORT = {port}; server.main()",
+        *("--env", f"DRYDOCK_LISTEN_PORT={port}", reference),
     )
     try:
         answer = asked(f"http://127.0.0.1:{port}/predict", {"features": [5.1, 3.5, 1.4, 0.2]})

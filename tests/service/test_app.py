@@ -84,6 +84,12 @@ def test_as_many_rows_and_bytes_as_the_limits_say_are_answered(model: Model) -> 
     assert response.status_code == 200
 
 
+def test_numbers_as_large_as_may_be_are_answered_without_a_word_of_their_sum(model: Model) -> None:
+    # NumPy warns of a sum that overflows, and a warning is an error in these tests.
+    response = predict(model, [[3.4e38, 3.4e38, -3.4e38, -3.4e38]] * 2)
+    assert response.status_code == 200
+
+
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
 def test_json_is_json_however_its_type_is_written(content_type: str, model: Model) -> None:
     response = ask(model, "POST", "/predict", features(b"[5, 3, 1, 0]"), {"Content-Type": content_type})

@@ -1,28 +1,114 @@
-"""The server against its own OpenAPI document: whatever that allows is answered, and whatever it forbids is refused."""
+"""The server against its own OpenAPI document: whatever that allows is answered, and whatever it forbids is refused.
+
+Schemathesis' own engine asks, since it does more than its pytest plugin: besides random cases it walks through the
+limits of each keyword of the document, and through the methods that the document does not have.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from schemathesis.engine import events, from_schema
 
-from service.app import App
-from service.model import load
+from service.app import Answer, App
+from service.model import Model, load
+from service.rows import Refused
 from service.settings import Settings
 
-
-@pytest.fixture(scope="module")
-def api(served: Path) -> Any:  # noqa: ANN401 - as schemathesis types it
-    return schemathesis.openapi.from_asgi("/openapi.json", App(load(served), Settings(), "1f3c9e2"))
-
-
-schema = schemathesis.pytest.from_fixture("api")
+OPERATIONS = ["GET /healthz", "GET /metrics", "GET /model", "GET /readyz", "POST /predict"]
+EXAMPLES = 200
+Handler = Callable[..., Coroutine[Any, Any, Answer]]
 
 
-@schema.parametrize()
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_answer_is_one_that_is_documented(case: Any) -> None:  # noqa: ANN401
-    case.call_and_validate()
+def asked(app: App) -> tuple[Counter[tuple[str, str]], list[str]]:
+    """How often each operation was asked with what it allows and what it forbids, and what was wrong with an answer."""
+    api = schemathesis.openapi.from_asgi("/openapi.json", app)
+    # The same cases every time.
+    api.config.generation.deterministic = True
+    api.config.generation.max_examples = EXAMPLES
+    # 413 is what too many rows are refused with, which to Schemathesis is no refusal of what is in them.
+    api.config.checks.negative_data_rejection.expected_statuses = ["400", "405", "413", "415", "422"]
+    cases: Counter[tuple[str, str]] = Counter()
+    failures = []
+    for event in from_schema(api).execute():
+        if isinstance(event, events.NonFatalError | events.FatalError):
+            failures.append(str(event))
+        if isinstance(event, events.ScenarioFinished):
+            cases.update(
+                (node.value.operation.label, node.value.meta.generation.mode.value)
+                for node in event.recorder.cases.values()
+                if node.value.meta
+            )
+            checks = [check for checks in event.recorder.checks.values() for check in checks]
+            failures += [
+                f"{event.recorder.label}: {check.failure_info.failure}" for check in checks if check.failure_info
+            ]
+    return cases, failures
+
+
+def test_every_answer_is_one_that_is_documented(served: Path) -> None:
+    cases, failures = asked(App(load(served), Settings(), "1f3c9e2"))
+    assert failures == []
+    assert sorted({label for label, _ in cases}) == OPERATIONS
+    # A GET without parameters is one case, and each method that it is not documented with is another.
+    assert {label: cases[label, "positive"] >= 2 for label in OPERATIONS} == dict.fromkeys(OPERATIONS, True)
+    assert {label: cases[label, "negative"] >= 8 for label in OPERATIONS} == dict.fromkeys(OPERATIONS, True)
+    assert cases["POST /predict", "positive"] >= 100
+    assert cases["POST /predict", "negative"] >= 50
+
+
+class Wrong(App):
+    """A server with one fault."""
+
+    def __init__(self, model: Model, path: str, handler: Handler) -> None:
+        super().__init__(model, Settings(), "1f3c9e2")
+        (key,) = [key for key in self.short_cuts if key[1] == path]
+        self.short_cuts[key] = handler
+
+
+async def _fails(*_: object) -> Answer:
+    raise RuntimeError("broken")
+
+
+async def _is_a_teapot(*_: object) -> Answer:
+    return Answer(418, b'{"error": "I am a teapot."}')
+
+
+async def _takes_everything(*_: object) -> Answer:
+    return Answer(200, b'{"predictions": []}')
+
+
+async def _refuses_everything(*_: object) -> Answer:
+    raise Refused(422, "No.")
+
+
+async def _answers_in_words(*_: object) -> Answer:
+    return Answer(200, b"setosa", content_type=b"text/html")
+
+
+async def _answers_with_numbers(*_: object) -> Answer:
+    return Answer(200, b'{"predictions": [0, 1]}')
+
+
+@pytest.mark.parametrize(
+    ("path", "handler", "found"),
+    [
+        ("/predict", _fails, "Server error"),
+        ("/model", _fails, "Server error"),
+        ("/predict", _is_a_teapot, "Undocumented status code"),
+        ("/healthz", _is_a_teapot, "Undocumented status code"),
+        ("/predict", _takes_everything, "Schema-violating request accepted"),
+        ("/predict", _refuses_everything, "Schema-valid request rejected"),
+        ("/predict", _answers_in_words, "Undocumented Content-Type"),
+        ("/predict", _answers_with_numbers, "Response violates schema"),
+        ("/readyz", _answers_with_numbers, "Response violates schema"),
+    ],
+)
+def test_a_server_with_a_fault_is_found_out(path: str, handler: Handler, found: str, lean_artifacts: Path) -> None:
+    _, failures = asked(Wrong(load(lean_artifacts), path, handler))
+    assert [failure for failure in failures if path in failure and found in failure], failures
