@@ -16,7 +16,7 @@ UNFIXED_SHOWN = 10
 
 def render(report: Report) -> str:
     """The table of a run, what it let through, what broke in it, and its verdict."""
-    lines = [_header(report), "", *_rows(report.rows)]
+    lines = [_header(report), *_model(report), "", *_rows(report.rows)]
     lines += _let_through(report)
     if report.image:
         lines += ["", *contents.section(report.image, report.comparison)]
@@ -107,6 +107,11 @@ def _let_through(report: Report) -> list[str]:
 
 def _commit(report: Report) -> str:
     return report.revision.commit[:12] + ("-dirty" if report.revision.dirty else "")
+
+
+def _model(report: Report) -> list[str]:
+    equality = words.equality(report.contract) if report.contract else ""
+    return [f"model      {equality}"] if equality else []
 
 
 def _header(report: Report) -> str:
