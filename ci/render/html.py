@@ -291,4 +291,10 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters |= {"size": words.size, "difference": words.difference, "link": link, "moment": _day_and_time}
+TEMPLATES.filters |= {
+    "size": words.size,
+    "difference": words.difference,
+    "link": link,
+    "moment": _day_and_time,
+    "equality": words.equality,
+}

@@ -16,7 +16,7 @@ UNFIXED_SHOWN = 10
 
 def render(report: Report) -> str:
     """The table of a run, what it let through, what broke in it, and its verdict."""
-    lines = [_header(report), ""]
+    lines = [_header(report), *_model(report), ""]
     # The terminal has the first details of a row, and report.json all of them.
     lines += _rows(row.model_copy(update={"details": words.shortened(row.details)}) for row in report.rows)
     lines += _let_through(report)
@@ -108,6 +108,11 @@ def _let_through(report: Report) -> list[str]:
 
 def _commit(report: Report) -> str:
     return report.revision.commit[:12] + ("-dirty" if report.revision.dirty else "")
+
+
+def _model(report: Report) -> list[str]:
+    equality = words.equality(report.contract) if report.contract else ""
+    return [f"model      {equality}"] if equality else []
 
 
 def _header(report: Report) -> str:

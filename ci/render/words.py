@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from report import MB, JudgedFinding
+from report import MB, Contract, JudgedFinding
 
 KB = 1_000
 # An old base image has hundreds of findings, and a log its 15 lines.
@@ -30,6 +30,17 @@ def age(judged: JudgedFinding) -> str:
     if judged.age_days is None:
         return ""
     return f"{judged.age_days} day{'' if judged.age_days == 1 else 's'} old"
+
+
+def equality(contract: Contract) -> str:
+    """On how many rows a lean model answered as the trained one did; empty where the trained one itself is served."""
+    proved = contract.equality
+    if proved is None:
+        return ""
+    return (
+        f"{contract.runtime}, equal to the trained one on {proved.rows:,} rows: largest difference "
+        f"{proved.worst_difference:g}, limit {contract.tolerance:g}"
+    )
 
 
 def shortened(details: Sequence[str]) -> list[str]:

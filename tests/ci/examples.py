@@ -18,6 +18,7 @@ from report import (
     Canary,
     Contract,
     Contributor,
+    Equality,
     Finding,
     GoldenRow,
     Holdout,
@@ -68,6 +69,13 @@ CONTRACT = Contract(
     holdout=Holdout(rows=38, accuracy=0.95),
     golden=(SMALL, LARGE),
     tolerance=1e-6,
+)
+LEAN = CONTRACT.model_copy(
+    update={
+        "artefact": Artefact(file="model.forest", sha256="c3" * 32, size_bytes=43),
+        "runtime": "lean",
+        "equality": Equality(source_sha256=MODEL_SHA256, rows=11_083, worst_difference=3e-7),
+    }
 )
 
 BASE = Layer(digest="sha256:b0", created_by="", compressed_bytes=40_000_000, size_bytes=120_000_000)

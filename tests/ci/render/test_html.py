@@ -177,6 +177,15 @@ def test_the_sections_of_a_published_image() -> None:
         "system debian 13.1, 78 packages Python packages 19 updates of the system 1 pending, 0 of them for security"
     )
     assert "accuracy 94.7 % on 38 rows that it had not seen" in shown.words("model")
+    assert "runtime" not in shown.words("model")
+
+
+def test_a_lean_model_is_said_to_be_equal() -> None:
+    shown = page(examples.report(contract=examples.LEAN))
+    assert (
+        "runtime lean, equal to the trained one on 11,083 rows: largest difference 3e-07, limit 1e-06"
+        in shown.words("model")
+    )
 
 
 def test_findings_come_by_what_they_mean_and_ignores_are_all_there() -> None:

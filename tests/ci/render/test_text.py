@@ -38,6 +38,15 @@ published  127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}
     )
 
 
+def test_a_lean_model_is_said_to_be_equal_in_one_line() -> None:
+    lines = text.render(examples.report(contract=examples.LEAN)).splitlines()
+    assert lines[:3] == [
+        "image      iris-classifier 1f3c9e2ab0d1   270 MB   train 3 s, build 41 s",
+        "model      lean, equal to the trained one on 11,083 rows: largest difference 3e-07, limit 1e-06",
+        "",
+    ]
+
+
 def test_what_stood_under_its_tag_before_is_told() -> None:
     published = examples.publication("mine").model_copy(update={"tags": ("mine",), "replaced": "sha256:0"})
     assert text.render(examples.report(publication=published)).splitlines()[-2:] == [
