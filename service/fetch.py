@@ -115,6 +115,7 @@ class Fetch:
         if start > self._size_bytes:
             start = 0
         self._furthest = max(self._furthest, start)
+        self._progress.bytes = start
         resumed = start > 0
         if not (self._size_bytes and start == self._size_bytes):
             try:
@@ -124,7 +125,7 @@ class Fetch:
                 raise _without_packages(self._shown, error) from error
             except Exception as error:
                 if _status(error) == 416:
-                    self._part.unlink()
+                    self._part.unlink(missing_ok=True)
                 raise
         if _sha256(self._part) != self._whole.name:
             refused = wrong(self._shown, self._part, self._whole.name)

@@ -53,7 +53,10 @@ class Settings(Struct, frozen=True):
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """The settings that the environment asks for. Raises SettingsRefused."""
     given = {
-        name: environment[variable] for name, variable, _, _ in described() if environment.get(variable, "").strip()
+        # A line's end comes along where a variable was read from a file.
+        name: given
+        for name, variable, _, _ in described()
+        if (given := environment.get(variable, "").strip())
     }
     try:
         settings = msgspec.convert(given, Settings, strict=False)

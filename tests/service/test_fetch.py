@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import shutil
 import threading
+import time
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from service.arriving import Progress
 from service.fetch import Cache
 from service.model import ModelRefused
 from service.settings import Settings
-from tests.service.halfway import Halfway, halfway
+from tests.service.halfway import TIMEOUT_SECONDS, Halfway, halfway
 
 MODEL, OTHER = (hashlib.shake_256(name).digest(300_000) for name in (b"model", b"other"))
 SHA256 = hashlib.sha256(MODEL).hexdigest()
@@ -99,6 +101,20 @@ def test_a_half_that_an_earlier_process_left_is_gone_on_with(source: Halfway, ca
     assert source.asked == [("/model", "bytes=150000-")]
 
 
+def test_what_has_come_is_kept_though_nothing_follows(source: Halfway, cache: Path) -> None:
+    # Few enough for a buffer, which would be lost with its process.
+    source.holds["/model"] = 5_000
+    thread = threading.Thread(target=fetched, args=(source, cache))
+    thread.start()
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not source.arrived(5_000) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert kept(cache) == {f"{SHA256}.part": MODEL[:5_000]}
+    source.go_on.set()
+    thread.join()
+    assert kept(cache) == {SHA256: MODEL}
+
+
 def test_a_whole_that_was_not_yet_named_needs_no_network(source: Halfway, cache: Path) -> None:
     leave_half(cache, MODEL)
     fetched(source, cache)
@@ -163,6 +179,15 @@ def test_a_file_of_another_size_is_refused_before_it_is_fetched(content: bytes, 
         f"{source.url}/model has {len(content)} bytes, and its contract says 300000; put the right file there."
     )
     assert kept(cache) == {}
+
+
+def test_a_file_that_is_shorter_than_its_half_is_refused(source: Halfway, cache: Path) -> None:
+    source.files["/model"] = MODEL[:1000]
+    leave_half(cache, MODEL[:HALF])
+    assert refused(source, cache) == (
+        f"{source.url}/model has 1000 bytes, and its contract says 300000; put the right file there."
+    )
+    assert source.ranges_of("/model") == ["bytes=150000-", ""]
 
 
 def test_an_endless_file_is_not_kept(source: Halfway, cache: Path) -> None:
@@ -253,6 +278,20 @@ def test_a_cache_that_cannot_be_written_is_said(source: Halfway, tmp_path: Path)
         f"{tmp_path}/file/cache cannot hold the model (Not a directory); let DRYDOCK_CACHE_DIR name a folder that may "
         "be written to and has room."
     )
+
+
+def test_a_disk_that_takes_no_more_ends_it_at_once(source: Halfway, cache: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        sentence = refused(source, cache)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sentence == (
+        f"{cache} cannot hold the model (File too large); let DRYDOCK_CACHE_DIR name a folder that may be written to "
+        "and has room."
+    )
+    assert len(source.asked) == 1
 
 
 def test_of_two_that_need_one_file_the_second_finds_what_the_first_fetched(source: Halfway, cache: Path) -> None:

@@ -19,7 +19,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "DRYDOCK_LOG_REQUESTS": "all",
         "DRYDOCK_LISTEN_PORT": "5",
         "MODEL_URI": "s3://models/iris/model.json",
-        "MODEL_SHA256": "0" * 64,
+        "MODEL_SHA256": f"{'0' * 64}\n",
         "DRYDOCK_CACHE_DIR": "/cache",
         "DRYDOCK_FETCH_SECONDS": "6",
     }
