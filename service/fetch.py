@@ -30,6 +30,8 @@ SILENCE_SECONDS = 30.0
 # The server's own word that another try may help: too slow, too early, too many requests; and a range that the source
 # does not have, after which we begin anew.
 PASSING_STATUSES = (408, 416, 425, 429)
+# botocore's, by their names: nothing here loads it before it is needed.
+NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError")
 
 
 class Cache:
@@ -194,7 +196,7 @@ class Fetch:
         what, status = _what(error), _status(error)
         if isinstance(error, FileNotFoundError) or status == 404:
             return f"{self._shown} is not there; see whether MODEL_URI is written right, and the file is where it says."
-        if isinstance(error, PermissionError) or status in (401, 403):
+        if _is_kept_out(error):
             return (
                 f"{self._shown} may not be read ({what}); usually credentials are missing or too old, or nothing is "
                 "there: look at the variables that give them."
@@ -222,10 +224,15 @@ def _ours() -> Iterator[None]:
 
 
 def _may_pass(error: BaseException) -> bool:
-    if isinstance(error, (ModelRefused, LocalError, FileNotFoundError, PermissionError)):
+    if isinstance(error, (ModelRefused, LocalError, FileNotFoundError)) or _is_kept_out(error):
         return False
     status = _status(error)
     return isinstance(error, Exception) and (status is None or status >= 500 or status in PASSING_STATUSES)
+
+
+def _is_kept_out(error: BaseException) -> bool:
+    named = type(error).__name__ in NO_CREDENTIALS
+    return named or isinstance(error, PermissionError) or _status(error) in (401, 403)
 
 
 def _status(error: BaseException) -> int | None:

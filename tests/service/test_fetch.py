@@ -69,6 +69,8 @@ def test_what_is_fetched_lies_under_its_hash_and_is_not_fetched_again(source: Ha
         assert fetched(source, cache) == cache / SHA256
         assert kept(cache) == {SHA256: MODEL}
     assert source.asked == [("/model", "")]
+    # A part of what a proxy has compressed is no part of the file.
+    assert source.headers[0]["Accept-Encoding"] == "identity"
 
 
 def test_a_kept_file_that_has_changed_is_fetched_again(source: Halfway, cache: Path) -> None:

@@ -166,6 +166,25 @@ def test_sigterm_while_a_model_is_fetched_ends_it_at_once(
     assert {json.loads(line)["level"] for line in stdout.splitlines()} == {"info"}
 
 
+def test_sigterm_while_a_name_is_looked_up_ends_it_at_once(tmp_path: Path) -> None:
+    """A lookup cannot be interrupted, and Python would wait for it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib, socket, time\n"
+        "def slow(*arguments, **more):\n"
+        "    pathlib.Path('asked').touch()\n"
+        "    time.sleep(60)\n"
+        "socket.getaddrinfo = slow\n"
+    )
+    path = f"{tmp_path}:{ENVIRONMENT['PYTHONPATH']}"
+    with outside(tmp_path, "http://models.example/model.json", "0" * 64, PYTHONPATH=path) as (process, client):
+        answer_of(client, "/healthz", process)
+        until((tmp_path / "asked").exists, process)
+        client.close()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 0
+
+
 def canary(directory: Path, tripped: Path) -> None:
     """A pickle that leaves a file where it is loaded."""
     replace_model(directory, b"cos\nsystem\n(S'touch " + str(tripped).encode() + b"'\ntR.")
@@ -382,6 +401,24 @@ def test_what_is_wrong_in_s3_ends_it(key: str, content: bytes | None, sentence: 
     assert code == 1
     assert stderr.startswith(f"s3://models/{key}/model.json is not ")
     assert stderr.endswith(sentence)
+
+
+def test_without_credentials_nothing_is_tried_twice(s3: str, tmp_path: Path) -> None:
+    nobody = {
+        "AWS_ENDPOINT_URL": s3,
+        "AWS_ACCESS_KEY_ID": "",
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with outside(tmp_path, "s3://models/iris/model.json", "0" * 64, **nobody) as (process, _):
+        code, stdout, stderr = ended(process)
+    assert (code, stderr) == (
+        1,
+        "s3://models/iris/model.json may not be read (NoCredentialsError); usually credentials are missing or too old, "
+        "or nothing is there: look at the variables that give them.\n",
+    )
+    assert "trying again" not in stdout
 
 
 def mlflow(source: Halfway, directory: Path) -> None:
