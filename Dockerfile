@@ -5,6 +5,8 @@ ARG BUILDER=python:3.13-trixie
 ARG RUNTIME=python:3.13-slim-trixie
 # What answers: `lean`, a forest as a flat file and 13 kB of C; or `sklearn`, the pickle and scikit-learn itself.
 ARG MODEL_RUNTIME=lean
+# Where the model is: `inside` the image; or `outside`, and then the image has what fetches it, and its contract alone.
+ARG MODEL=inside
 
 FROM ${BUILDER} AS builder
 # A virtual environment can be copied as a whole; pip is left out of it and works on it from outside.
@@ -23,6 +25,13 @@ COPY service/requirements-lean.txt /build/requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
         --disable-pip-version-check -r /build/requirements.txt
+
+# Only what neither runtime has: without their dependencies, which are all in the lock or in theirs.
+FROM builder AS outside-packages
+COPY service/requirements-outside.txt /build/requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
+        --no-deps --disable-pip-version-check -r /build/requirements.txt
 
 # The lean runtime's evaluator. The compiler stays here.
 FROM builder AS evaluator
@@ -70,6 +79,16 @@ RUN find /opt/venv -depth -type d \( -name tests -o -name __pycache__ \) -exec r
         /opt/venv/lib/python3.*/site-packages/httptools/parser/*.so \
     && mkdir -p /layers/packages/opt && cp -a /opt/venv /layers/packages/opt/
 
+FROM outside-packages AS outside-pruned
+# botocore describes 400 services of AWS in 25 MB; here are S3, and what gives the credentials for it.
+RUN find /opt/venv -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} + \
+    && find /opt/venv -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.h' -o -name '*.c' \) -delete \
+    && cd /opt/venv/lib/python3.*/site-packages \
+    && find botocore/data -mindepth 1 -maxdepth 1 -type d \
+        ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -rf {} + \
+    && find . -name '*.so' -exec strip --strip-unneeded {} + \
+    && mkdir -p "/layers/outside$PWD" && mv ./* "/layers/outside$PWD"
+
 FROM ${RUNTIME} AS base
 # A numeric user other than root, since only a number can be proved not to be root. pip and its bundled copy go: what
 # cannot install cannot be made to install. All in one instruction, and so in one layer. The time (1980) goes into
@@ -88,29 +107,46 @@ WORKDIR /app
 FROM base AS with-sklearn
 COPY --from=sklearn-pruned /layers/scipy/ /
 COPY --from=sklearn-pruned /layers/rest/ /
-COPY --chmod=0444 artifacts/model.pkl artifacts/model.json artifacts/
 
 FROM base AS with-lean
 COPY --from=lean-pruned /layers/packages/ /
+
+FROM with-sklearn AS inside-sklearn
+COPY --chmod=0444 artifacts/model.pkl artifacts/model.json artifacts/
+
+FROM with-lean AS inside-lean
 COPY --chmod=0444 artifacts/model.forest artifacts/model.json artifacts/
 
-FROM with-sklearn AS code-sklearn
+# The contract names the model's bytes, so that the digest still does.
+FROM with-${MODEL_RUNTIME} AS outside
+COPY --from=outside-pruned /layers/outside/ /
+COPY --chmod=0444 artifacts/model.json artifacts/
+
+FROM outside AS outside-sklearn
+FROM outside AS outside-lean
+FROM ${MODEL}-${MODEL_RUNTIME} AS with-model
+
+# With the model, wherever it is in the end: bytecode is made of what loading it loads.
+FROM with-model AS code-sklearn
+COPY artifacts/model.pkl artifacts/
 COPY --chmod=0444 service/pickled.py service/
 
-FROM with-lean AS code-lean
+FROM with-model AS code-lean
+COPY artifacts/model.forest artifacts/
 COPY --from=evaluator --chmod=0444 /build/service/libforest.so service/
 COPY --chmod=0444 service/forest.py service/
 
 # Bytecode is made in the very image that will run it, since it is that one's Python that reads it.
 FROM code-${MODEL_RUNTIME} AS bytecode
-COPY --chmod=0444 service/__init__.py service/__main__.py service/app.py service/contract.py service/documented.py \
-    service/logs.py service/metrics.py service/model.py service/predict.py service/rows.py service/server.py \
-    service/settings.py service/together.py service/
+COPY --chmod=0444 service/__init__.py service/__main__.py service/app.py service/arriving.py service/contract.py \
+    service/documented.py service/fetch.py service/logs.py service/metrics.py service/model.py service/outside.py \
+    service/predict.py service/rows.py service/server.py service/settings.py service/sources.py service/together.py \
+    service/
 COPY service/bytecode.py service/
 RUN PYTHONHASHSEED=0 python -B -m service.bytecode /bytecode \
     && rm service/bytecode.py && mv /bytecode/app/service/__pycache__ service/ && rm -r /bytecode/app
 
-FROM with-${MODEL_RUNTIME}
+FROM with-model
 # The packages' bytecode, then the code with its own: a change of the code is a layer of a few kilobytes.
 COPY --from=bytecode /bytecode/ /
 COPY --from=bytecode /app/service/ service/
@@ -118,7 +154,7 @@ USER 10001:10001
 EXPOSE 8000
 # For `docker run`; compose has its own.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+    CMD ["python", "-c", "__import__('urllib.request').request.urlopen('http://127.0.0.1:8000/readyz',timeout=2)"]
 # What never changes is the entry point, what a user may change is the command: `docker run IMAGE service.predict`.
 ENTRYPOINT ["python", "-m"]
 CMD ["service"]

@@ -43,6 +43,8 @@ lock: .venv/dev
 	    --output-file service/requirements-sklearn.txt
 	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements-lean.in \
 	    --constraint service/requirements-sklearn.txt --output-file service/requirements-lean.txt
+	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements-outside.in \
+	    --constraint service/requirements-sklearn.txt --no-emit-package idna --output-file service/requirements-outside.txt
 
 schema: .venv/run
 	$(BIN)/python ci/schemas.py

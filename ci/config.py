@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from errors import UsageError
 
+OUTSIDE_LOCK = "service/requirements-outside.txt"
 REPOSITORY_VARIABLE = "DRYDOCK_REPOSITORY"
 IGNORE_DAYS = 90
 
@@ -51,6 +52,7 @@ class BuildSection(_Section):
     platform: Annotated[str, Field(pattern=r"^linux/[a-z0-9]+(/v[0-9]+)?$")] = "linux/amd64"
     train: bool = True
     runtime: Literal["lean", "sklearn"] = "lean"
+    model: Literal["inside", "outside"] = "inside"
     lock: Words = "service/requirements-{runtime}.txt"
     # To the engine no pattern at all means everything.
     context: Annotated[list[Words], Field(min_length=1)] = [
@@ -62,9 +64,9 @@ class BuildSection(_Section):
     ]
 
     @property
-    def lock_path(self) -> str:
-        """The lock of the chosen runtime."""
-        return self.lock.replace("{runtime}", self.runtime)
+    def lock_paths(self) -> list[str]:
+        """The lock of the chosen runtime, and of what fetches a model that is outside."""
+        return [self.lock.replace("{runtime}", self.runtime), *([OUTSIDE_LOCK] if self.model == "outside" else [])]
 
 
 class LimitsSection(_Section):

@@ -108,7 +108,9 @@ def make(
         push=push,
         report_dir=report_dir.resolve(),
         published=records.published(report_dir),
-        locked_packages=_locked_packages(root / policy.build.lock_path),
+        locked_packages={
+            name: version for lock in policy.build.lock_paths for name, version in _locked_packages(root / lock).items()
+        },
         login=registry.credentials(environment),
         source_login=registry.credentials(environment, registry.SOURCE_VARIABLES),
         trust=_trust(policy, root, policy.image.source or commit.source_url, key),

@@ -74,6 +74,20 @@ class Answer(NamedTuple):
     content_type: bytes = JSON
 
 
+class RequestIds:
+    """An id for each request: its trace's, else one of ours."""
+
+    def __init__(self) -> None:
+        self._ids = map(f"{secrets.token_hex(4)}-{{:x}}".format, count(1))
+
+    def of(self, headers: list[Header]) -> str:
+        """The id of a request with these headers."""
+        for name, value in headers:
+            if name == b"traceparent" and (trace := TRACEPARENT.fullmatch(value)):
+                return trace[1].decode()
+        return next(self._ids)
+
+
 class App:
     """The ASGI application that serves `model`; `draining` says that the server is about to stop."""
 
@@ -94,7 +108,7 @@ class App:
         self._together = None if model.classifier.inline else Together(model.predict, settings.rows_limit)
         self._encode = msgspec.json.Encoder().encode
         self._in_flight = 0
-        self._ids = map(f"{secrets.token_hex(4)}-{{:x}}".format, count(1))
+        self._request_id = RequestIds().of
         self._documented: FastAPI | None = None
         self._loading = asyncio.Lock()
 
@@ -106,7 +120,7 @@ class App:
         if handler := self.short_cuts.get((scope["method"], path)):
             answer = await self.answer(handler, scope, receive, request_id)
             status = answer.status
-            await send(_start(answer, self._common(request_id)))
+            await send(start(answer, self._common(request_id)))
             await send({"type": "http.response.body", "body": answer.body})
         else:
             path, status = "other", await self._by_fastapi(scope, receive, send, request_id)
@@ -196,12 +210,6 @@ class App:
         headers = [(b"x-request-id", request_id.encode())]
         return [*headers, CLOSE] if self.draining else headers
 
-    def _request_id(self, headers: list[Header]) -> str:
-        for name, value in headers:
-            if name == b"traceparent" and (trace := TRACEPARENT.fullmatch(value)):
-                return trace[1].decode()
-        return next(self._ids)
-
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """The request's body, never more of it than the limit; how long it may take is the server's. Raises Refused."""
         limit_bytes = self.settings.body_limit_bytes
@@ -230,7 +238,8 @@ class App:
         return body
 
 
-def _start(answer: Answer, common: list[Header]) -> MutableMapping[str, Any]:
+def start(answer: Answer, common: list[Header]) -> MutableMapping[str, Any]:
+    """The message that an answer begins with; `common` are headers that every answer has."""
     headers = [
         (b"content-type", answer.content_type),
         (b"content-length", str(len(answer.body)).encode()),

@@ -10,6 +10,7 @@ import argparse
 import py_compile
 import sys
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import cache_from_source
 from pathlib import Path
 
@@ -53,6 +54,10 @@ def main() -> None:
         app = App(load(ARTIFACTS), Settings(), "")
         app.model.complaint()
         create(app).openapi()
+    # In an image that fetches its model.
+    with suppress(ModuleNotFoundError):
+        for name in ("service.outside", "fsspec.implementations.http", "s3fs", "tenacity"):
+            import_module(name)
     made = compile_into(tree, [path for path in loaded() if path != Path(__file__)])
     size_bytes = sum(path.stat().st_size for path in made)
     print(f"compiled   {len(made)} of {len(loaded())} modules that a start loads, {size_bytes / 1e6:.1f} MB")

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from service.app import Answer, App, ErrorBody, ModelBody, PredictBody, Receive, Scope, StatusBody
 from service.rows import LARGEST
-from service.settings import Settings, described
+from service.settings import Settings, described, without_credentials
 
 BODIES = (PredictBody, ErrorBody, StatusBody, ModelBody)
 REF = "#/components/schemas/{name}"
@@ -84,9 +84,9 @@ def _endpoint(
 
 
 def _description(settings: Settings) -> str:
+    shown = {**msgspec.structs.asdict(settings), "model_uri": without_credentials(settings.model_uri)}
     rows = [
-        f"| `{variable}` | {getattr(settings, name)} | {default} | {meaning} |"
-        for name, variable, default, meaning in described()
+        f"| `{variable}` | {shown[name]} | {default} | {meaning} |" for name, variable, default, meaning in described()
     ]
     table = "\n".join(["| variable | here | default | what it is |", "|---|---|---|---|", *rows])
     return (

@@ -33,6 +33,11 @@ class Metrics:
         )
         self._predictions = Counter("model_predictions", "Rows by predicted label", ("label",), registry=self._registry)
         self.in_flight = Gauge("model_predict_in_flight", "Predictions that are under way", registry=self._registry)
+        self.load_seconds = Gauge(
+            "model_load_seconds",
+            "What loading the model took, and fetching it where it lay outside",
+            registry=self._registry,
+        )
         Gauge(
             "model_info", "What is served", ("name", "runtime", "sha256", "revision"), registry=self._registry
         ).labels(contract.name, contract.runtime, contract.artefact.sha256, revision).set(1)

@@ -72,7 +72,11 @@ def load(directory: Path) -> Model:
     The file is read once: the bytes that are hashed are the bytes that are loaded, since unpickling runs code.
     Raises ModelRefused.
     """
-    contract, content = read(directory)
+    return loaded(*read(directory))
+
+
+def loaded(contract: Contract, content: bytes) -> Model:
+    """The model of a contract, from bytes that are known to be what it describes. Raises ModelRefused."""
     if contract.runtime == "sklearn":
         _require_same_versions(contract)
     try:
@@ -87,19 +91,30 @@ def load(directory: Path) -> Model:
 def read(directory: Path) -> tuple[Contract, bytes]:
     """The contract in `directory`, and the bytes that it describes: only read, and not loaded. Raises ModelRefused."""
     try:
-        contract = msgspec.json.decode((directory / CONTRACT).read_bytes(), type=Contract)
+        contract = decoded((directory / CONTRACT).read_bytes())
         content = (directory / contract.artefact.file).read_bytes()
     except OSError as error:
         raise ModelRefused(f"{error.filename} cannot be read ({error.strerror}); train the model first.") from error
+    require_recorded(contract, content)
+    return contract, content
+
+
+def decoded(content: bytes) -> Contract:
+    """The contract that model.json holds. Raises ModelRefused."""
+    try:
+        return msgspec.json.decode(content, type=Contract)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ModelRefused(f"{CONTRACT} is no contract: {error}; train the model again.") from error
+
+
+def require_recorded(contract: Contract, content: bytes) -> None:
+    """Raise ModelRefused where these are not the bytes that the contract describes."""
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != contract.artefact.sha256:
         raise ModelRefused(
             f"{contract.artefact.file} is not the recorded model: expected sha256 {contract.artefact.sha256} "
             f"({contract.artefact.size_bytes} bytes), got {sha256} ({len(content)} bytes); copy it again."
         )
-    return contract, content
 
 
 def forest(contract: Contract, content: bytes) -> Forest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import sys
 
@@ -10,6 +11,7 @@ from service.__main__ import ARTIFACTS
 from service.contract import Contract
 from service.model import ModelRefused, load
 from service.rows import Reader, Refused
+from service.settings import SettingsRefused, from_environment
 
 
 def random_row(contract: Contract, seed: int | None) -> list[float]:
@@ -26,8 +28,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="draw the same random row every time")
     asked = parser.parse_args()
     try:
-        model = load(ARTIFACTS)
-    except ModelRefused as refused:
+        settings = from_environment(os.environ)
+        if settings.model_uri:
+            from service import outside
+            from service.arriving import Progress
+
+            model = outside.load(settings, ARTIFACTS, Progress())
+        else:
+            model = load(ARTIFACTS)
+    except (ModelRefused, SettingsRefused) as refused:
         sys.exit(str(refused))
     row = asked.features or random_row(model.contract, asked.seed)
     try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.app import App
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.arriving import Arriving
 
 HEAD_LIMIT_BYTES = 64_000
 # After SIGTERM: whoever was about to ask on a connection that is kept is still answered, and told to close it.
@@ -81,7 +84,7 @@ class Connection(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """A server of one application."""
 
-    def __init__(self, app: App, settings: Settings) -> None:
+    def __init__(self, app: App | Arriving, settings: Settings) -> None:
         super().__init__(
             uvicorn.Config(
                 app,

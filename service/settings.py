@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
 
 PREFIX = "DRYDOCK_"
+SCHEMES = ("file", "http", "https", "s3", "mlflow")
 
 
 class SettingsRefused(Exception):
@@ -34,18 +36,57 @@ class Settings(Struct, frozen=True):
     ] = "refused"
     # No DRYDOCK_PORT: Kubernetes sets that variable to an address wherever a Service is called drydock.
     listen_port: Annotated[int, Meta(ge=1, le=65535, description="where the server listens")] = 8000
+    model_uri: Annotated[
+        str, Meta(description="where the model lies that is served instead of the image's own; see the README")
+    ] = ""
+    model_sha256: Annotated[
+        str, Meta(pattern="^[0-9a-f]{64}$", description="the sha256 of the file that MODEL_URI names")
+    ] = ""
+    cache_dir: Annotated[
+        str, Meta(description="where fetched models are kept; it needs room for one, and a start finds it again there")
+    ] = "/tmp/drydock"  # noqa: S108 - where compose and Kubernetes mount what may be written to; bytes are hashed again
+    fetch_seconds: Annotated[
+        float, Meta(gt=0, description="how long a fetch may get no further before the server gives up, in seconds")
+    ] = 120.0
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """The settings that the environment asks for. Raises SettingsRefused."""
     given = {
-        name: environment[variable] for name, variable, _, _ in described() if environment.get(variable, "").strip()
+        # A line's end comes along where a variable was read from a file.
+        name: given
+        for name, variable, _, _ in described()
+        if (given := environment.get(variable, "").strip())
     }
     try:
-        return msgspec.convert(given, Settings, strict=False)
+        settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
         message, _, name = str(error).removesuffix("`").rpartition(" - at `$.")
         raise SettingsRefused(f"{variable_of(name)} cannot be {given[name]!r}: {message.lower()}.") from error
+    _require_whole(settings)
+    return settings
+
+
+def without_credentials(uri: str) -> str:
+    """A URI as a log may have it: without user and password, and without a query, which may be a signature."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return "a URI that cannot be read"
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _require_whole(settings: Settings) -> None:
+    uri, shown = settings.model_uri, without_credentials(settings.model_uri)
+    if uri and not settings.model_sha256:
+        raise SettingsRefused(
+            f"MODEL_URI is {shown}, and MODEL_SHA256 is not set: nothing is loaded of which no hash says what "
+            "it is; set it to what sha256sum says of the file that MODEL_URI names."
+        )
+    if settings.model_sha256 and not uri:
+        raise SettingsRefused("MODEL_SHA256 is set, and MODEL_URI is not: set both, or neither.")
+    if uri and not uri.startswith("/") and uri.partition(":")[0] not in SCHEMES:
+        raise SettingsRefused(f"MODEL_URI cannot be {shown}: it begins with {': or '.join(SCHEMES)}: or is a path.")
 
 
 def described() -> Iterator[tuple[str, str, object, str]]:
@@ -57,4 +98,4 @@ def described() -> Iterator[tuple[str, str, object, str]]:
 
 def variable_of(name: str) -> str:
     """The variable of the environment that a setting is read from."""
-    return PREFIX + name.upper()
+    return name.upper() if name.startswith("model_") else PREFIX + name.upper()

@@ -33,8 +33,8 @@ KINDS = {"python": "Python packages", "debian": "Debian packages", "other": "fol
 # Shares of the whole picture: what is smaller goes into one tile a kind, and what no eye can see is left out.
 SHARE_OF_ITS_OWN = 0.004
 SHARE_SEEN = 0.0005
-# A label's room in pixels, at the 12 px of the template's style sheet and with a wide face.
-CHARACTER_WIDTH, LINE_HEIGHT, MARGIN = 6.8, 16, 7
+# A label's room in pixels, at the 12 px of the template's style sheet and with a face as wide as DejaVu Sans.
+CHARACTER_WIDTH, LINE_HEIGHT, MARGIN = 7.5, 16, 7
 FEWEST_CHARACTERS = 6
 
 

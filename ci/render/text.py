@@ -16,7 +16,9 @@ UNFIXED_SHOWN = 10
 
 def render(report: Report) -> str:
     """The table of a run, what it let through, what broke in it, and its verdict."""
-    lines = [_header(report), *_model(report), "", *_rows(report.rows)]
+    lines = [_header(report), *_model(report), ""]
+    # The terminal has the first details of a row, and report.json all of them.
+    lines += _rows(row.model_copy(update={"details": words.shortened(row.details)}) for row in report.rows)
     lines += _let_through(report)
     if report.image:
         lines += ["", *contents.section(report.image, report.comparison)]
@@ -37,7 +39,7 @@ def render(report: Report) -> str:
 
 
 def assessment(assessed: Assessment) -> str:
-    """What was found about published images, in the same form, and what to quote of it."""
+    """What was found about published images, in the same form and in full, and what to quote of it."""
     return "\n".join([*map(words.printable, [*_rows(assessed.rows), ""]), words.printable(assessed.conclusion), ""])
 
 
@@ -82,8 +84,7 @@ def _rows(rows: Iterable[Row]) -> list[str]:
     for row in rows:
         limit = f"limit {row.limit}" if row.limit else ""
         # What was not measured has its reason where the measurement would stand.
-        details = words.shortened(row.details)
-        measured, details = (row.measured, details) if row.measured else (details[0], details[1:])
+        measured, details = (row.measured, row.details) if row.measured else (row.details[0], row.details[1:])
         lines.append(LABEL.format(verdict=row.verdict, name=row.name, measured=measured, limit=limit).rstrip())
         lines += [f"{DETAIL_INDENT}{'→ ' if number == 0 else '  '}{detail}" for number, detail in enumerate(details)]
     return lines

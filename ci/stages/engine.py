@@ -139,7 +139,8 @@ class EngineStages:
 
     async def smoke(self, archive: Archive, contract: Contract) -> Smoke:
         """Start the image as its users will, ask for every golden row, and note which user it runs as."""
-        return await running.smoke(self.plan, archive, contract)
+        outside = self._model if self.plan.policy.build.model == "outside" else None
+        return await running.smoke(self.plan, archive, contract, outside)
 
     async def scan(self, archive: Archive) -> Scan:
         """Let the pinned Trivy read the archive once, offline, and the canary beside it; read its one report twice."""
@@ -261,8 +262,13 @@ class EngineStages:
         return dag.host().directory(str(self.plan.root), include=self.plan.policy.build.context)
 
     def _common_arguments(self) -> list[BuildArg]:
-        images, runtime = self.plan.images, self.plan.policy.build.runtime
-        arguments = {"BUILDER": images.builder, "RUNTIME": images.runtime, "MODEL_RUNTIME": runtime}
+        images, build = self.plan.images, self.plan.policy.build
+        arguments = {
+            "BUILDER": images.builder,
+            "RUNTIME": images.runtime,
+            "MODEL_RUNTIME": build.runtime,
+            "MODEL": build.model,
+        }
         return [BuildArg(name, value) for name, value in arguments.items()]
 
 

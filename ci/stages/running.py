@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 import dagger
@@ -17,18 +18,29 @@ from report import Answer, Archive, Contract, Malformed, Smoke, Updates
 from stages import archives, session
 
 SERVICE_PORT = 8000
+MODELS = "/models"
 STOP_SECONDS = 10
 
 
-async def smoke(plan: Plan, archive: Archive, contract: Contract) -> Smoke:
-    """Start the image as its users will, ask for every golden row, and note which user it runs as."""
+async def smoke(plan: Plan, archive: Archive, contract: Contract, outside: Path | None) -> Smoke:
+    """Start the image as its users will, ask for every golden row, and note which user it runs as.
+
+    `outside` is the folder of a model that is not in the image: it is mounted, and named as a user would name it.
+    """
     with session.engine_errors():
-        return await _smoke(plan, archive, contract)
+        return await _smoke(plan, archive, contract, outside)
 
 
-async def _smoke(plan: Plan, archive: Archive, contract: Contract) -> Smoke:
+async def _smoke(plan: Plan, archive: Archive, contract: Contract, outside: Path | None) -> Smoke:
     limits = plan.policy.limits
     container = archives.container(plan, archive)
+    if outside:
+        model = dag.host().directory(str(outside), include=[contract.artefact.file])
+        container = (
+            container.with_mounted_directory(MODELS, model)
+            .with_env_variable("MODEL_URI", f"{MODELS}/{contract.artefact.file}")
+            .with_env_variable("MODEL_SHA256", contract.artefact.sha256)
+        )
     uid = await _uid(container)
     # The engine's own wait for the port has no end where a container never listens; ours has.
     service = container.with_exposed_port(SERVICE_PORT, experimental_skip_healthcheck=True).as_service(

@@ -56,6 +56,7 @@ def stand_in_ups(monkeypatch: pytest.MonkeyPatch) -> list[Cache]:
         ("docker-container://another-engine", True),
         ("unix:///run/engine.sock", True),
         ("tcp://build-machine:1234", True),
+        ("kube-pod://engine-0?namespace=dagger", True),
     ],
 )
 def test_an_engine_is_named_where_it_is_not_one_of_ours(cache: Cache, engine: str | None, named: bool) -> None:

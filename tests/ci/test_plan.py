@@ -57,6 +57,13 @@ def test_a_plan_knows_where_the_image_goes(project: Path) -> None:
     assert gathered.published == ()
 
 
+def test_where_the_model_is_outside_what_fetches_it_is_locked_as_well(project: Path) -> None:
+    (project / "service" / "requirements-outside.txt").write_text("s3fs==2026.9.0 \\\n    --hash=sha256:2\n")
+    assert made(project).locked_packages == {"numpy": "2.1.0"}
+    (project / "pipeline.toml").write_text('[build]\nmodel = "outside"\n')
+    assert made(project).locked_packages == {"numpy": "2.1.0", "s3fs": "2026.9.0"}
+
+
 def test_what_publishes_nothing_needs_no_commit_to_name_an_image_by(project: Path) -> None:
     with pytest.raises(UsageError, match="this folder is no git checkout"):
         made(project, tag=None)

@@ -85,6 +85,7 @@ def test_both_base_images_and_the_runtime_are_arguments_with_a_default() -> None
         "BUILDER=python:3.13-trixie",
         "RUNTIME=python:3.13-slim-trixie",
         "MODEL_RUNTIME=lean",
+        "MODEL=inside",
     ]
     names = {each[0].words[2] for each in stages() if len(each[0].words) == 3}
     outside = {each[0].words[0] for each in stages()} - names
@@ -94,9 +95,11 @@ def test_both_base_images_and_the_runtime_are_arguments_with_a_default() -> None
         "train-${MODEL_RUNTIME}",
         "code-${MODEL_RUNTIME}",
         "with-${MODEL_RUNTIME}",
+        "${MODEL}-${MODEL_RUNTIME}",
     }
     # Both runtimes have each of the stages that are chosen by name.
-    assert {f"{kind}-{runtime}" for kind in ("train", "code", "with") for runtime in ("lean", "sklearn")} <= names
+    kinds = ("train", "code", "with", "inside", "outside")
+    assert {f"{kind}-{runtime}" for kind in kinds for runtime in ("lean", "sklearn")} <= names
 
 
 def test_the_image_runs_as_a_numeric_user_other_than_root() -> None:
@@ -135,7 +138,7 @@ def test_no_variable_holds_a_secret() -> None:
     assert [name for name in names if secret.search(name)] == []
 
 
-@pytest.mark.parametrize("runtime", ["lean", "sklearn"])
+@pytest.mark.parametrize("runtime", ["lean", "sklearn", "outside"])
 def test_the_dependencies_are_installed_from_the_lock_alone_before_any_code_is_copied(runtime: str) -> None:
     packages = stage(f"{runtime}-packages")
     copies = [instruction for instruction in packages if instruction.name == "COPY"]
@@ -146,7 +149,7 @@ def test_the_dependencies_are_installed_from_the_lock_alone_before_any_code_is_c
 
 
 def test_nothing_is_installed_but_the_locks() -> None:
-    assert sum("install" in each.words for each in instructions()) == 2
+    assert sum("install" in each.words for each in instructions()) == 3
 
 
 @pytest.mark.parametrize(
@@ -158,7 +161,7 @@ def test_the_image_holds_the_model_and_every_module_that_serves_it(
 ) -> None:
     copied = {
         source
-        for name in (f"with-{runtime}", f"code-{runtime}", "bytecode")
+        for name in (f"inside-{runtime}", f"code-{runtime}", "bytecode")
         for instruction in stage(name)
         if instruction.name == "COPY"
         for source in instruction.sources()
@@ -172,10 +175,23 @@ def test_the_image_holds_the_model_and_every_module_that_serves_it(
     assert "rm service/bytecode.py" in made
 
 
+def test_where_the_model_is_outside_the_image_has_its_contract_and_what_fetches_it() -> None:
+    copies = [each for each in stage("outside") if each.name == "COPY"]
+    assert [each.sources() for each in copies] == [[], ["artifacts/model.json"]]
+    assert "--from=outside-pruned" in copies[0].words
+    for runtime in ("lean", "sklearn"):
+        assert [each.text for each in stage(f"outside-{runtime}")] == [f"outside AS outside-{runtime}"]
+    # The last stage takes from `bytecode`, which has the model, only these two trees.
+    assert [each.text for each in stages()[-1] if each.name == "COPY"] == [
+        "--from=bytecode /bytecode/ /",
+        "--from=bytecode /app/service/ service/",
+    ]
+
+
 def test_no_pickle_and_no_scikit_learn_come_near_the_lean_image() -> None:
     lean = (REPOSITORY_ROOT / "service" / "requirements-lean.txt").read_text()
     assert not re.search("(?m)^(numpy|scipy|scikit-learn|joblib|cloudpickle)==", lean)
-    named = [each.text for name in ("with-lean", "code-lean") for each in stage(name)]
+    named = [each.text for name in ("with-lean", "inside-lean", "code-lean") for each in stage(name)]
     assert [text for text in named if "pkl" in text or "pickled" in text or "sklearn" in text] == []
 
 
@@ -221,7 +237,7 @@ def test_what_nobody_named_does_not_reach_the_build(path: str) -> None:
         "read_only: true",
         "cap_drop: [ALL]",
         'security_opt: ["no-new-privileges:true"]',
-        'ports: ["8000:8000"]',
+        'ports: ["${PORT:-8000}:8000"]',
         "healthcheck:",
     ],
 )
@@ -239,7 +255,11 @@ def test_compose_asks_the_same_question_as_the_image() -> None:
 
 @pytest.mark.parametrize(
     ("runtime", "needed"),
-    [("lean", {"fastapi", "uvicorn", "msgspec"}), ("sklearn", {*LIBRARIES, "fastapi", "uvicorn"})],
+    [
+        ("lean", {"fastapi", "uvicorn", "msgspec"}),
+        ("sklearn", {*LIBRARIES, "fastapi", "uvicorn"}),
+        ("outside", {"fsspec", "aiohttp", "s3fs", "tenacity"}),
+    ],
 )
 def test_every_dependency_is_pinned_and_hashed(runtime: str, needed: set[str]) -> None:
     text = (REPOSITORY_ROOT / "service" / f"requirements-{runtime}.txt").read_text()
@@ -250,14 +270,21 @@ def test_every_dependency_is_pinned_and_hashed(runtime: str, needed: set[str]) -
     assert needed <= {line.partition("==")[0] for line in requirements}
 
 
+def locked(name: str) -> set[str]:
+    text = (REPOSITORY_ROOT / "service" / f"requirements-{name}.txt").read_text()
+    return set(re.findall(r"(?m)^([a-z0-9-]+==\S+)", text))
+
+
 def test_both_runtimes_have_the_same_versions_of_what_both_have() -> None:
-    lean, sklearn = (
-        set(
-            re.findall(
-                r"(?m)^([a-z0-9-]+==\S+)", (REPOSITORY_ROOT / "service" / f"requirements-{name}.txt").read_text()
-            )
-        )
-        for name in ("lean", "sklearn")
-    )
-    assert lean
-    assert lean < sklearn
+    assert locked("lean")
+    assert locked("lean") < locked("sklearn")
+
+
+def test_what_fetches_a_model_brings_nothing_that_a_runtime_has_already() -> None:
+    names = [{each.partition("==")[0] for each in locked(name)} for name in ("outside", "sklearn")]
+    assert not names[0] & names[1]
+    # And needs of them what they have.
+    text = (REPOSITORY_ROOT / "service" / "requirements-outside.txt").read_text()
+    left_out = re.findall(r"(?m)^# ([a-z0-9-]+)$", text.partition("excluded from the output:")[2])
+    assert left_out == ["idna"]
+    assert set(left_out) <= {each.partition("==")[0] for each in locked("lean")}

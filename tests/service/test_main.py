@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from service.settings import Settings
-from tests.service.conftest import ENVIRONMENT, truncate_model
+from tests.service.conftest import ENVIRONMENT, run, truncate_model
 
 
 def free_port() -> int:
@@ -52,6 +52,14 @@ def answer_of(client: httpx.Client, path: str, process: subprocess.Popen[str]) -
 
 def test_it_listens_where_the_image_says() -> None:
     assert Settings().listen_port == 8000
+
+
+def test_an_image_with_its_model_inside_loads_nothing_that_fetches_one(tmp_path: Path) -> None:
+    done = run("-c", "import sys, service.__main__; print(*sys.modules, sep='\\n')", folder=tmp_path)
+    loaded = set(done.stdout.split())
+    assert "service.server" in loaded
+    fetching = {"service.outside", "service.arriving", "service.fetch", "service.sources"}
+    assert not loaded & {*fetching, "fsspec", "aiohttp", "s3fs", "tenacity"}
 
 
 def test_it_stops_before_docker_would_kill_it() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.settings import Settings, SettingsRefused, described, from_environment
+from service.settings import Settings, SettingsRefused, described, from_environment, without_credentials
 
 
 def test_without_a_variable_everything_is_as_by_default() -> None:
@@ -18,8 +18,14 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "DRYDOCK_GRACE_SECONDS": "4",
         "DRYDOCK_LOG_REQUESTS": "all",
         "DRYDOCK_LISTEN_PORT": "5",
+        "MODEL_URI": "s3://models/iris/model.json",
+        "MODEL_SHA256": f"{'0' * 64}\n",
+        "DRYDOCK_CACHE_DIR": "/cache",
+        "DRYDOCK_FETCH_SECONDS": "6",
     }
-    assert from_environment(environment) == Settings(1, 2, 3, 0.5, 4.0, "all", 5)
+    assert from_environment(environment) == Settings(
+        1, 2, 3, 0.5, 4.0, "all", 5, "s3://models/iris/model.json", "0" * 64, "/cache", 6.0
+    )
     assert set(environment) == {variable for _, variable, _, _ in described()}
 
 
@@ -32,12 +38,50 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("DRYDOCK_GRACE_SECONDS", "1", "DRYDOCK_GRACE_SECONDS cannot be '1': expected `float` >= 2.0."),
         ("DRYDOCK_LOG_REQUESTS", "some", "DRYDOCK_LOG_REQUESTS cannot be 'some': invalid enum value 'some'."),
         ("DRYDOCK_LISTEN_PORT", "65536", "DRYDOCK_LISTEN_PORT cannot be '65536': expected `int` <= 65535."),
+        (
+            "MODEL_SHA256",
+            "A" * 64,
+            f"MODEL_SHA256 cannot be '{'A' * 64}': expected `str` matching regex '^[0-9a-f]{{64}}$'.",
+        ),
+        ("MODEL_SHA256", "0" * 64, "MODEL_SHA256 is set, and MODEL_URI is not: set both, or neither."),
+        (
+            "MODEL_URI",
+            "https://ana:geheim@models.example/model.json?sig=geheim",
+            "MODEL_URI is https://models.example/model.json, and MODEL_SHA256 is not set: nothing is loaded of which "
+            "no hash says what it is; set it to what sha256sum says of the file that MODEL_URI names.",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_its_variable(variable: str, value: str, sentence: str) -> None:
     with pytest.raises(SettingsRefused) as refused:
         from_environment({variable: value})
     assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize(
+    "uri", ["model.json", "gs://models/model.json", "models/iris", "ftp://models.example/model.json"]
+)
+def test_a_place_that_nothing_here_reads_is_refused(uri: str) -> None:
+    with pytest.raises(SettingsRefused) as refused:
+        from_environment({"MODEL_URI": uri, "MODEL_SHA256": "0" * 64})
+    assert str(refused.value) == (
+        f"MODEL_URI cannot be {uri}: it begins with file: or http: or https: or s3: or mlflow: or is a path."
+    )
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://ana:geheim@models.example:8443/a/model.json", "https://models.example:8443/a/model.json"),
+        ("https://models.example/model.json?X-Amz-Signature=geheim#geheim", "https://models.example/model.json"),
+        ("s3://models/iris/model.json", "s3://models/iris/model.json"),
+        ("mlflow:models:/iris@champion", "mlflow:models:/iris@champion"),
+        ("/models/model.json", "/models/model.json"),
+        ("http://[geheim", "a URI that cannot be read"),
+    ],
+)
+def test_what_lets_somebody_in_is_not_shown(uri: str, shown: str) -> None:
+    assert without_credentials(uri) == shown
 
 
 def test_no_variable_is_one_that_kubernetes_sets_by_itself() -> None:

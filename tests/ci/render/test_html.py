@@ -400,8 +400,8 @@ def test_a_label_has_as_much_of_a_name_as_there_is_room_for() -> None:
         return tile.name, tile.size
 
     assert labels("scikit-learn", 300) == ("scikit-learn", "9 MB")
-    assert labels("scikit-learn", 80) == ("scikit-l…", "9 MB")
-    assert labels("/usr/share/zoneinfo", 80) == ("…zoneinfo", "9 MB")
+    assert labels("scikit-learn", 80) == ("scikit-…", "9 MB")
+    assert labels("/usr/share/zoneinfo", 80) == ("…oneinfo", "9 MB")
     assert labels("scikit-learn", 46) == ("", "")
 
 

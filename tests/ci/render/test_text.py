@@ -4,7 +4,7 @@ import pytest
 
 from errors import ScanError
 from render import text
-from report import Failure, JudgedFinding, Row, Treatment, Verdict
+from report import Assessment, Failure, JudgedFinding, Row, Treatment, Verdict
 from tests.ci import examples
 
 REJECTING = JudgedFinding(finding=examples.HIGH, treatment=Treatment.REJECTS, age_days=1014)
@@ -242,3 +242,16 @@ def test_a_long_reason_is_cut() -> None:
     expected = ["         → CVE-0", "           CVE-19", "           2 more, in report.json"]
     lines = text.render(report).splitlines()
     assert [lines[3], *lines[22:24]] == expected
+
+
+def test_what_has_no_report_is_told_in_full() -> None:
+    details = tuple(f"CVE-{number}" for number in range(22))
+    told = Assessment(rows=(row("new", Verdict.FAIL, "22", "0", *details),), conclusion="rescanned  1 image")
+    lines = text.assessment(told).splitlines()
+    assert [lines[1], *lines[21:]] == [
+        "         → CVE-0",
+        "           CVE-20",
+        "           CVE-21",
+        "",
+        "rescanned  1 image",
+    ]
