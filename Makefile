@@ -5,7 +5,7 @@ SHELL := bash
 BIN := .venv/bin
 ENGINE := eval "$$($(BIN)/python -m bootstrap env)"
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header $(UPGRADE)
-.PHONY: run test mutants faults lint train bench lock schema clean
+.PHONY: run test mutants faults lint train bench bench-serve lock schema clean
 
 run: .venv/run
 	@$(BIN)/python -m bootstrap
@@ -35,6 +35,9 @@ bench: .venv/run
 	@$(BIN)/python -m bootstrap
 	@$(ENGINE) && $(BIN)/python bench/pipeline.py $(ARGS)
 
+bench-serve: .venv/dev
+	@$(BIN)/python -m bench.serve $(ARGS)
+
 # Keeps the versions that are locked, where they still fit; make lock UPGRADE=--upgrade takes the newest.
 lock: .venv/dev
 	$(COMPILE) --universal --python-version 3.11 pyproject.toml --output-file requirements.txt
@@ -45,6 +48,11 @@ lock: .venv/dev
 	    --constraint service/requirements-sklearn.txt --output-file service/requirements-lean.txt
 	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements-outside.in \
 	    --constraint service/requirements-sklearn.txt --no-emit-package idna --output-file service/requirements-outside.txt
+	for peer in bentoml fastapi litserve mlflow; do \
+	    $(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu bench/peers/$$peer.in \
+	        --output-file bench/peers/$$peer.txt || exit; done
+	$(COMPILE) --python-version 3.12 --python-platform x86_64-unknown-linux-gnu bench/peers/mlserver.in \
+	    --output-file bench/peers/mlserver.txt
 
 schema: .venv/run
 	$(BIN)/python ci/schemas.py

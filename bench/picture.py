@@ -15,10 +15,10 @@ STYLE = """
   .note { font-size: 11px; fill: #59636e }
   .title { font-weight: 600; font-size: 14px }
   .ours { fill: #0969da } .peer { fill: #8c959f } .none { fill: none; stroke: #8c959f; stroke-dasharray: 4 3 }
-  .grid { stroke: #d1d9e0 }
+  .grid { stroke: #d1d9e0 } .range { stroke: #1f2328; stroke-width: 1.5 }
   @media (prefers-color-scheme: dark) {
     text { fill: #f0f6fc } .note { fill: #9198a1 } .ours { fill: #4493f8 } .peer { fill: #6e7681 }
-    .none { stroke: #9198a1 } .grid { stroke: #3d444d }
+    .none { stroke: #9198a1 } .grid { stroke: #3d444d } .range { stroke: #f0f6fc }
   }
 """
 
@@ -31,7 +31,7 @@ def fastest_peer(results: dict[str, Any]) -> float:
 def drawn(results: dict[str, Any]) -> str:
     """The picture, as SVG."""
     measured = sorted((each for each in results["servers"] if "clients" in each), key=_rate, reverse=True)
-    decades = (2, math.ceil(math.log10(max(map(_rate, measured)))))
+    decades = (1, math.ceil(math.log10(max(map(_rate, measured)))))
     height = TOP + GAP * len(measured) + 34
     label = "Requests a second at 32 clients, by server, on a logarithmic scale"
     lines = [
@@ -61,7 +61,7 @@ def _bar(each: dict[str, Any], y: int, decades: tuple[int, int]) -> list[str]:
     return [
         f'<text x="{LEFT - 8}" y="{middle + 5}" text-anchor="end">{escape(each["name"])}</text>',
         f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{x - LEFT:.1f}" height="{BAR}" rx="2"/>',
-        f'<line stroke="currentColor" class="grid" x1="{low}" x2="{high}" y1="{middle}" y2="{middle}"/>',
+        f'<line class="range" x1="{low}" x2="{high}" y1="{middle}" y2="{middle}"/>',
         f'<text x="{max(x, high) + 8:.1f}" y="{middle + 5}">{rate["median"]:,.0f} '
         f'<tspan class="note">({duration})</tspan></text>',
     ]

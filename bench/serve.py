@@ -36,6 +36,7 @@ from bench import picture
 from bench.contenders import ROOT, ROW, Contender, Place, Unavailable, all_of_them, checked, free_port, variables
 
 RESULTS = ROOT / "bench" / "serve.json"
+README = ROOT / "README.md"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drydock"
 CLIENTS = (1, 32)
 WARM_UP_SECONDS = 1
@@ -289,35 +290,49 @@ def machine() -> dict[str, Any]:
     }
 
 
-def shown(results: dict[str, Any]) -> Table:
-    """The results as a table, with the ratio of each to the fastest peer."""
-    table = Table(
-        *("server", "req/s at 1", "at 32", "ratio", "p50 at 1, ms", "p99", "p50 at 32, ms", "p99"),
-        *("start, s", "RSS, MB", "packages, MB"),
-        box=None,
-    )
+COLUMNS = (
+    *("server", "requests/s, 1 client", "32 clients", "times the fastest peer"),
+    *("p50, p99 in ms, 1 client", "32 clients", "start, s", "RSS, MB", "packages, MB"),
+)
+
+
+def table(results: dict[str, Any]) -> list[list[str]]:
+    """The results as rows of words, each median with its range, and each rate with its ratio to the fastest peer's."""
     fastest = picture.fastest_peer(results)
-    for each in results["servers"]:
-        if "unavailable" in each:
-            table.add_row(each["name"], each["unavailable"])
-            continue
-        loads = list(each["clients"].values())
-        rates = [load["requests_per_second"]["median"] for load in loads]
-        latencies = [load[name]["median"] for load in loads for name in ("p50_ms", "p99_ms")]
-        table.add_row(
-            each["name"],
-            *(f"{rate:,.0f}" for rate in rates),
-            f"{rates[1] / fastest:.1f}" if fastest else "",
-            *(f"{latency:,.2f}" for latency in latencies),
-            f"{each['start_seconds']['median']:.2f}",
-            f"{each['rss_mb']['median']:.0f}",
-            f"{each['site_packages_mb']:.0f}" if each["site_packages_mb"] else "",
-        )
-    return table
+    return [_row(each, fastest) for each in results["servers"]]
+
+
+def _row(server: dict[str, Any], fastest: float) -> list[str]:
+    if "unavailable" in server:
+        return [server["name"], f"not measured: {server['unavailable']}", *[""] * (len(COLUMNS) - 2)]
+    loads = [server["clients"][str(clients)] for clients in CLIENTS]
+    rates = [load["requests_per_second"] for load in loads]
+    return [
+        server["name"],
+        *(f"{rate['median']:,.0f} ({rate['min']:,.0f} to {rate['max']:,.0f})" for rate in rates),
+        f"{rates[-1]['median'] / fastest:.1f}" if fastest else "",
+        *(f"{load['p50_ms']['median']:,.2f}, {load['p99_ms']['median']:,.2f}" for load in loads),
+        f"{server['start_seconds']['median']:.2f}",
+        f"{server['rss_mb']['median']:.0f}",
+        f"{server['site_packages_mb']:.0f}" if server["site_packages_mb"] else "",
+    ]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The same for README."""
+    rows = [COLUMNS, ["---"] * len(COLUMNS), *table(results)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def renewed(readme: str, results: dict[str, Any]) -> str:
+    """README with the table of these results in the old one's place."""
+    before, head, rest = readme.partition(f"| {' | '.join(COLUMNS)} |")
+    _, _, after = rest.partition("\n\n")
+    return f"{before}{markdown(results)}\n{after}" if head else readme
 
 
 def main() -> None:
-    """Measure, write the results and the picture, and print one table."""
+    """Measure, write the results, the picture and README's table, and print the same table."""
     parser = argparse.ArgumentParser(prog="python -m bench.serve", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how many rounds; medians are shown")
     parser.add_argument("--seconds", type=float, default=4, metavar="S", help="how long each load lasts")
@@ -335,7 +350,11 @@ def main() -> None:
     if not told.only:
         RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         picture.PATH.write_text(picture.drawn(results), encoding="utf-8")
-    console.print(shown(results), width=150, crop=False)
+        README.write_text(renewed(README.read_text(encoding="utf-8"), results), encoding="utf-8")
+    drawn = Table(*COLUMNS, box=None)
+    for row in table(results):
+        drawn.add_row(*row)
+    console.print(drawn, width=160, crop=False)
 
 
 if __name__ == "__main__":

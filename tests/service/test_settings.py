@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from service.settings import Settings, SettingsRefused, described, from_environment, without_credentials
+from tests.service.conftest import REPOSITORY_ROOT
 
 
 def test_without_a_variable_everything_is_as_by_default() -> None:
@@ -88,3 +89,9 @@ def test_no_variable_is_one_that_kubernetes_sets_by_itself() -> None:
     # For a Service called `drydock`: https://kubernetes.io/docs/concepts/services-networking/service/
     theirs = {"DRYDOCK_PORT", "DRYDOCK_SERVICE_HOST", "DRYDOCK_SERVICE_PORT", "DRYDOCK_PORT_8000_TCP"}
     assert not theirs & {variable for _, variable, _, _ in described()}
+
+
+def test_readme_lists_every_setting_with_its_default() -> None:
+    rows = [f"| `{variable}` | {default} | {meaning} |\n" for _, variable, default, meaning in described()]
+    table = "| variable | default | what it is |\n|---|---|---|\n" + "".join(rows)
+    assert table in (REPOSITORY_ROOT / "README.md").read_text(encoding="utf-8")
