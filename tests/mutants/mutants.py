@@ -200,7 +200,7 @@ MUTANTS = (
         "probabilities that are rounded",
         ANSWERS,
         "expected probabilities {",
-        (Edit("service/model.py", "map(float, row)", "(round(float(each), 1) for each in row)"),),
+        (Edit("service/model.py", "dict(zip(labels, row,", "dict(zip(labels, [round(each, 1) for each in row],"),),
         shipped=True,
     ),
     Mutant(
