@@ -3,7 +3,8 @@
 # All are arguments, so that a run can pin the images by digest and a user can say 3.12.
 ARG BUILDER=python:3.13-trixie
 ARG RUNTIME=python:3.13-slim-trixie
-# What answers: `lean`, a forest as a flat file and 13 kB of C; or `sklearn`, the pickle and scikit-learn itself.
+# What answers: `lean`, a forest as a flat file and 13 kB of C; `sklearn`, the pickle and scikit-learn itself; or `frame`,
+# the same with pandas.
 ARG MODEL_RUNTIME=lean
 # Where the model is: `inside` the image; or `outside`, and then the image has what fetches it, and its contract alone.
 ARG MODEL=inside
@@ -16,6 +17,12 @@ FROM builder AS sklearn-packages
 # The lock alone, so that a change of the code leaves the dependencies' layer, and its digest, as they are.
 COPY service/requirements-sklearn.txt /build/requirements.txt
 # Every file is checked against its hash; no .pyc files, whose times would make each build another image.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
+        --disable-pip-version-check -r /build/requirements.txt
+
+FROM builder AS frame-packages
+COPY service/requirements-frame.txt /build/requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
         --disable-pip-version-check -r /build/requirements.txt
@@ -38,13 +45,22 @@ FROM builder AS evaluator
 COPY service/__init__.py service/evaluator.py service/forest.py service/forest.c /build/service/
 RUN cd /build && python -B -m service.evaluator
 
+# What trains, and what unpickles: the same packages that will answer, and to a lean model those that it is made from.
+FROM sklearn-packages AS sklearn-trainer
+FROM frame-packages AS frame-trainer
+FROM sklearn-packages AS lean-trainer
+
 # Training comes before the pruning below, which may drop what only training reads.
-FROM sklearn-packages AS trained
+FROM ${MODEL_RUNTIME}-trainer AS trained
 COPY service/ /build/service/
-RUN cd /build && /opt/venv/bin/python -B -m service.train --out /trained
+COPY training/ /build/training/
+ARG TRAIN="python -m training.iris --out /trained"
+RUN cd /build && export PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 && sh -euc "$TRAIN" \
+    && { test -f /trained/model.json || { echo "the command wrote no /trained/model.json" >&2; exit 1; }; }
 
 FROM trained AS train-sklearn
 RUN mv /trained /artifacts
+FROM train-sklearn AS train-frame
 
 # A lean model is proved equal to the one that was trained, or there is none.
 FROM trained AS train-lean
@@ -60,15 +76,24 @@ COPY --from=evaluator /build/service/libforest.so /build/service/
 COPY artifacts/ /trained/
 RUN cd /build && /opt/venv/bin/python -B -m service.convert /trained /artifacts
 
-FROM sklearn-packages AS sklearn-pruned
+# The contract of a model that has none, from rows with their right answers; pandas tells whether it needs names.
+FROM frame-packages AS describe
+COPY service/ /build/service/
+COPY given/ /given/
+ARG NAME=model TARGET="" WORDS=""
+RUN cd /build && /opt/venv/bin/python -B -m service.describe /given/model.pkl /given/data.csv --out /artifacts \
+    --name "$NAME" --target "$TARGET" --words "$WORDS" >/words.txt
+
+FROM ${MODEL_RUNTIME}-trainer AS pickle-pruned
 # Tests and type stubs are a fifth of the bytes. *.dist-info stays: it is how a scanner knows a package.
 RUN find /opt/venv -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} + \
     && find /opt/venv -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.h' \) -delete \
     && strip --strip-unneeded /opt/venv/lib/python3.*/site-packages/uvloop/*.so \
         /opt/venv/lib/python3.*/site-packages/httptools/parser/*.so \
-# SciPy in a tree of its own: together the packages would be one layer of more than 200 MB.
+# SciPy and pandas in trees of their own: together the packages would be one layer of more than 200 MB.
     && cd /opt/venv/lib/python3.*/site-packages \
     && mkdir -p "/layers/scipy$PWD" && mv scipy scipy.libs scipy-*.dist-info "/layers/scipy$PWD" \
+    && mkdir -p "/layers/pandas$PWD" && find . -maxdepth 1 -name 'pandas*' -exec mv {} "/layers/pandas$PWD" \; \
     && mkdir -p /layers/rest/opt && cp -a /opt/venv /layers/rest/opt/
 
 FROM lean-packages AS lean-pruned
@@ -105,13 +130,19 @@ WORKDIR /app
 # In both: the largest and least changing first. The model changes less often than the code, and both belong to root:
 # the server cannot rewrite itself.
 FROM base AS with-sklearn
-COPY --from=sklearn-pruned /layers/scipy/ /
-COPY --from=sklearn-pruned /layers/rest/ /
+COPY --from=pickle-pruned /layers/scipy/ /
+COPY --from=pickle-pruned /layers/rest/ /
+
+FROM with-sklearn AS with-frame
+COPY --from=pickle-pruned /layers/pandas/ /
 
 FROM base AS with-lean
 COPY --from=lean-pruned /layers/packages/ /
 
 FROM with-sklearn AS inside-sklearn
+COPY --chmod=0444 artifacts/model.pkl artifacts/model.json artifacts/
+
+FROM with-frame AS inside-frame
 COPY --chmod=0444 artifacts/model.pkl artifacts/model.json artifacts/
 
 FROM with-lean AS inside-lean
@@ -123,6 +154,7 @@ COPY --from=outside-pruned /layers/outside/ /
 COPY --chmod=0444 artifacts/model.json artifacts/
 
 FROM outside AS outside-sklearn
+FROM outside AS outside-frame
 FROM outside AS outside-lean
 FROM ${MODEL}-${MODEL_RUNTIME} AS with-model
 
@@ -130,6 +162,8 @@ FROM ${MODEL}-${MODEL_RUNTIME} AS with-model
 FROM with-model AS code-sklearn
 COPY artifacts/model.pkl artifacts/
 COPY --chmod=0444 service/pickled.py service/
+
+FROM code-sklearn AS code-frame
 
 FROM with-model AS code-lean
 COPY artifacts/model.forest artifacts/
@@ -159,9 +193,9 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
 ENTRYPOINT ["python", "-m"]
 CMD ["service"]
 # Last, since every commit changes them; they are configuration and make no layer.
-ARG REVISION=unknown SOURCE="" MODEL_SHA256=""
+ARG TITLE=iris-classifier REVISION=unknown SOURCE="" MODEL_SHA256=""
 ENV DRYDOCK_REVISION=$REVISION
-LABEL org.opencontainers.image.title="iris-classifier" \
+LABEL org.opencontainers.image.title=$TITLE \
       org.opencontainers.image.description="A model, its server, and its contract" \
       org.opencontainers.image.revision=$REVISION \
       org.opencontainers.image.source=$SOURCE \

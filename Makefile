@@ -48,6 +48,9 @@ lock: .venv/dev
 	    --constraint service/requirements-sklearn.txt --output-file service/requirements-lean.txt
 	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements-outside.in \
 	    --constraint service/requirements-sklearn.txt --no-emit-package idna --output-file service/requirements-outside.txt
+	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements-frame.in \
+	    --constraint service/requirements-sklearn.txt --constraint service/requirements-outside.txt \
+	    --output-file service/requirements-frame.txt
 	for peer in bentoml fastapi litserve mlflow; do \
 	    $(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu bench/peers/$$peer.in \
 	        --output-file bench/peers/$$peer.txt || exit; done

@@ -92,7 +92,7 @@ def site_packages_bytes(python: Path) -> int:
 def trained(python: Path, folder: Path) -> list[float]:
     """Train the model that this repository ships, and convert it; what it answered to ROW."""
     checked([str(python), "-m", "service.evaluator"], ROOT)
-    checked([str(python), "-m", "service.train", "--out", str(folder / "trained")], ROOT)
+    checked([str(python), "-m", "training.iris", "--out", str(folder / "trained")], ROOT)
     checked([str(python), "-m", "service.convert", str(folder / "trained"), str(folder / "lean")], ROOT)
     golden = json.loads((folder / "trained" / "model.json").read_text())["golden"]
     (expected,) = [list(row["probabilities"].values()) for row in golden if row["features"] == ROW]

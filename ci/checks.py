@@ -16,6 +16,7 @@ from report import MB, IgnoreState, Row, Treatment, Verdict
 
 Fact = TypeVar("Fact")
 DAYS_FROM_HOURS = 72
+WORD_SHOWN = 40
 
 
 @dataclass
@@ -128,7 +129,7 @@ class Check(Generic[Fact]):
 
 
 def answers(smoke: report.Smoke, policy: Policy) -> Outcome:
-    """Every golden row gets its recorded label, and probabilities within the contract's tolerance."""
+    """Every golden row gets its recorded label, and probabilities, or the value, within the contract's tolerance."""
     if smoke.ready_seconds is None:
         tail = smoke.log.splitlines()[-policy.limits.log_lines :]
         return Outcome(Verdict.FAIL, "not ready", f"{policy.limits.start_seconds} s", (smoke.not_ready, *tail))
@@ -330,9 +331,16 @@ def megabytes(size_bytes: int, limit_bytes: int) -> str:
 
 def _complaint(answer: report.Answer, tolerance: float) -> str:
     expected = answer.expected
-    row = f"row {list(expected.features)}"
+    row = f"row [{', '.join(map(_feature, expected.features))}]"
+    right = expected.label if expected.value is None else expected.value
     if not 200 <= answer.status < 300:
-        return f"{row}: expected {expected.label}, got {f'HTTP {answer.status}' if answer.status else 'no answer'}"
+        return f"{row}: expected {right}, got {f'HTTP {answer.status}' if answer.status else 'no answer'}"
+    if expected.value is not None:
+        if answer.value is None:
+            return f"{row}: expected {right}, got an answer of another form"
+        # NaN is within no tolerance.
+        is_right = abs(answer.value - expected.value) <= tolerance
+        return "" if is_right else f"{row}: expected {right}, got {answer.value}"
     if answer.label != expected.label:
         return f"{row}: expected {expected.label}, got {answer.label or 'an answer of another form'}"
     if answer.probabilities.keys() != expected.probabilities.keys() or any(
@@ -341,6 +349,13 @@ def _complaint(answer: report.Answer, tolerance: float) -> str:
     ):
         return f"{row}: expected probabilities {expected.probabilities}, got {answer.probabilities}"
     return ""
+
+
+def _feature(value: float | str) -> str:
+    """A golden row may hold whole texts, and only has to be found again."""
+    if isinstance(value, str) and len(value) > WORD_SHOWN:
+        value = f"{value[: WORD_SHOWN - 1]}…"
+    return repr(value)
 
 
 def _pass_if(condition: bool) -> Verdict:

@@ -50,8 +50,8 @@ class BuildSection(_Section):
 
     dockerfile: Words = "Dockerfile"
     platform: Annotated[str, Field(pattern=r"^linux/[a-z0-9]+(/v[0-9]+)?$")] = "linux/amd64"
-    train: bool = True
-    runtime: Literal["lean", "sklearn"] = "lean"
+    root: Words = "."
+    runtime: Literal["lean", "sklearn", "frame"] = "lean"
     model: Literal["inside", "outside"] = "inside"
     lock: Words = "service/requirements-{runtime}.txt"
     # To the engine no pattern at all means everything.
@@ -61,12 +61,20 @@ class BuildSection(_Section):
         "service/*.py",
         "service/forest.c",
         "service/requirements-*.txt",
+        "training/*",
     ]
 
     @property
     def lock_paths(self) -> list[str]:
         """The lock of the chosen runtime, and of what fetches a model that is outside."""
         return [self.lock.replace("{runtime}", self.runtime), *([OUTSIDE_LOCK] if self.model == "outside" else [])]
+
+
+class ModelSection(_Section):
+    """Where the model comes from: from the command `train`, or where that is empty from the folder `path`."""
+
+    train: Annotated[str, StringConstraints(strip_whitespace=True)] = "python -m training.iris --out /trained"
+    path: Words = "artifacts"
 
 
 class LimitsSection(_Section):
@@ -115,6 +123,7 @@ class Policy(_Section):
 
     image: ImageSection = ImageSection()
     build: BuildSection = BuildSection()
+    model: ModelSection = ModelSection()
     limits: LimitsSection = LimitsSection()
     scan: ScanSection = ScanSection()
     trust: TrustSection = TrustSection()

@@ -24,13 +24,16 @@ def read(directory: Path, runtime: str | None = None) -> Contract:
     except OSError as error:
         raise BuildError(
             f"{error.filename} cannot be read: {error.strerror}",
-            usually="the policy says build.train = false, and no model was put into artifacts/",
-            next_step="put model.pkl and its model.json there, or set build.train = true",
+            usually=f'the policy says model.train = "", and no model was put into {directory}/',
+            next_step="python ci/main.py contract MODEL DATA writes both, or name a train command under [model]",
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
+        # What does not fit together is in no one place.
+        place = ".".join(map(str, first["loc"]))
+        why = first["msg"].lower().removeprefix("value error, ")
         raise BuildError(
-            f"{path} is not a model's contract: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}",
+            f"{path} is not a model's contract: {f'{place}: {why}' if place else why}",
             next_step="README.md, Your own model, has its form",
         ) from error
     sha256 = hashlib.sha256(model).hexdigest()

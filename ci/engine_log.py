@@ -11,7 +11,8 @@ def failed_instruction(log: str) -> str:
     """What the instruction that failed printed last, out of the engine's log; its lines are `12 : [1.3s] | words`."""
     lines = [re.match(r"(\d+) *:(.*)", line) for line in re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines()]
     steps = [(line[1], line[2]) for line in lines if line]
-    failed = {number for number, words in steps if re.search(r"! process .* did not complete", words)}
+    # The others that ran beside it are killed with it, and did nothing wrong.
+    failed = {number for number, words in steps if re.search(r"! process .* did not complete.*(?<!canceled)$", words)}
     printed = [re.search(r"\[[0-9.]+m?[0-9.]*s\] \| (.*)", words) for number, words in steps if number in failed]
     return tail("\n".join(words[1] for words in printed if words))
 

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.text import Text
 
 import arguments
+import checks
 import contents
 import github_issue
 import image
@@ -33,12 +34,13 @@ import reference
 import released
 import stages
 from errors import DrydockError, Interrupted, UsageError
-from render import commands, text
+from render import commands, text, words
 from render import contents as render_contents
 from render.progress import Live
-from report import Assessment, Report, Verdict
+from report import MB, Assessment, Report, Verdict
 
 Result = TypeVar("Result")
+DATA_LIMIT_MB = 50
 STYLES = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "SKIP": "yellow", "NOT RUN": "yellow"}
 
 
@@ -87,15 +89,57 @@ def _run(asked: Namespace, terminal: Terminal) -> int:
 
 def _train(asked: Namespace, terminal: Terminal) -> int:
     run = _plan(asked)
+    model = run.policy.model
+    if not model.train:
+        raise UsageError(
+            "there is nothing to train: model.train is empty",
+            usually=f"{run.policy.origins['model.train']} says that the model is trained already",
+            next_step="name a train command under [model], or run the pipeline as it is",
+        )
     records.clear(run.report_dir)
 
     async def train() -> None:
         async with stages.connect(run) as engine:
-            await engine.train_into(run.root / "artifacts")
+            await engine.train_into(run.root / model.path)
 
     _unless_interrupted(train())
-    terminal.errors.print("trained    artifacts/model.json, and the model that it names", highlight=False)
+    terminal.errors.print(Text(f"trained    {Path(model.path) / 'model.json'}, and the model that it names"))
     return 0
+
+
+def _contract(asked: Namespace, terminal: Terminal) -> int:
+    run = _plan(asked)
+    model, data = (_given(path) for path in (asked.model, asked.data))
+    size_bytes, limit_bytes = data.stat().st_size, DATA_LIMIT_MB * MB
+    if size_bytes > limit_bytes:
+        raise UsageError(
+            f"{asked.data} has {checks.megabytes(size_bytes, limit_bytes)}, and {DATA_LIMIT_MB} MB are the most",
+            usually="it is all that the model was trained on",
+            next_step="name a file with some hundred rows that it has not seen: they are enough",
+        )
+    records.clear(run.report_dir)
+
+    async def describe() -> str:
+        async with stages.connect(run) as engine:
+            return await engine.describe(model, data, asked.name or run.policy.image.name, asked.target, asked.words)
+
+    lines = _unless_interrupted(describe()).splitlines()
+    if run.policy.model.train:
+        lines.append('next       say train = "" under [model], or the next run trains a model of its own')
+    with _no_commands(terminal.on_github):
+        terminal.out.print(Text("".join(f"{words.printable(line)}\n" for line in lines)), end="")
+    return 0
+
+
+def _given(path: Path) -> Path:
+    """Where a file that was named really is: the engine follows no links."""
+    if path.is_file():
+        return path.resolve()
+    raise UsageError(
+        f"{path} is no file that is there",
+        usually="its name is written differently, or it is seen from another folder",
+        next_step="python ci/main.py contract MODEL DATA: a model that joblib saved, and a CSV file",
+    )
 
 
 def _explain(asked: Namespace, terminal: Terminal) -> int:
@@ -147,6 +191,7 @@ def _lock(asked: Namespace, terminal: Terminal) -> int:
 COMMANDS: dict[str, Callable[[Namespace, Terminal], int]] = {
     "run": _run,
     "train": _train,
+    "contract": _contract,
     "explain": _explain,
     "verify": _verify,
     "promote": _promote,

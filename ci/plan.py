@@ -32,7 +32,7 @@ PINNED = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run is told; `root` is the folder of the policy, with the Dockerfile and the model beside it."""
+    """All that a run is told; `root` is the folder that has all of it: the Dockerfile, its locks and the model."""
 
     root: Path
     policy: Policy
@@ -79,7 +79,7 @@ def make(
     policy = config.load(policy_path, environment)
     checks.require_known_skips(policy)
     config.require_near_expiry(policy, datetime.now(UTC).date())
-    root = policy_path.resolve().parent
+    root = _root(policy_path, policy)
     commit = revision.read(root)
     images = _images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
     name = revision.name_image(commit, tag, environment) if publishes else Name(tag="")
@@ -117,6 +117,18 @@ def make(
         signer=signer,
         builder=provenance.builder(environment),
         no_cache=no_cache,
+    )
+
+
+def _root(policy_path: Path, policy: Policy) -> Path:
+    """The folder that the policy names, seen from its own."""
+    root = (policy_path.resolve().parent / policy.build.root).resolve()
+    if root.is_dir():
+        return root
+    raise UsageError(
+        f"{policy.origins.get('build.root', 'the default')}: build.root is no folder: {root}",
+        usually="it is seen from the folder of the policy, not from where the command was typed",
+        next_step='name the folder that has the Dockerfile, such as ".." for the one above the policy',
     )
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, computed_field
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, computed_field, model_validator
 
 MB = 1_000_000
 
@@ -69,12 +69,27 @@ class Images(Value):
 # --- facts ----------------------------------------------------------------------------------------------------------
 
 
-class GoldenRow(Value):
-    """One input of the hold-out set and what the trained model answered to it."""
+Task = Literal["classification", "regression"]
+Kind = Literal["number", "word"]
 
-    features: tuple[float, ...]
-    label: str
-    probabilities: dict[str, float]
+
+class GoldenRow(Value):
+    """One input of the hold-out set and what the trained model answered to it.
+
+    A classification's has a label and probabilities, a regression's has a value, and neither has anything else.
+    """
+
+    features: tuple[StrictFloat | str, ...]
+    label: str = ""
+    probabilities: dict[str, float] = {}
+    value: float | None = Field(default=None, description="in the unit of what the model was trained on")
+
+    @property
+    def task(self) -> Task | None:
+        """What answers so; None where nothing does."""
+        if self.value is None and self.label and self.probabilities:
+            return "classification"
+        return "regression" if self.value is not None and not self.label and not self.probabilities else None
 
 
 class Artefact(Value):
@@ -89,7 +104,9 @@ class Holdout(Value):
     """How good the model was on rows that it had not seen."""
 
     rows: int = Field(description="how many there were")
-    accuracy: float = Field(description="the share of rows whose label was right, from 0 to 1")
+    scores: dict[str, float] = Field(
+        description="by their names: accuracy is the share of rows whose label was right, from 0 to 1"
+    )
 
 
 class Equality(Value):
@@ -97,7 +114,7 @@ class Equality(Value):
 
     source_sha256: str
     rows: int = Field(description="training rows, rows on each side of each split, and random ones")
-    worst_difference: float = Field(description="the largest difference between two probabilities")
+    worst_difference: float = Field(description="the largest difference between two probabilities, or two values")
 
 
 class Contract(Value):
@@ -108,18 +125,40 @@ class Contract(Value):
     # `schema` would hide a method of pydantic's own.
     schema_version: Literal[1] = Field(alias="schema")
     name: str
-    task: str
+    task: Task
     artefact: Artefact
     features: tuple[str, ...]
-    labels: tuple[str, ...]
+    kinds: tuple[Kind, ...] = Field(default=(), description="one for each feature; none where all are numbers")
+    labels: tuple[str, ...] = Field(description="none where the model answers with a value")
     python: str
     libraries: dict[str, str]
     holdout: Holdout
     golden: tuple[GoldenRow, ...] = Field(min_length=1)
-    # From 1 on, any probability would do.
-    tolerance: float = Field(ge=0, lt=1, description="how far a probability may be from the recorded one, either way")
-    runtime: Literal["sklearn", "lean"] = "sklearn"
+    tolerance: float = Field(
+        ge=0, description="how far a probability, or the value, may be from the recorded one, either way"
+    )
+    runtime: Literal["sklearn", "frame", "lean"] = "sklearn"
     equality: Equality | None = None
+
+    @property
+    def feature_kinds(self) -> tuple[Kind, ...]:
+        """What each feature is."""
+        return self.kinds or tuple("number" for _ in self.features)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if len(self.feature_kinds) != len(self.features):
+            raise ValueError(f"it has {len(self.features)} features, and kinds of {len(self.kinds)}")
+        if bool(self.labels) != (self.task == "classification"):
+            raise ValueError(f"a {self.task} has {'no labels' if self.labels else 'labels'}")
+        if self.task == "classification" and self.tolerance >= 1:
+            raise ValueError(f"with a tolerance of {self.tolerance:g} any probability would do")
+        for number, row in enumerate(self.golden):
+            if row.task != self.task:
+                raise ValueError(f"golden.{number} is none of a {self.task}")
+            if tuple("word" if isinstance(each, str) else "number" for each in row.features) != self.feature_kinds:
+                raise ValueError(f"golden.{number} has other features than the model")
+        return self
 
 
 @dataclass(frozen=True)
@@ -245,13 +284,15 @@ class Comparison(Value):
 class Answer(Value):
     """What the container answered to one golden row; `status` is 0 where no HTTP answer came.
 
-    `label` is empty where it was not one prediction with a label and numbers for its probabilities.
+    `label` is empty, or `value` None, where it was not one prediction with what the golden row has: a label and numbers
+    for its probabilities, or a number for its value.
     """
 
     expected: GoldenRow
     status: int = Field(description="of HTTP; 0 where no answer came")
     label: str = ""
     probabilities: dict[str, StrictFloat] = {}
+    value: StrictFloat | None = Field(default=None, description="in the unit of what the model was trained on")
     duration_seconds: float = 0.0
 
 
@@ -270,7 +311,9 @@ class Smoke(Value):
     not_ready: str = ""
     log: str = ""
     answers: tuple[Answer, ...] = ()
-    tolerance: float = Field(default=0.0, description="how far a probability may be from the recorded one, either way")
+    tolerance: float = Field(
+        default=0.0, description="how far a probability, or the value, may be from the recorded one, either way"
+    )
     malformed: tuple[Malformed, ...] = ()
 
     @property

@@ -12,7 +12,7 @@ import anyio
 import httpx
 
 from config import LimitsSection
-from report import Answer, Contract, GoldenRow, Malformed
+from report import Answer, Contract, GoldenRow, Kind, Malformed
 
 POLL_SECONDS = 0.25
 JSON = "application/json"
@@ -83,14 +83,23 @@ async def ask(
 def malformed_requests(contract: Contract) -> dict[str, tuple[str, bytes, str]]:
     """Requests to /predict that no client should send, each by its name: method, body and content type."""
     features = list(contract.golden[0].features)
+
+    def instead(kind: Kind, name: str, value: float | str) -> dict[str, tuple[str, bytes, str]]:
+        """The row with another value in the first place of its kind; nothing where the row has none of it."""
+        if kind not in contract.feature_kinds:
+            return {}
+        place = contract.feature_kinds.index(kind)
+        return {name: ("POST", _body([*features[:place], value, *features[place + 1 :]]), JSON)}
+
     return {
         "cut short": ("POST", _body(features)[:-3], JSON),
         "nothing": ("POST", b"", JSON),
         "another key": ("POST", b'{"rows": []}', JSON),
         "a feature too few": ("POST", _body(features[:-1]), JSON),
         "a feature too many": ("POST", _body([*features, 1.0]), JSON),
-        "a word for a number": ("POST", _body(["many", *features[1:]]), JSON),
-        "not a number": ("POST", _body([math.nan, *features[1:]]), JSON),
+        **instead("number", "a word for a number", "many"),
+        **instead("word", "a number for a word", 1.0),
+        **instead("number", "not a number", math.nan),
         "plain text": ("POST", _body(features), "text/plain"),
         "GET": ("GET", b"", JSON),
     }
@@ -120,7 +129,7 @@ async def _predict(client: httpx.AsyncClient, row: GoldenRow, limits: LimitsSect
     )
     try:
         [prediction] = response.json()["predictions"] if response else []
-        told = {"label": prediction["label"], "probabilities": prediction["probabilities"]}
+        told = {name: prediction[name] for name in (("label", "probabilities") if row.value is None else ("value",))}
         return Answer.model_validate({**dict(answer), **told})
     # What nests very deeply ends in RecursionError.
     except (ValueError, KeyError, TypeError, RecursionError):

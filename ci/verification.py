@@ -15,6 +15,7 @@ import provenance
 from checks import Facts
 from config import Policy, TrustSection
 from cosign import PublicKey, Trust, Verified
+from render import words
 from report import Report, Row, Verdict
 
 MODEL_LABEL = "dev.drydock.model.sha256"
@@ -133,7 +134,8 @@ def _model(evidence: Evidence, report: Report | None) -> Row:
     if judged != labelled:
         return _row(name, f"sha256 {labelled[:12] or 'not named'}", Verdict.FAIL, f"judged was {judged}")
     holdout = report.contract.holdout
-    return _row(name, f"sha256 {judged[:12]}, accuracy {holdout.accuracy:.3f} on {holdout.rows} rows", Verdict.PASS)
+    scores = ", ".join(f"{score} {words.figure(value)}" for score, value in holdout.scores.items())
+    return _row(name, f"sha256 {judged[:12]}, {scores} on {holdout.rows} rows", Verdict.PASS)
 
 
 def _verdict_row(evidence: Evidence, report: Report | None, policy: Policy) -> Row:

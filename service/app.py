@@ -20,7 +20,7 @@ from msgspec import Struct
 from service.contract import Contract
 from service.logs import REQUESTS, described
 from service.metrics import CONTENT_TYPE, Metrics
-from service.model import Model, Prediction
+from service.model import Estimate, Model, NoAnswer, Prediction
 from service.rows import Reader, Refused
 from service.settings import Settings
 from service.together import Together
@@ -43,6 +43,12 @@ class PredictBody(Struct, frozen=True):
     """The answers, in the order of the rows."""
 
     predictions: list[Prediction]
+
+
+class EstimateBody(Struct, frozen=True):
+    """The answers of a regression, in the order of the rows."""
+
+    predictions: list[Estimate]
 
 
 class ErrorBody(Struct, frozen=True):
@@ -104,8 +110,8 @@ class App:
             ("GET", "/metrics"): self.measured,
             ("GET", "/model"): self.told,
         }
-        self._reader = Reader(model.contract.features, settings.rows_limit)
-        self._together = None if model.classifier.inline else Together(model.predict, settings.rows_limit)
+        self._reader = Reader(model.contract.features, model.contract.feature_kinds, settings.rows_limit)
+        self._together = None if model.predictor.inline else Together(model.predict, settings.rows_limit)
         self._encode = msgspec.json.Encoder().encode
         self._in_flight = 0
         self._request_id = RequestIds().of
@@ -140,6 +146,8 @@ class App:
             return await handler(scope, receive)
         except Refused as refused:
             return Answer(refused.status, self._encode(ErrorBody(str(refused))), refused.headers)
+        except NoAnswer as refused:
+            return Answer(422, self._encode(ErrorBody(str(refused))))
         except Exception as error:
             kind, stack = described(error)
             fields = {"request_id": request_id, "error": kind, "stack": stack}
@@ -157,7 +165,7 @@ class App:
         finally:
             self._in_flight -= 1
         self.metrics.predicted(predictions)
-        return Answer(200, self._encode(PredictBody(predictions)))
+        return Answer(200, self._encode({"predictions": predictions}))
 
     async def alive(self, scope: Scope, receive: Receive) -> Answer:  # noqa: ARG002 - every handler takes both
         """Whether the process is alive."""

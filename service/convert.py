@@ -10,17 +10,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
-from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
 from service.contract import Artefact, Contract, Equality
 from service.forest import HEADER, MAGIC, NODE, Forest
-from service.model import ModelRefused, forest, load
+from service.model import ModelRefused, forest, load, write
 from service.pickled import Pickled
-from service.train import TRAINING_ROWS, write
 
-FORESTS = (RandomForestClassifier, ExtraTreesClassifier)
-TREES = (DecisionTreeClassifier, ExtraTreeClassifier)
+TRAINING_ROWS = "training.npy"
+FORESTS = (RandomForestClassifier, ExtraTreesClassifier, RandomForestRegressor, ExtraTreesRegressor)
+TREES = (DecisionTreeClassifier, ExtraTreeClassifier, DecisionTreeRegressor, ExtraTreeRegressor)
 RANDOM_ROWS = 10_000
 # Of each split three rows are asked: with a large forest, not of every one.
 SPLITS_LIMIT = 10_000
@@ -47,13 +48,14 @@ def convert(source: Path, target: Path) -> tuple[Contract, Rows]:
     Raises ModelRefused where the model is not its contract's, and Unconvertible.
     """
     model = load(source)
-    if not isinstance(model.classifier, Pickled):
+    if not isinstance(model.predictor, Pickled):
         raise Unconvertible("the model is lean already")
-    estimator, contract = model.classifier.estimator, model.contract
+    estimator, contract = model.predictor.estimator, model.contract
+    require_numbers(contract)
     content = flattened(estimator)
     rows = asked(estimator, contract, source / TRAINING_ROWS)
     everything = np.concatenate(rows)
-    worst = worst_difference(contract, everything, model.classifier, forest(contract, content))
+    worst = worst_difference(contract, everything, model.predictor, forest(contract, content))
     lean = msgspec.structs.replace(
         contract,
         runtime="lean",
@@ -66,8 +68,16 @@ def convert(source: Path, target: Path) -> tuple[Contract, Rows]:
     return lean, rows
 
 
+def require_numbers(contract: Contract) -> None:
+    """Raise Unconvertible for a model that takes words."""
+    if "word" in contract.kinds:
+        raise Unconvertible(
+            f"the lean runtime takes numbers alone, and {contract.features[contract.kinds.index('word')]} is a word"
+        )
+
+
 def flattened(estimator: Any) -> bytes:  # noqa: ANN401 - whatever was pickled
-    """The trees of a classifier as forest.py reads them. Raises Unconvertible."""
+    """The trees of an estimator as forest.py reads them. Raises Unconvertible."""
     trees = [each.tree_ for each in _estimators(estimator)]
     nodes, leaves, roots = [], [], []
     nodes_before = leaves_before = 0
@@ -79,7 +89,7 @@ def flattened(estimator: Any) -> bytes:  # noqa: ANN401 - whatever was pickled
         leaf = np.cumsum(is_leaf) - 1 + leaves_before
         of_tree["left"] = np.where(is_leaf, leaf, tree.children_left + nodes_before)
         of_tree["right"] = np.where(is_leaf, 0, tree.children_right + nodes_before)
-        # Since scikit-learn 1.3 these are shares and no counts.
+        # Since scikit-learn 1.3 those of a classifier are shares and no counts.
         leaves.append(tree.value[is_leaf, 0, :])
         nodes.append(of_tree)
         roots.append(nodes_before)
@@ -112,9 +122,9 @@ def asked(estimator: Any, contract: Contract, training: Path) -> Rows:  # noqa: 
 
 
 def worst_difference(contract: Contract, rows: np.ndarray, model: Pickled, lean: Forest) -> float:
-    """The largest difference between two probabilities; Unconvertible, with the row, where it is too large."""
+    """The largest difference between two answers; Unconvertible, with the row, where it is too large."""
     given = rows.tolist()
-    expected, got = np.array(model.probabilities(given)), np.array(lean.probabilities(given))
+    expected, got = np.array(model.answer(given)), np.array(lean.answer(given))
     difference = np.abs(expected - got).max(axis=1)
     other_label = expected.argmax(axis=1) != got.argmax(axis=1)
     # Not `>`, which a NaN would pass.
@@ -123,20 +133,33 @@ def worst_difference(contract: Contract, rows: np.ndarray, model: Pickled, lean:
         row = wrong[0]
         raise Unconvertible(
             f"the lean model differs on {len(wrong)} of {len(rows)} rows; on {given[row]} it says "
-            f"{contract.labels[int(got[row].argmax())]} {got[row].tolist()}, the trained one "
-            f"{contract.labels[int(expected[row].argmax())]} {expected[row].tolist()}"
+            f"{_said(contract, got[row])}, the trained one {_said(contract, expected[row])}"
         )
     return float(difference.max())
 
 
+def _said(contract: Contract, answer: np.ndarray) -> str:
+    label = f"{contract.labels[int(answer.argmax())]} " if contract.labels else ""
+    return f"{label}{answer.tolist()}"
+
+
 def _estimators(estimator: Any) -> list[Any]:  # noqa: ANN401 - whatever was pickled
+    if type(estimator) is Pipeline:
+        steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
+        if len(steps) > 1:
+            raise Unconvertible(_unknown(steps[0]))
+        return _estimators(steps[0])
     # Not a subclass: it may answer otherwise.
     if type(estimator) not in FORESTS + TREES:
-        known = ", ".join(each.__name__ for each in FORESTS + TREES)
-        raise Unconvertible(f"the lean runtime has no {type(estimator).__name__}; it has {known}")
+        raise Unconvertible(_unknown(estimator))
     if estimator.n_outputs_ != 1:
         raise Unconvertible(f"the lean runtime has no {type(estimator).__name__} of {estimator.n_outputs_} outputs")
     return list(estimator.estimators_) if type(estimator) in FORESTS else [estimator]
+
+
+def _unknown(estimator: Any) -> str:  # noqa: ANN401
+    known = ", ".join(each.__name__ for each in FORESTS + TREES)
+    return f"the lean runtime has no {type(estimator).__name__}; it has {known}"
 
 
 def main() -> None:
@@ -150,7 +173,10 @@ def main() -> None:
     try:
         contract, rows = convert(told.source, told.target)
     except (ModelRefused, Unconvertible) as error:
-        sys.exit(f'{error}\n→ say runtime = "sklearn" under [build] in pipeline.toml to serve the model as it is')
+        sys.exit(
+            f'{error}\n→ say runtime = "sklearn" under [build] in pipeline.toml to serve the model as it is, or '
+            '"frame" where it takes named columns or words'
+        )
     worst = contract.equality.worst_difference if contract.equality else 0
     print(
         f"converted  {told.target / contract.artefact.file}: equal on {len(rows.training)} training, {len(rows.edges)} "

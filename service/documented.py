@@ -10,18 +10,17 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from service.app import Answer, App, ErrorBody, ModelBody, PredictBody, Receive, Scope, StatusBody
+from service.app import Answer, App, ErrorBody, EstimateBody, ModelBody, PredictBody, Receive, Scope, StatusBody
 from service.rows import LARGEST
 from service.settings import Settings, described, without_credentials
 
-BODIES = (PredictBody, ErrorBody, StatusBody, ModelBody)
 REF = "#/components/schemas/{name}"
 REFUSALS = {
     400: "not JSON, or nothing",
     408: "it did not arrive in time",
     413: "more bytes or rows than a request may have",
     415: "another Content-Type than application/json",
-    422: "JSON, and no rows of this model",
+    422: "JSON, and no rows of this model, or none that it has an answer to",
     503: "more predictions under way than there may be; Retry-After says when to come again",
 }
 
@@ -29,9 +28,10 @@ REFUSALS = {
 def create(app: App) -> FastAPI:
     """FastAPI's application, with the short cuts of `app` as its routes."""
     contract = app.model.contract
+    predicted = EstimateBody if contract.task == "regression" else PredictBody
     fast = FastAPI(title=contract.name, description=_description(app.settings), version="1", redirect_slashes=False)
     responses: dict[str, dict[int | str, dict[str, Any]]] = {
-        "/predict": {200: _of(PredictBody), **{status: _of(ErrorBody, why) for status, why in REFUSALS.items()}},
+        "/predict": {200: _of(predicted), **{status: _of(ErrorBody, why) for status, why in REFUSALS.items()}},
         "/healthz": {200: _of(StatusBody)},
         "/readyz": {200: _of(StatusBody), 503: _of(StatusBody, "not ready, and why")},
         "/metrics": {
@@ -64,7 +64,7 @@ def create(app: App) -> FastAPI:
 
     def openapi() -> dict[str, Any]:
         document = made()
-        _, schemas = msgspec.json.schema_components(BODIES, ref_template=REF)
+        _, schemas = msgspec.json.schema_components((predicted, ErrorBody, StatusBody, ModelBody), ref_template=REF)
         document.setdefault("components", {})["schemas"] = schemas
         return document
 
@@ -101,10 +101,13 @@ def _of(body: type, why: str = "") -> dict[str, Any]:
 
 
 def _rows(app: App) -> dict[str, Any]:
-    features = app.model.contract.features
+    contract = app.model.contract
+    features, kinds = contract.features, contract.feature_kinds
+    number, word = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}, {"type": "string"}
+    each = [number if kind == "number" else word for kind in kinds]
     row = {
         "type": "array",
-        "items": {"type": "number", "minimum": -LARGEST, "maximum": LARGEST},
+        **({"prefixItems": each} if word in each else {"items": number}),
         "minItems": len(features),
         "maxItems": len(features),
         "description": ", ".join(features),
@@ -115,6 +118,6 @@ def _rows(app: App) -> dict[str, Any]:
         "properties": {"features": {"oneOf": [row, rows]}},
         "required": ["features"],
         "additionalProperties": False,
-        "example": {"features": app.model.contract.golden[0].features},
+        "example": {"features": contract.golden[0].features},
     }
     return {"required": True, "content": {"application/json": {"schema": schema}}}

@@ -8,6 +8,10 @@ from array import array
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from service.contract import Row
 
 LIBRARY = Path(__file__).with_name("libforest.so")
 MAGIC = b"DRYFRST1"
@@ -57,13 +61,15 @@ class Forest:
         self._answer.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
         self._at = ctypes.addressof(self._forest)
 
-    def probabilities(self, rows: Sequence[Sequence[float]]) -> list[list[float]]:
-        """The mean of the trees' answers to each row, in the order of the labels; a row has `features` numbers."""
+    def answer(self, rows: Sequence[Row]) -> list[list[float]]:
+        """The mean of the trees' answers to each row, a number for each label, or one; a row has `features` numbers."""
         count, outputs = len(rows), self.outputs
-        given = array("f", rows[0] if count == 1 else chain.from_iterable(rows))
+        # Of a contract with words no forest is made.
+        numbers = cast("Sequence[Sequence[float]]", rows)
+        given = array("f", numbers[0] if count == 1 else chain.from_iterable(numbers))
         if len(given) != count * self.features:
             raise ValueError(f"a row has {self.features} numbers")
         answers = array("d", bytes(8 * count * outputs))
         self._answer(self._at, given.buffer_info()[0], count, answers.buffer_info()[0])
-        numbers = answers.tolist()
-        return [numbers[at : at + outputs] for at in range(0, count * outputs, outputs)]
+        told = answers.tolist()
+        return [told[at : at + outputs] for at in range(0, count * outputs, outputs)]

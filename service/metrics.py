@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from service.contract import Contract
-from service.model import Prediction
+from service.model import Estimate, Predicted
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
 # Seconds: a compiled forest answers in less than a millisecond, and nobody waits ten seconds.
@@ -31,7 +31,9 @@ class Metrics:
             buckets=BUCKETS,
             registry=self._registry,
         )
-        self._predictions = Counter("model_predictions", "Rows by predicted label", ("label",), registry=self._registry)
+        self._predictions = Counter(
+            "model_predictions", "Rows by predicted label, or of a value", ("label",), registry=self._registry
+        )
         self.in_flight = Gauge("model_predict_in_flight", "Predictions that are under way", registry=self._registry)
         self.load_seconds = Gauge(
             "model_load_seconds",
@@ -43,7 +45,7 @@ class Metrics:
         ).labels(contract.name, contract.runtime, contract.artefact.sha256, revision).set(1)
         # Each child looked up once: the look-up costs more than the counting. Every label is there from the start.
         self._by_answer: dict[tuple[str, int], Counter] = {}
-        self._by_label = {label: self._predictions.labels(label) for label in contract.labels}
+        self._by_label = {label: self._predictions.labels(label) for label in contract.labels or [Estimate.label]}
 
     def answered(self, path: str, status: int) -> None:
         """Count a request; `path` is one of ours, never what a caller made up."""
@@ -56,7 +58,7 @@ class Metrics:
         """Note how long a request to /predict took."""
         self._duration.observe(seconds)
 
-    def predicted(self, predictions: Sequence[Prediction]) -> None:
+    def predicted(self, predictions: Sequence[Predicted]) -> None:
         """Count each row by its label."""
         if len(predictions) == 1:
             self._by_label[predictions[0].label].inc()

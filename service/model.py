@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import msgspec
 from msgspec import Struct
 
-from service.contract import Contract
+from service.contract import Contract, Row
 
 if TYPE_CHECKING:
     from service.forest import Forest
@@ -25,13 +25,17 @@ class ModelRefused(Exception):
     """The model is not what its contract says; the message is one sentence that ends with what to do."""
 
 
-class Classifier(Protocol):
+class NoAnswer(Exception):
+    """Rows of the contract's form that the model cannot answer; the message is a sentence for whoever sent them."""
+
+
+class Predictor(Protocol):
     """What a runtime makes of a model's file; `inline` says that a call is too short to be worth a thread."""
 
     inline: bool
 
-    def probabilities(self, rows: Sequence[Sequence[float]]) -> list[list[float]]:
-        """The probability of each label, in the contract's order, for each row."""
+    def answer(self, rows: Sequence[Row]) -> list[list[float]]:
+        """For each row the probability of each label, in the contract's order; or the one value. Raises NoAnswer."""
 
 
 class Prediction(Struct, frozen=True):
@@ -41,29 +45,52 @@ class Prediction(Struct, frozen=True):
     probabilities: dict[str, float]
 
 
+class Estimate(Struct, frozen=True):
+    """The value of one row, in the unit of what the model was trained on."""
+
+    # What it is counted as, where predictions are counted by their labels.
+    label: ClassVar[str] = "value"
+
+    value: float
+
+
+Predicted = Prediction | Estimate
+
+
 @dataclass(frozen=True)
 class Model:
     """A loaded model and its contract."""
 
     contract: Contract
-    classifier: Classifier
+    predictor: Predictor
 
-    def predict(self, rows: Sequence[Sequence[float]]) -> list[Prediction]:
-        """Predict rows of as many numbers as the contract has features, in their order."""
+    def predict(self, rows: Sequence[Row]) -> list[Predicted]:
+        """Predict rows that have the contract's features, in their order. Raises NoAnswer."""
         labels = self.contract.labels
+        if not labels:
+            return [Estimate(value) for (value,) in self.predictor.answer(rows)]
         # Of equal ones the first, as scikit-learn has it.
         return [
             Prediction(labels[row.index(max(row))], dict(zip(labels, row, strict=True)))
-            for row in self.classifier.probabilities(rows)
+            for row in self.predictor.answer(rows)
         ]
 
     def complaint(self) -> str:
         """Why this model is not ready: what its first golden row should have been; empty when it is right."""
         golden = self.contract.golden[0]
-        predicted = self.predict([golden.features])[0]
-        if predicted.label != golden.label:
-            return f"the first golden row is {golden.label}, this model says {predicted.label}"
-        return ""
+        try:
+            predicted = self.predict([golden.features])[0]
+        except NoAnswer as refused:
+            return f"the first golden row is refused: {refused}"
+        expected: float | str | None
+        got: float | str
+        if isinstance(predicted, Estimate):
+            expected, got = golden.value, predicted.value
+            right = golden.value is not None and abs(predicted.value - golden.value) <= self.contract.tolerance
+        else:
+            expected, got = golden.label, predicted.label
+            right = got == expected
+        return "" if right else f"the first golden row is {expected}, this model says {got}"
 
 
 def load(directory: Path) -> Model:
@@ -77,14 +104,19 @@ def load(directory: Path) -> Model:
 
 def loaded(contract: Contract, content: bytes) -> Model:
     """The model of a contract, from bytes that are known to be what it describes. Raises ModelRefused."""
-    if contract.runtime == "sklearn":
+    if contract.runtime != "lean":
         _require_same_versions(contract)
     try:
-        return Model(contract, forest(contract, content) if contract.runtime == "lean" else _pickled(content))
-    except ModuleNotFoundError as error:
+        return Model(contract, forest(contract, content) if contract.runtime == "lean" else _pickled(contract, content))
+    except (ModuleNotFoundError, AttributeError) as error:
+        # Of the service itself an image has what its runtime needs; any other module is one that the pickle names.
+        if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("service."):
+            raise ModelRefused(
+                f"the model is for the {contract.runtime} runtime, which this image does not have ({error.name} is "
+                "missing); build the image with that runtime, or convert the model."
+            ) from error
         raise ModelRefused(
-            f"the model is for the {contract.runtime} runtime, which this image does not have ({error.name} is "
-            "missing); build the image with that runtime, or convert the model."
+            f"the model needs code that is not in this image ({error}); build it of what its libraries have."
         ) from error
 
 
@@ -97,6 +129,11 @@ def read(directory: Path) -> tuple[Contract, bytes]:
         raise ModelRefused(f"{error.filename} cannot be read ({error.strerror}); train the model first.") from error
     require_recorded(contract, content)
     return contract, content
+
+
+def write(contract: Contract, directory: Path) -> None:
+    """Write model.json into `directory`, for people and machines to read."""
+    (directory / CONTRACT).write_bytes(msgspec.json.format(msgspec.json.encode(contract), indent=2) + b"\n")
 
 
 def decoded(content: bytes) -> Contract:
@@ -122,24 +159,26 @@ def forest(contract: Contract, content: bytes) -> Forest:
     from service.forest import Forest
 
     try:
-        classifier = Forest(content)
+        lean = Forest(content)
     except ValueError as error:
         raise ModelRefused(f"{contract.artefact.file} {error}; convert the model again.") from error
     except OSError as error:
         raise ModelRefused(f"the evaluator cannot be loaded ({error}); say python -m service.evaluator.") from error
-    if (classifier.features, classifier.outputs) != (len(contract.features), len(contract.labels)):
+    if (lean.features, lean.outputs) != (len(contract.features), len(contract.labels) or 1):
         raise ModelRefused(
-            f"{contract.artefact.file} takes {classifier.features} features and knows {classifier.outputs} labels, its "
-            f"contract {len(contract.features)} and {len(contract.labels)}; convert the model again."
+            f"{contract.artefact.file} takes {lean.features} features and gives {lean.outputs} numbers, its contract "
+            f"{len(contract.features)} and {len(contract.labels) or 1}; convert the model again."
         )
-    return classifier
+    return lean
 
 
-def _pickled(content: bytes) -> Classifier:
-    # Here and not above, as in the function above: an image has one of the two, and what only the other one needs.
-    from service.pickled import Pickled
+def _pickled(contract: Contract, content: bytes) -> Predictor:
+    # Here and not above, as in the function above: an image has one of them, and what only the other ones need.
+    from service.pickled import Framed, Pickled
 
-    return Pickled(content)
+    if contract.runtime == "frame":
+        return Framed(content, contract.task, contract.features, contract.feature_kinds)
+    return Pickled(content, contract.task)
 
 
 def _require_same_versions(contract: Contract) -> None:

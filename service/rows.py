@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-# The forest computes with 32-bit floats, and takes no larger number.
+from service.contract import Kind, Row
+
+# A forest computes with 32-bit floats, and takes no larger number.
 LARGEST = 3.4e38
 
 
@@ -24,18 +26,21 @@ class Refused(Exception):
 
 
 class Reader:
-    """Reads bodies of rows with these features, at most so many."""
+    """Reads bodies of rows with these features, of these kinds, at most so many."""
 
-    def __init__(self, features: Sequence[str], rows_limit: int) -> None:
+    def __init__(self, features: Sequence[str], kinds: Sequence[Kind], rows_limit: int) -> None:
         self._features = features
+        self._kinds = kinds
         self._rows_limit = rows_limit
         number = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
-        row = Annotated[list[number], Meta(min_length=len(features), max_length=len(features))]
+        row: Any = Annotated[list[number], Meta(min_length=len(features), max_length=len(features))]
+        if "word" in kinds:
+            row = tuple[tuple(number if kind == "number" else str for kind in kinds)]  # type: ignore[misc]
         rows = Annotated[list[row], Meta(min_length=1, max_length=rows_limit)]
         self._one = _decoder(row)
         self._many = _decoder(rows)
 
-    def rows(self, body: bytes) -> list[list[float]]:
+    def rows(self, body: bytes) -> list[Row]:
         """The rows of a body: `features` is one row, or a list of rows. Raises Refused.
 
         What is right, nearly everything, is decoded and checked in one pass in C; only what is not is looked at again.
@@ -45,27 +50,36 @@ class Reader:
         except (ValueError, RecursionError):
             pass
         try:
-            found: list[list[float]] = self._many.decode(body).features
+            found: list[Row] = self._many.decode(body).features
             return found
         except (ValueError, RecursionError):
             return self.checked(parsed(body))
 
-    def checked(self, content: object) -> list[list[float]]:
+    def checked(self, content: object) -> list[Row]:
         """The rows of what a body says, checked one by one. Raises Refused."""
         if not isinstance(content, dict) or set(content) != {"features"}:
             raise Refused(422, 'Send an object with the one field "features".')
         given = content["features"]
         if not isinstance(given, list) or not given:
-            raise Refused(422, f'"features" is a list of {len(self._features)} numbers, or a list of such lists.')
+            raise Refused(
+                422, f'"features" is a list of {len(self._features)} {self._values}, or a list of such lists.'
+            )
         rows = given if any(isinstance(item, list) for item in given) else [given]
         if len(rows) > self._rows_limit:
             raise Refused(413, f"A request has at most {self._rows_limit} rows; send them in several.")
         return [self._row(row) for row in rows]
 
-    def _row(self, row: object) -> list[float]:
+    @property
+    def _values(self) -> str:
+        return "numbers and words" if "word" in self._kinds else "numbers"
+
+    def _row(self, row: object) -> Row:
         if not isinstance(row, list) or len(row) != len(self._features):
-            raise Refused(422, f"A row has {len(self._features)} numbers: {', '.join(self._features)}.")
-        return [_number(value, name) for value, name in zip(row, self._features, strict=True)]
+            raise Refused(422, f"A row has {len(self._features)} {self._values}: {', '.join(self._features)}.")
+        return [
+            _number(value, name) if kind == "number" else _word(value, name)
+            for value, name, kind in zip(row, self._features, self._kinds, strict=True)
+        ]
 
 
 def parsed(body: bytes) -> object:
@@ -95,6 +109,13 @@ def _number(value: object, name: str) -> float:
     if not abs(number) <= LARGEST:
         raise Refused(422, f"{name} is too large, or no finite number.")
     return number
+
+
+def _word(value: object, name: str) -> str:
+    # Half of a pair of surrogates is valid JSON, and no text.
+    if not isinstance(value, str) or (not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value)):
+        raise Refused(422, f"{name} is no text.")
+    return value
 
 
 def _no_constant(_: str) -> float:

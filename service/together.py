@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from service.model import Prediction
+from service.contract import Row
+from service.model import Predicted
 
-Rows = list[list[float]]
-Asked = tuple[Rows, asyncio.Future[list[Prediction]]]
+Rows = Sequence[Row]
+Asked = tuple[Rows, asyncio.Future[Sequence[Predicted]]]
 
 
 class Together:
     """Nobody waits for others to come: an idle model is asked at once, and a busy one gathers by itself."""
 
-    def __init__(self, predict: Callable[[Rows], list[Prediction]], rows_limit: int) -> None:
+    def __init__(self, predict: Callable[[Rows], Sequence[Predicted]], rows_limit: int) -> None:
         self._predict = predict
         self._rows_limit = rows_limit
         self._waiting: deque[Asked] = deque()
         self._running: asyncio.Task[None] | None = None
 
-    async def predict(self, rows: Rows) -> list[Prediction]:
+    async def predict(self, rows: Rows) -> Sequence[Predicted]:
         """The predictions of these rows; raises what the model raises."""
-        future: asyncio.Future[list[Prediction]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Sequence[Predicted]] = asyncio.get_running_loop().create_future()
         self._waiting.append((rows, future))
         if self._running is None:
             self._running = asyncio.create_task(self._run())

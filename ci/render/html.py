@@ -297,4 +297,6 @@ TEMPLATES.filters |= {
     "link": link,
     "moment": _day_and_time,
     "equality": words.equality,
+    "score": words.score,
+    "features": words.features,
 }

@@ -25,6 +25,24 @@ def difference(size_bytes: int) -> str:
     return f"{'+' if size_bytes > 0 else ''}{size(size_bytes)}"
 
 
+def figure(value: float) -> str:
+    """A number with three digits that count, and whole where it has more: 0.950, 44.1, 1,234."""
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}"
+
+
+def score(name: str, value: float) -> str:
+    """How good a model was, as people say it: an accuracy in percent."""
+    return f"{100 * value:.1f} %" if name == "accuracy" else figure(value)
+
+
+def features(contract: Contract) -> list[str]:
+    """The names of what the model takes; of words it says that they are."""
+    return [
+        f"{name} (word)" if kind == "word" else name
+        for name, kind in zip(contract.features, contract.feature_kinds, strict=True)
+    ]
+
+
 def age(judged: JudgedFinding) -> str:
     """How long ago the advisory was published; empty where nobody knows."""
     if judged.age_days is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +30,7 @@ from registry import Repository, release
 from report import Archive, Contract, Image, Publication, Report, Scan, Signing, Smoke, Updates
 from stages import normal, running, scanner, session, signer
 
+MODEL_FILES = ("model.json", "model.pkl", "model.forest", "training.npy")
 CONTEXT_LABEL = "dev.drydock.context.digest"
 GOODBYE_SECONDS = 15
 ATTEST_ROUNDS = 5
@@ -80,29 +81,56 @@ class EngineStages:
             await self._signed_by(self.plan.signer)
 
     async def train(self) -> Contract:
-        """Train in a container, or take the model that `artifacts/` holds; its file is what its contract says.
+        """Train in a container, or take the model that `model.path` holds; its file is what its contract says.
 
         What was trained, or converted for the lean runtime, is then in the report directory, under model/.
         """
-        build, model = self.plan.policy.build, self._model
-        if build.train:
+        policy, model = self.plan.policy, self._model
+        if policy.model.train:
             await self.train_into(model)
         elif model != self._given:
             given = dag.host().directory(str(self._given), include=["model.json", "model.pkl", "training.npy"])
             await self._make("convert", self._context().with_directory("artifacts", given), model)
-        return contract_of.read(model, build.runtime)
+        return contract_of.read(model, policy.build.runtime)
 
     async def train_into(self, directory: Path) -> None:
         """Build the Dockerfile's stage `train` and put the model that it made, and its contract, into `directory`."""
         await self._make("train", self._context(), directory)
 
+    async def describe(self, model: Path, data: Path, name: str, target: str, words: Sequence[str]) -> str:
+        """Build the Dockerfile's stage `describe`, which writes the contract of a trained model, and say what it says.
+
+        The model and its contract are then in the folder that `model.path` names. `target` and `words` are columns of
+        `data`.
+        """
+        context = (
+            self._context()
+            .with_file("given/model.pkl", dag.host().file(str(model)))
+            .with_file("given/data.csv", dag.host().file(str(data)))
+        )
+        described = self._stage("describe", context, {"NAME": name, "TARGET": target, "WORDS": ",".join(words)})
+        with _build_errors(
+            f"the contract of {model.name}",
+            usually="the model needs other packages than the image has, or the data are no rows of it",
+            next_step="the log ends with what to change; then run again",
+        ):
+            said = await described.file("/words.txt").contents()
+            await _put(described, self._given)
+        return said
+
     async def _make(self, stage: str, context: dagger.Directory, directory: Path) -> None:
-        dockerfile = self.plan.policy.build.dockerfile
-        with _build_errors(f"the stage `{stage}` of {dockerfile}"):
-            made = context.docker_build(
-                dockerfile=dockerfile, target=stage, build_args=self._common_arguments(), platform=self._platform
-            )
-            await made.directory("/artifacts").export(str(directory), wipe=True)
+        with _build_errors(f"the stage `{stage}` of {self.plan.policy.build.dockerfile}"):
+            await _put(self._stage(stage, context), directory)
+
+    def _stage(
+        self, stage: str, context: dagger.Directory, arguments: Mapping[str, str] | None = None
+    ) -> dagger.Container:
+        return context.docker_build(
+            dockerfile=self.plan.policy.build.dockerfile,
+            target=stage,
+            build_args=self._arguments(arguments or {}),
+            platform=self._platform,
+        )
 
     async def build(self, contract: Contract) -> Archive:
         """Build the image around the model; export it in its normal form, as image.tar in the report directory."""
@@ -111,6 +139,7 @@ class EngineStages:
             "artifacts", dag.host().directory(str(self._model), include=["model.json", contract.artefact.file])
         )
         arguments = {
+            "TITLE": plan.policy.image.name,
             "REVISION": plan.revision.name,
             "SOURCE": plan.policy.image.source,
             "MODEL_SHA256": contract.artefact.sha256,
@@ -119,7 +148,7 @@ class EngineStages:
         with _build_errors(plan.policy.build.dockerfile):
             built = context.docker_build(
                 dockerfile=plan.policy.build.dockerfile,
-                build_args=[*self._common_arguments(), *(BuildArg(name, value) for name, value in arguments.items())],
+                build_args=self._arguments(arguments),
                 platform=self._platform,
             )
             # Dagger finds a tarball again by the image's files and configuration; that they lie in other layers now it
@@ -247,13 +276,16 @@ class EngineStages:
     @property
     def _model(self) -> Path:
         """Where the image's model is: as it was given, unless it is trained here or has yet to be converted."""
-        build = self.plan.policy.build
-        as_given = not build.train and contract_of.read(self._given).runtime == build.runtime
+        policy = self.plan.policy
+        as_given = not policy.model.train and (
+            # The one conversion that there is; what is of another runtime stays as it is, to be refused.
+            (contract_of.read(self._given).runtime, policy.build.runtime) != ("sklearn", "lean")
+        )
         return self._given if as_given else self.plan.report_dir / "model"
 
     @property
     def _given(self) -> Path:
-        return self.plan.root / "artifacts"
+        return self.plan.root / self.plan.policy.model.path
 
     def _dockerfile(self) -> str:
         return (self.plan.root / self.plan.policy.build.dockerfile).read_text(encoding="utf-8", errors="replace")
@@ -261,27 +293,43 @@ class EngineStages:
     def _context(self) -> dagger.Directory:
         return dag.host().directory(str(self.plan.root), include=self.plan.policy.build.context)
 
-    def _common_arguments(self) -> list[BuildArg]:
-        images, build = self.plan.images, self.plan.policy.build
-        arguments = {
+    def _arguments(self, more: Mapping[str, str]) -> list[BuildArg]:
+        """What every build is told, and `more`."""
+        images, policy = self.plan.images, self.plan.policy
+        common = {
             "BUILDER": images.builder,
             "RUNTIME": images.runtime,
-            "MODEL_RUNTIME": build.runtime,
-            "MODEL": build.model,
+            "MODEL_RUNTIME": policy.build.runtime,
+            "MODEL": policy.build.model,
+            "TRAIN": policy.model.train,
         }
-        return [BuildArg(name, value) for name, value in arguments.items()]
+        return [BuildArg(name, value) for name, value in {**common, **more}.items()]
+
+
+async def _put(made: dagger.Container, directory: Path) -> None:
+    """Put the model that a stage made into `directory`, where no file of another model stays beside it."""
+    artifacts = made.directory("/artifacts")
+    files = await artifacts.entries()
+    # Not wiped: the folder is the user's, who may keep more in it than the model.
+    await artifacts.export(str(directory))
+    for name in set(MODEL_FILES).difference(files):
+        (directory / name).unlink(missing_ok=True)
 
 
 @contextmanager
-def _build_errors(what: str) -> Iterator[None]:
+def _build_errors(
+    what: str,
+    usually: str = "a package or a base image cannot be had, a hash does not match, or an instruction fails",
+    next_step: str = "mend the instruction that the log ends with; --debug shows all of the engine's log",
+) -> Iterator[None]:
     with session.engine_errors():
         try:
             yield
         except dagger.QueryError as error:
             raise BuildError(
                 f"{what} did not build: {engine_log.first_line(str(error))}",
-                usually="a package or a base image cannot be had, a hash does not match, or an instruction fails",
-                next_step="mend the instruction that the log ends with; --debug shows all of the engine's log",
+                usually=usually,
+                next_step=next_step,
                 log=engine_log.tail(
                     error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)
                 ),

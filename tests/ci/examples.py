@@ -66,7 +66,7 @@ CONTRACT = Contract(
     labels=("small", "large"),
     python="3.13",
     libraries={"scikit-learn": "1.7.0"},
-    holdout=Holdout(rows=38, accuracy=0.95),
+    holdout=Holdout(rows=38, scores={"accuracy": 0.95}),
     golden=(SMALL, LARGE),
     tolerance=1e-6,
 )
@@ -76,6 +76,42 @@ LEAN = CONTRACT.model_copy(
         "runtime": "lean",
         "equality": Equality(source_sha256=MODEL_SHA256, rows=11_083, worst_difference=3e-7),
     }
+)
+
+CHEAP = GoldenRow(features=(1.0, 2.0), value=181.3)
+DEAR = GoldenRow(features=(8.0, 9.0), value=-20.0)
+REGRESSION = Contract(
+    schema=1,
+    name="house-prices",
+    task="regression",
+    artefact=Artefact(file="model.pkl", sha256=MODEL_SHA256, size_bytes=42),
+    features=("width", "height"),
+    labels=(),
+    python="3.13",
+    libraries={"scikit-learn": "1.7.0"},
+    holdout=Holdout(rows=111, scores={"r2": 0.4511, "mean absolute error": 44.1}),
+    golden=(CHEAP, DEAR),
+    # In the unit of the value.
+    tolerance=1.5,
+)
+
+OPEN = GoldenRow(features=("open", 2.0, "it burns"), label="urgent", probabilities={"urgent": 0.75, "later": 0.25})
+SHUT = GoldenRow(features=("shut", 9.0, "5"), label="later", probabilities={"urgent": 0.125, "later": 0.875})
+# Words among the numbers.
+MIXED = Contract(
+    schema=1,
+    name="ticket-router",
+    task="classification",
+    artefact=Artefact(file="model.pkl", sha256=MODEL_SHA256, size_bytes=42),
+    features=("state", "age", "text"),
+    kinds=("word", "number", "word"),
+    labels=("urgent", "later"),
+    python="3.13",
+    libraries={"pandas": "2.3.0", "scikit-learn": "1.7.0"},
+    holdout=Holdout(rows=20, scores={"accuracy": 0.9}),
+    golden=(OPEN, SHUT),
+    tolerance=1e-6,
+    runtime="frame",
 )
 
 BASE = Layer(digest="sha256:b0", created_by="", compressed_bytes=40_000_000, size_bytes=120_000_000)
@@ -145,12 +181,17 @@ def answer(row: GoldenRow, label: str = "", probabilities: dict[str, float] | No
     )
 
 
+def value_answer(row: GoldenRow, value: float | None, status: int = 200) -> Answer:
+    return Answer(expected=row, status=status, value=value, duration_seconds=0.004)
+
+
 def smoke(
     *answers: Answer,
     uid: int | None = 10001,
     ready_seconds: float | None = 1.2,
     not_ready: str = "",
     log: str = "",
+    tolerance: float = CONTRACT.tolerance,
     malformed: Sequence[Malformed] = (Malformed(name="cut short", status=400), Malformed(name="GET", status=405)),
 ) -> Smoke:
     return Smoke(
@@ -159,7 +200,7 @@ def smoke(
         not_ready=not_ready,
         log=log,
         answers=answers or (answer(SMALL), answer(LARGE)),
-        tolerance=CONTRACT.tolerance,
+        tolerance=tolerance,
         malformed=tuple(malformed),
     )
 

@@ -254,7 +254,7 @@ def contract() -> Contract:
         labels=("setosa", "versicolor", "virginica"),
         python="3.13",
         libraries={"scikit-learn": "1.7.2"},
-        holdout=Holdout(rows=38, accuracy=0.9474),
+        holdout=Holdout(rows=38, scores={"accuracy": 0.9474}),
         golden=(golden,) * 12,
         tolerance=1e-6,
     )

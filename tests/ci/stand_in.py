@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,9 +32,12 @@ class StandIn:
     approvals: list[Approval] = field(default_factory=list)
     verdicts: list[Report] = field(default_factory=list)
     trusted: list[Trust] = field(default_factory=list)
+    trained_into: list[Path] = field(default_factory=list)
+    described: list[tuple[object, ...]] = field(default_factory=list)
+    description: str = "model      of a test\n"
 
     @asynccontextmanager
-    async def connect(self, plan: Plan, on_retry: Callable[[str], None]) -> AsyncIterator[StandIn]:
+    async def connect(self, plan: Plan, on_retry: Callable[[str], None] = print) -> AsyncIterator[StandIn]:
         await self._enter("connect")
         yield self
         self.called.append("disconnect")
@@ -48,6 +51,15 @@ class StandIn:
     async def train(self) -> Contract:
         await self._enter("train")
         return examples.CONTRACT
+
+    async def train_into(self, directory: Path) -> None:
+        self.trained_into.append(directory)
+        await self._enter("train")
+
+    async def describe(self, model: Path, data: Path, name: str, target: str, words: Sequence[str]) -> str:
+        self.described.append((model, data, name, target, words))
+        await self._enter("describe")
+        return self.description
 
     async def build(self, contract: Contract) -> Archive:
         await self._enter("build")

@@ -41,6 +41,33 @@ def test_where_no_command_is_named_it_is_a_run(given: list[str], asked: dict[str
     ("given", "asked"),
     [
         (["train"], {}),
+        (
+            ["contract", "model.pkl", "data.csv"],
+            {"model": Path("model.pkl"), "data": Path("data.csv"), "target": "", "words": [], "name": ""},
+        ),
+        (
+            [
+                *("contract", "model.pkl", "data.csv", "--target", "price", "--name", "mine"),
+                *("--words", "zip", "year"),
+            ],
+            {
+                "model": Path("model.pkl"),
+                "data": Path("data.csv"),
+                "target": "price",
+                "words": ["zip", "year"],
+                "name": "mine",
+            },
+        ),
+        (
+            ["contract", "model.pkl", "data.csv", "--words", "zip", "--words", "year"],
+            {
+                "model": Path("model.pkl"),
+                "data": Path("data.csv"),
+                "target": "",
+                "words": ["zip", "year"],
+                "name": "",
+            },
+        ),
         (["explain"], {"archive": None, "layer": None}),
         (["explain", "--archive", "image.tar"], {"archive": Path("image.tar"), "layer": None}),
         (["explain", "--layer", "3"], {"archive": None, "layer": 3}),
@@ -76,6 +103,9 @@ def test_the_lock_needs_no_policy_and_leaves_no_report() -> None:
     ("given", "says"),
     [
         (["train", "--no-push"], "unrecognized arguments: --no-push"),
+        (["contract", "model.pkl"], "the following arguments are required: DATA"),
+        (["contract", "model.pkl", "data.csv", "more.csv"], "unrecognized arguments: more.csv"),
+        (["contract", "model.pkl", "data.csv", "--words"], "argument --words: expected at least one argument"),
         (["explain", "--tag", "1"], "unrecognized arguments: --tag 1"),
         (["explain", "--layer", "base"], "argument --layer: invalid int value: 'base'"),
         (["verify"], "the following arguments are required: IMAGE"),

@@ -62,7 +62,7 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
         (
             "\norigins = 1\n",
             ":2: unknown key origins",
-            "known keys are build, ignore, image, limits, scan, skip, trust",
+            "known keys are build, ignore, image, limits, model, scan, skip, trust",
         ),
         (
             '[limits]\nimage_size_mb = "400"\n',
@@ -70,7 +70,19 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
             "",
         ),
         ("[limits]\nimage_size_mb = 0\n", ":2: limits.image_size_mb is 0: input should be greater than 0", ""),
-        ("[build]\ntrain = 1\n", ":2: build.train is 1: input should be a valid boolean", ""),
+        ("[model]\ntrain = false\n", ":2: model.train is False: input should be a valid string", ""),
+        ('[model]\npath = " "\n', ":2: model.path is ' ': string should have at least 1 character", ""),
+        ('[build]\nroot = ""\n', ":2: build.root is '': string should have at least 1 character", ""),
+        (
+            "[build]\ntrain = false\n",
+            ":2: unknown key build.train",
+            "known keys are context, dockerfile, lock, model, platform, root, runtime",
+        ),
+        (
+            '[build]\nruntime = "onnx"\n',
+            ":2: build.runtime is 'onnx': input should be 'lean', 'sklearn' or 'frame'",
+            "",
+        ),
         (
             '[scan]\nseverities = ["HIGH", "SEVERE"]\n',
             ":2: scan.severities is 'SEVERE': input should be 'unknown', 'low', 'medium', 'high' or 'critical'",
@@ -229,6 +241,18 @@ def test_a_repository_that_registries_take_is_taken(tmp_path: Path, repository: 
 def test_a_section_that_is_none_is_refused_whatever_the_environment_says(tmp_path: Path) -> None:
     error = refused(written(tmp_path, "image = 3\n"), {"DRYDOCK_REPOSITORY": "ghcr.io/owner/name"})
     assert "pipeline.toml:1: image is 3: " in error.what
+
+
+@pytest.mark.parametrize("runtime", ["lean", "sklearn", "frame"])
+def test_each_runtime_has_its_own_lock(runtime: str, tmp_path: Path) -> None:
+    policy = config.load(written(tmp_path, f'[build]\nruntime = "{runtime}"\n'), {})
+    assert policy.build.lock_paths == [f"service/requirements-{runtime}.txt"]
+
+
+@pytest.mark.parametrize("train", ["", "  "])
+def test_a_model_that_is_trained_already_needs_no_command(train: str, tmp_path: Path) -> None:
+    policy = config.load(written(tmp_path, f'[model]\ntrain = "{train}"\npath = "models/mine"\n'), {})
+    assert (policy.model.train, policy.model.path) == ("", "models/mine")
 
 
 def test_a_build_that_may_read_nothing_in_particular_is_refused(tmp_path: Path) -> None:

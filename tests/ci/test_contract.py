@@ -7,34 +7,82 @@ import pytest
 
 import contract as contract_of
 from errors import BuildError
+from report import Contract, GoldenRow
 from tests.ci import examples
 
 MODEL = b"a model"
 
 
-def put(directory: Path, model: bytes | None = MODEL, sha256: str = hashlib.sha256(MODEL).hexdigest()) -> Path:
-    artefact = examples.CONTRACT.artefact.model_copy(update={"sha256": sha256})
-    contract = examples.CONTRACT.model_copy(update={"artefact": artefact})
+def put(
+    directory: Path,
+    model: bytes | None = MODEL,
+    sha256: str = hashlib.sha256(MODEL).hexdigest(),
+    contract: Contract = examples.CONTRACT,
+) -> Path:
+    artefact = contract.artefact.model_copy(update={"sha256": sha256})
+    contract = contract.model_copy(update={"artefact": artefact})
     (directory / "model.json").write_text(contract.model_dump_json())
     if model is not None:
         (directory / "model.pkl").write_bytes(model)
     return directory
 
 
-def contract_with(part: str, other: str) -> str:
-    whole = examples.CONTRACT.model_dump_json()
+def contract_with(part: str, other: str, contract: Contract = examples.CONTRACT) -> str:
+    whole = contract.model_dump_json()
     assert part in whole
     return whole.replace(part, other)
 
 
-def test_a_model_that_is_what_its_contract_says_is_taken(tmp_path: Path) -> None:
-    contract = contract_of.read(put(tmp_path))
-    assert contract.golden == examples.CONTRACT.golden
+@pytest.mark.parametrize("contract", [examples.CONTRACT, examples.LEAN, examples.REGRESSION, examples.MIXED])
+def test_a_model_that_is_what_its_contract_says_is_taken(contract: Contract, tmp_path: Path) -> None:
+    (tmp_path / "model.forest").write_bytes(MODEL)
+    read = contract_of.read(put(tmp_path, contract=contract), contract.runtime)
+    assert read.model_copy(update={"artefact": contract.artefact}) == contract
+
+
+def test_a_feature_is_what_json_says_that_it_is(tmp_path: Path) -> None:
+    whole = contract_with('["shut",9.0,"5"]', '["shut",9,"5"]', examples.MIXED)
+    put(tmp_path, contract=examples.MIXED)
+    sha256 = hashlib.sha256(MODEL).hexdigest()
+    (tmp_path / "model.json").write_text(whole.replace(examples.MODEL_SHA256, sha256))
+    [shut] = contract_of.read(tmp_path).golden[1:]
+    assert [(type(feature), feature) for feature in shut.features] == [(str, "shut"), (float, 9.0), (str, "5")]
+
+
+def test_the_form_that_is_written_by_the_service_is_taken(tmp_path: Path) -> None:
+    put(tmp_path)
+    sha256 = hashlib.sha256(MODEL).hexdigest()
+    (tmp_path / "model.json").write_text(f"""{{
+        "name": "diabetes", "task": "regression",
+        "artefact": {{"file": "model.pkl", "sha256": "{sha256}", "size_bytes": 7}},
+        "features": ["age"], "labels": [], "python": "3.13", "libraries": {{"numpy": "2.4.0"}},
+        "holdout": {{"rows": 111, "scores": {{"r2": 0.4511, "mean absolute error": 44.1}}}},
+        "golden": [{{"features": [0.5], "value": 181.3}}],
+        "tolerance": 0.0003, "schema": 1, "kinds": [], "runtime": "sklearn", "equality": null
+    }}""")
+    assert contract_of.read(tmp_path).golden == (GoldenRow(features=(0.5,), value=181.3),)
+
+
+@pytest.mark.parametrize(("given", "runtime"), [("frame", "lean"), ("frame", "sklearn"), ("sklearn", "frame")])
+def test_a_model_for_another_runtime_is_refused_with_the_one_that_it_is_for(
+    given: str, runtime: str, tmp_path: Path
+) -> None:
+    contract = examples.MIXED.model_copy(update={"runtime": given})
+    with pytest.raises(BuildError) as refused:
+        contract_of.read(put(tmp_path, contract=contract), runtime)
+    assert refused.value.what == (
+        f"{tmp_path}/model.json is of a model for the runtime {given}, and build.runtime is {runtime}"
+    )
+    assert refused.value.next_step == f'say runtime = "{given}" under [build], or train the model again'
 
 
 def test_a_model_that_is_missing_or_cut_short_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"model\.pkl cannot be read: No such file or directory"):
+    with pytest.raises(BuildError, match=r"model\.pkl cannot be read: No such file or directory") as missing:
         contract_of.read(put(tmp_path, model=None))
+    assert missing.value.usually == f'the policy says model.train = "", and no model was put into {tmp_path}/'
+    assert missing.value.next_step == (
+        "python ci/main.py contract MODEL DATA writes both, or name a train command under [model]"
+    )
     with pytest.raises(BuildError) as refused:
         contract_of.read(put(tmp_path, model=MODEL[:-1]))
     got, expected = hashlib.sha256(MODEL[:-1]).hexdigest(), hashlib.sha256(MODEL).hexdigest()
@@ -48,9 +96,14 @@ def test_a_model_that_is_missing_or_cut_short_is_refused(tmp_path: Path) -> None
         ("{}", "schema: field required"),
         ('{"schema": 2}', "schema: input should be 1"),
         (contract_with('"golden":[', '"golden":[],"x":['), "golden: tuple should have at least 1 item"),
-        (contract_with("[1.0,2.0]", "[NaN,2.0]"), "golden.0.features.0: input should be a finite number"),
+        (contract_with("[1.0,2.0]", "[NaN,2.0]"), "golden.0.features.0.float: input should be a finite number"),
+        (contract_with("[1.0,2.0]", "[true,2.0]"), "golden.0.features.0.float: input should be a valid number"),
         (contract_with('"small":0.75', '"small":1e999'), "golden.0.probabilities.small: input should be a finite"),
-        (contract_with('"tolerance":1e-6', '"tolerance":1.0'), "tolerance: input should be less than 1"),
+        (contract_with('"tolerance":1e-6', '"tolerance":1e999'), "tolerance: input should be a finite number"),
+        (contract_with('"task":"classification"', '"task":"ranking"'), "task: input should be 'classification' or"),
+        (contract_with('"runtime":"sklearn"', '"runtime":"onnx"'), "runtime: input should be 'sklearn', 'frame' or"),
+        (contract_with('"scores":{"accuracy":0.95}', '"accuracy":0.95'), "holdout.scores: field required"),
+        (contract_with('"kinds":[]', '"kinds":["number","text"]'), "kinds.1: input should be 'number' or 'word'"),
         (
             contract_with('"tolerance":1e-6', '"tolerance":-0.1'),
             "tolerance: input should be greater than or equal to 0",
@@ -63,3 +116,48 @@ def test_a_contract_of_another_form_is_refused(tmp_path: Path, contract: str, wh
         contract_of.read(tmp_path)
     assert refused.value.what.startswith(f"{tmp_path}/model.json is not a model's contract: ")
     assert why in refused.value.what
+
+
+VALUE = '"label":"","probabilities":{},"value":181.3'
+LABELLED = '"label":"small","probabilities":{"small":0.75,"large":0.25},"value":null'
+
+
+@pytest.mark.parametrize(
+    ("contract", "why"),
+    [
+        (contract_with('"tolerance":1e-6', '"tolerance":1.0'), "with a tolerance of 1 any probability would do"),
+        (contract_with('"kinds":[]', '"kinds":["number"]'), "it has 2 features, and kinds of 1"),
+        (contract_with('"labels":["small","large"]', '"labels":[]'), "a classification has labels"),
+        (contract_with('"labels":[]', '"labels":["small"]', examples.REGRESSION), "a regression has no labels"),
+        (contract_with(LABELLED, VALUE), "golden.0 is none of a classification"),
+        (contract_with(LABELLED, LABELLED.replace("null", "1.0")), "golden.0 is none of a classification"),
+        (contract_with(LABELLED, LABELLED.replace('"small",', '"",')), "golden.0 is none of a classification"),
+        (
+            contract_with(LABELLED, '"label":"small","probabilities":{},"value":null'),
+            "golden.0 is none of a classification",
+        ),
+        (contract_with(VALUE, LABELLED, examples.REGRESSION), "golden.0 is none of a regression"),
+        (
+            contract_with(VALUE, VALUE.replace('""', '"small"'), examples.REGRESSION),
+            "golden.0 is none of a regression",
+        ),
+        (
+            contract_with(VALUE, VALUE.replace("{}", '{"small":1.0}'), examples.REGRESSION),
+            "golden.0 is none of a regression",
+        ),
+        (contract_with(VALUE, VALUE.replace("181.3", "null"), examples.REGRESSION), "golden.0 is none of a regression"),
+        (contract_with("[8.0,9.0]", "[8.0,9.0,1.0]"), "golden.1 has other features than the model"),
+        (contract_with("[8.0,9.0]", '[8.0,"9.0"]'), "golden.1 has other features than the model"),
+        (contract_with('["open",', "[1.0,", examples.MIXED), "golden.0 has other features than the model"),
+    ],
+)
+def test_a_contract_whose_parts_do_not_fit_together_is_refused(tmp_path: Path, contract: str, why: str) -> None:
+    (put(tmp_path) / "model.json").write_text(contract)
+    with pytest.raises(BuildError) as refused:
+        contract_of.read(tmp_path)
+    assert refused.value.what == f"{tmp_path}/model.json is not a model's contract: {why}"
+
+
+def test_how_far_a_value_may_be_off_is_in_its_unit(tmp_path: Path) -> None:
+    wide = examples.REGRESSION.model_copy(update={"tolerance": 1000.0})
+    assert contract_of.read(put(tmp_path, contract=wide)).tolerance == 1000.0

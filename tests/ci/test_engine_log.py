@@ -14,6 +14,8 @@ def test_a_failed_instruction_shows_what_it_printed_and_not_what_others_did() ->
 12  : [1m2.5s] | exit status 1
 12  : RUN pip install ERROR [0.5s]
 12  : ! process "/bin/sh -c pip install nonesuch" did not complete successfully: exit code: 1
+11  : RUN pip install numpy ERROR [0.5s]
+11  : ! process "/bin/sh -c pip install numpy" did not complete successfully: exit code: 137: context canceled
 9   : Container.export ERROR [0.6s]
 9   : ! process "/bin/sh -c pip install nonesuch" did not complete successfully: exit code: 1
 """

@@ -75,7 +75,7 @@ def test_the_readme_names_every_file_that_a_run_leaves_and_no_other() -> None:
     assert sorted(names) == sorted([*records.LEAVINGS, records.RECORD, records.RECORD_BEFORE])
 
 
-SERVICE_LOCKS = tuple(f"service/requirements-{name}.txt" for name in ("lean", "sklearn", "outside"))
+SERVICE_LOCKS = tuple(f"service/requirements-{name}.txt" for name in ("lean", "sklearn", "frame", "outside"))
 
 
 @pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt", *SERVICE_LOCKS])

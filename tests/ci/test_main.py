@@ -351,6 +351,7 @@ def test_a_report_that_cannot_be_written_is_shown_all_the_same(
 FLAGS = {
     "run": {"--push", "--no-push", "--tag", "--debug"},
     "train": set(),
+    "contract": {"--target", "--words", "--name"},
     "explain": {"--archive", "--layer"},
     "verify": {"--key"},
     "promote": {"--key"},
@@ -398,6 +399,118 @@ def test_without_a_registry_nothing_is_verified() -> None:
     done = typed("verify", "127.0.0.1:1/name:1", folder=ROOT)
     assert "no registry answers at 127.0.0.1:1" in done.stderr
     assert (done.returncode, "Traceback" in done.stderr) == (6, False)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with a policy of its own, in a folder of its own."""
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "requirements-lean.txt").write_text("a==1\n")
+    (tmp_path / "images.toml").write_text((ROOT / "images.toml").read_text())
+    (tmp_path / "pipeline.toml").write_text('[image]\nname = "mine"\n\n[model]\npath = "models/[b]"\n')
+    (tmp_path / "fitted.pkl").write_bytes(b"a model")
+    (tmp_path / "rows.csv").write_text("age,price\n1,2\n")
+    return tmp_path
+
+
+def of(project: Path) -> list[str]:
+    return ["--config", str(project / "pipeline.toml"), "--report-dir", str(project / "dist")]
+
+
+def test_train_puts_the_model_where_the_policy_says(
+    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["train", *of(project)]) == 0
+    assert stand_in.trained_into == [project / "models/[b]"]
+    assert capsys.readouterr().err == "trained    models/[b]/model.json, and the model that it names\n"
+
+
+def test_where_nothing_is_trained_train_says_so_before_anything_starts(
+    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "pipeline.toml").write_text('[model]\ntrain = ""\n')
+    assert main.main(["train", *of(project)]) == 2
+    assert capsys.readouterr().err == (
+        "there is nothing to train: model.train is empty\n"
+        "  usually   pipeline.toml:2 says that the model is trained already\n"
+        "  next      name a train command under [model], or run the pipeline as it is\n"
+    )
+    assert stand_in.called == []
+    assert not (project / "dist").exists()
+
+
+def test_contract_says_what_was_found_out_about_a_model(
+    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "pipeline.toml").write_text('[image]\nname = "mine"\n\n[model]\ntrain = ""\n')
+    (project / "link.pkl").symlink_to(project / "fitted.pkl")
+    stand_in.description = "model      regression: 1 [number] → a value\nnext       \x1b[31mred\n"
+    given = [str(project / "link.pkl"), str(project / "rows.csv")]
+    assert main.main(["contract", *given, *of(project)]) == 0
+    # The engine follows no links.
+    assert stand_in.described == [(project / "fitted.pkl", project / "rows.csv", "mine", "", [])]
+    assert stand_in.called == ["connect", "describe", "disconnect"]
+    shown = capsys.readouterr()
+    assert (shown.err, shown.out) == (
+        "",
+        "model      regression: 1 [number] → a value\nnext       \N{REPLACEMENT CHARACTER}[31mred\n",
+    )
+
+
+def test_contract_takes_its_columns_and_a_name_and_says_what_would_pass_over_the_model(
+    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(project / "fitted.pkl"), str(project / "rows.csv")]
+    asked = ["--target", "price", "--words", "zip", "year", "--name", "yours"]
+    assert main.main(["contract", *given, *asked, *of(project)]) == 0
+    files = (project / "fitted.pkl", project / "rows.csv")
+    assert stand_in.described == [(*files, "yours", "price", ["zip", "year"])]
+    assert capsys.readouterr().out == (
+        'model      of a test\nnext       say train = "" under [model], or the next run trains a model of its own\n'
+    )
+
+
+def test_contract_gives_github_no_command(
+    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    stand_in.description = "::set-output name=digest::evil\n"
+    assert main.main(["contract", str(project / "fitted.pkl"), str(project / "rows.csv"), *of(project)]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert re.fullmatch("::stop-commands::[0-9a-f]{32}", first)
+    assert last == f"::{first.removeprefix('::stop-commands::')}::"
+
+
+@pytest.mark.parametrize(("model", "data", "named"), [("none.pkl", "rows.csv", "none.pkl"), ("fitted.pkl", ".", ".")])
+def test_contract_of_what_is_not_there_is_exit_code_2_before_anything_starts(
+    model: str, data: str, named: str, stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["contract", str(project / model), str(project / data), *of(project)]) == 2
+    assert capsys.readouterr().err == (
+        f"{project / named} is no file that is there\n"
+        "  usually   its name is written differently, or it is seen from another folder\n"
+        "  next      python ci/main.py contract MODEL DATA: a model that joblib saved, and a CSV file\n"
+    )
+    assert stand_in.called == []
+    assert not (project / "dist").exists()
+
+
+def test_contract_takes_50_mb_of_rows_and_no_byte_more(
+    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = project / "rows.csv"
+    asked = ["contract", str(project / "fitted.pkl"), str(rows), *of(project)]
+    os.truncate(rows, 50_000_000)
+    assert main.main(asked) == 0
+    os.truncate(rows, 50_000_001)
+    stand_in.called.clear()
+    assert main.main(asked) == 2
+    assert capsys.readouterr().err == (
+        f"{rows} has 50,000,001 bytes, and 50 MB are the most\n"
+        "  usually   it is all that the model was trained on\n"
+        "  next      name a file with some hundred rows that it has not seen: they are enough\n"
+    )
+    assert stand_in.called == []
 
 
 def test_explain_says_where_the_bytes_are_and_needs_nothing_but_the_archive(tmp_path: Path) -> None:

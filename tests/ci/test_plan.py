@@ -57,6 +57,30 @@ def test_a_plan_knows_where_the_image_goes(project: Path) -> None:
     assert gathered.published == ()
 
 
+def test_a_policy_may_lie_in_another_folder_than_what_it_is_about(project: Path) -> None:
+    (project / "cosign.pub").write_text("-----BEGIN PUBLIC KEY-----")
+    (project / "training").mkdir()
+    policy = project / "training" / "mine.toml"
+    policy.write_text('[build]\nroot = ".."\n\n[trust]\nkey = "cosign.pub"\n')
+    gathered = plan.make(policy_path=policy, report_dir=project / "dist", environment={})
+    assert gathered.root == project
+    assert gathered.locked_packages == {"numpy": "2.1.0"}
+    assert gathered.images.world == "stand-in"
+    assert gathered.trust == PublicKey("-----BEGIN PUBLIC KEY-----")
+
+
+@pytest.mark.parametrize("root", ["none", "images.toml"])
+def test_a_root_that_is_no_folder_names_its_line(project: Path, root: str) -> None:
+    (project / "pipeline.toml").write_text(f'[build]\n\nroot = "{root}"\n')
+    with pytest.raises(UsageError) as refused:
+        made(project)
+    assert refused.value.what == f"pipeline.toml:3: build.root is no folder: {project / root}"
+    assert refused.value.usually == "it is seen from the folder of the policy, not from where the command was typed"
+    assert (
+        refused.value.next_step == 'name the folder that has the Dockerfile, such as ".." for the one above the policy'
+    )
+
+
 def test_where_the_model_is_outside_what_fetches_it_is_locked_as_well(project: Path) -> None:
     (project / "service" / "requirements-outside.txt").write_text("s3fs==2026.9.0 \\\n    --hash=sha256:2\n")
     assert made(project).locked_packages == {"numpy": "2.1.0"}

@@ -65,7 +65,7 @@ class Shipyard(StandIn):
     by_builder: Verified | None = None
 
     @asynccontextmanager
-    async def connect(self, plan: Plan, on_retry: Callable[[str], None]) -> AsyncIterator[StandIn]:
+    async def connect(self, plan: Plan, on_retry: Callable[[str], None] = print) -> AsyncIterator[StandIn]:
         self.plans.append(plan)
         async with super().connect(plan, on_retry) as stages:
             yield stages

@@ -95,7 +95,16 @@ def test_every_number_has_its_unit_and_every_time_its_form() -> None:
             assert "format" in described or "description" in described, name
 
 
-@pytest.mark.parametrize("report", [examples.report(), REJECTED, INTERRUPTED], ids=["good", "rejected", "interrupted"])
+VALUES = examples.smoke(examples.value_answer(examples.CHEAP, 181.3), examples.value_answer(examples.DEAR, None))
+REGRESSION = examples.report(contract=examples.REGRESSION, smoke=VALUES)
+MIXED = examples.report(contract=examples.MIXED, smoke=examples.smoke(examples.answer(examples.OPEN)))
+
+
+@pytest.mark.parametrize(
+    "report",
+    [examples.report(), REJECTED, INTERRUPTED, REGRESSION, MIXED],
+    ids=["good", "rejected", "interrupted", "regression", "mixed"],
+)
 def test_every_report_keeps_to_the_schema(report: Report) -> None:
     validator("report").validate(written(report))
 

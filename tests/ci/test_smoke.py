@@ -12,28 +12,29 @@ import anyio
 import pytest
 
 import smoke
-from report import Answer, Malformed
+from report import Answer, Contract, Malformed
 from tests.ci import examples
 from tests.ci.server import Request, Response, serving
 
 LIMITS = examples.policy(limits={"start_seconds": 1, "request_seconds": 1}).limits
 
 
-def trained(request: Request) -> Response:
-    """What the example contract says that the model answers."""
+def trained(request: Request, contract: Contract = examples.CONTRACT) -> Response:
+    """What a contract says that the model answers."""
     try:
         features = json.loads(request.body)["features"]
-        row = next(row for row in examples.CONTRACT.golden if list(row.features) == features)
+        row = next(row for row in contract.golden if list(row.features) == features)
     except (ValueError, KeyError, StopIteration):
         return Response(400)
-    return Response(
-        200, json.dumps({"predictions": [{"label": row.label, "probabilities": row.probabilities}]}).encode()
-    )
+    answer = {"label": row.label, "probabilities": row.probabilities} if row.value is None else {"value": row.value}
+    return Response(200, json.dumps({"predictions": [answer]}).encode())
 
 
-def asked(answer: Callable[[Request], Response | None]) -> tuple[tuple[Answer, ...], tuple[Malformed, ...]]:
+def asked(
+    answer: Callable[[Request], Response | None], contract: Contract = examples.CONTRACT
+) -> tuple[tuple[Answer, ...], tuple[Malformed, ...]]:
     with serving(answer) as host:
-        return anyio.run(smoke.ask, f"http://{host}", examples.CONTRACT, LIMITS)
+        return anyio.run(smoke.ask, f"http://{host}", contract, LIMITS)
 
 
 def timeless(answer: Answer) -> Answer:
@@ -76,6 +77,45 @@ def test_every_golden_row_is_sent_and_then_what_no_client_should_send() -> None:
     assert set(types.values()) == {"application/json"}
 
 
+def test_a_regression_is_asked_for_its_values() -> None:
+    answers, _ = asked(partial(trained, contract=examples.REGRESSION), examples.REGRESSION)
+    assert tuple(map(timeless, answers)) == (
+        Answer(expected=examples.CHEAP, status=200, value=181.3),
+        Answer(expected=examples.DEAR, status=200, value=-20.0),
+    )
+
+
+def test_words_are_sent_as_words_and_what_is_wrong_stands_in_the_first_place_of_its_kind() -> None:
+    answers, _ = asked(partial(trained, contract=examples.MIXED), examples.MIXED)
+    assert tuple(map(timeless, answers)) == (
+        timeless(examples.answer(examples.OPEN)),
+        timeless(examples.answer(examples.SHUT)),
+    )
+    bodies = {name: body for name, (_, body, _) in smoke.malformed_requests(examples.MIXED).items()}
+    assert bodies == {
+        "cut short": b'{"features": ["open", 2.0, "it burns',
+        "nothing": b"",
+        "another key": b'{"rows": []}',
+        "a feature too few": b'{"features": ["open", 2.0]}',
+        "a feature too many": b'{"features": ["open", 2.0, "it burns", 1.0]}',
+        "a word for a number": b'{"features": ["open", "many", "it burns"]}',
+        "a number for a word": b'{"features": [1.0, 2.0, "it burns"]}',
+        "not a number": b'{"features": ["open", NaN, "it burns"]}',
+        "plain text": b'{"features": ["open", 2.0, "it burns"]}',
+        "GET": b"",
+    }
+
+
+def test_where_all_are_words_none_is_sent_for_a_number() -> None:
+    row = examples.OPEN.model_copy(update={"features": ("it burns",)})
+    text = examples.MIXED.model_copy(update={"features": ("text",), "kinds": ("word",), "golden": (row,)})
+    names = list(smoke.malformed_requests(text))
+    assert names == [
+        *("cut short", "nothing", "another key", "a feature too few", "a feature too many", "a number for a word"),
+        *("plain text", "GET"),
+    ]
+
+
 def test_each_malformed_request_keeps_its_own_status() -> None:
     codes = iter([200, 200, 400, 401, 402, 403, 404, 405, 406, 500, 503])
     _, malformed = asked(lambda _: Response(next(codes)))
@@ -106,6 +146,38 @@ def test_an_answer_is_timed_and_so_is_the_wait_for_one_that_never_comes(monkeypa
 )
 def test_an_answer_of_another_form_has_no_label(body: bytes) -> None:
     answers, _ = asked(lambda _: Response(200, body))
+    assert timeless(answers[0]) == Answer(expected=examples.SMALL, status=200)
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        *(
+            b"{}",
+            b"null",
+            b"181.3",
+            b'{"value": null}',
+            b'{"value": "181.3"}',
+            b'{"value": true}',
+            b'{"value": [181.3]}',
+        ),
+        *(b'{"value": NaN}', b'{"value": 1e999}'),
+        b'{"label": "small", "probabilities": {"small": 0.75, "large": 0.25}}',
+    ],
+    ids=lambda prediction: prediction.decode(),
+)
+def test_an_answer_of_another_form_has_no_value(prediction: bytes) -> None:
+    answers, _ = asked(lambda _: Response(200, b'{"predictions": [%s]}' % prediction), examples.REGRESSION)
+    assert timeless(answers[0]) == Answer(expected=examples.CHEAP, status=200)
+
+
+def test_a_whole_number_is_a_value() -> None:
+    answers, _ = asked(lambda _: Response(200, b'{"predictions": [{"value": 181}]}'), examples.REGRESSION)
+    assert answers[0].value == 181.0
+
+
+def test_a_value_is_no_answer_to_a_classification() -> None:
+    answers, _ = asked(lambda _: Response(200, b'{"predictions": [{"value": 181.3}]}'))
     assert timeless(answers[0]) == Answer(expected=examples.SMALL, status=200)
 
 

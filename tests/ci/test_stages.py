@@ -16,11 +16,13 @@ from gql import GraphQLRequest
 
 import smoke as conversation
 import stages
-from errors import EngineError
+from config import Policy
+from errors import BuildError, EngineError
 from report import Updates
 from stages import archives, running, session, signer
 from tests.ci import examples
 from tests.ci.server import Response, serving
+from tests.ci.test_contract import put
 
 
 @pytest.mark.parametrize("address", ["unix://{}/none.sock", "tcp://127.0.0.1:{}", "tcp://127.0.0.1:none"])
@@ -83,6 +85,167 @@ def test_a_client_lives_as_long_as_its_engine_answers(tmp_path: Path, monkeypatc
                 assert client.wait(timeout=10) == -signal.SIGKILL
         finally:
             client.kill()
+
+
+class Recorded:
+    """An engine that does whatever it is asked, and notes each call; a stage makes the files `artifacts`."""
+
+    def __init__(self, *artifacts: str) -> None:
+        self.artifacts = artifacts
+        self.calls: list[tuple[str, tuple[object, ...], dict[str, object]]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Recorded]:
+        def called(*arguments: object, **named: object) -> Recorded:
+            self.calls.append((name, arguments, named))
+            return self
+
+        return called
+
+    def of(self, name: str) -> list[tuple[object, ...]]:
+        return [arguments for called, arguments, _ in self.calls if called == name]
+
+    def builds(self) -> list[tuple[object, dict[str, str]]]:
+        """The target of each build, and what it was told."""
+        return [
+            (named["target"], {each.name: each.value for each in named["build_args"]})  # type: ignore[attr-defined]
+            for called, _, named in self.calls
+            if called == "docker_build"
+        ]
+
+    async def entries(self) -> list[str]:
+        return list(self.artifacts)
+
+    async def export(self, path: str) -> None:
+        for name in self.artifacts:
+            (Path(path) / name).write_text("new")
+
+    async def contents(self) -> str:
+        return "the words"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of a model: its contract and its files, and one more of the user's."""
+    folder = tmp_path / "models" / "mine"
+    folder.mkdir(parents=True)
+    for name in ("model.json", "model.pkl", "model.forest", "training.npy", "notes.txt"):
+        (folder / name).write_text("old")
+    return folder
+
+
+def staged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Recorded, policy: Policy | None = None
+) -> stages.EngineStages:
+    monkeypatch.setattr("stages.engine.dag", engine)
+    return stages.EngineStages(examples.plan(tmp_path / "dist", policy=policy), print)
+
+
+OF_A_BUILD = {
+    "BUILDER": examples.OFFICIAL.builder,
+    "RUNTIME": examples.OFFICIAL.runtime,
+    "MODEL_RUNTIME": "frame",
+    "MODEL": "inside",
+    "TRAIN": "make model",
+}
+
+
+def test_a_model_is_described_from_its_file_and_its_rows_and_put_where_the_policy_says(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Recorded("model.json", "model.pkl")
+    policy = examples.policy(build={"runtime": "frame"}, model={"path": "models/mine", "train": "make model"})
+    staging = staged(tmp_path, monkeypatch, engine, policy)
+    given = (tmp_path / "fitted.pkl", tmp_path / "rows.csv")
+    assert anyio.run(staging.describe, *given, "mine", "price", ["zip", "year"]) == "the words"
+    assert engine.of("with_file") == [("given/model.pkl", engine), ("given/data.csv", engine)]
+    # The order in which they are asked for is no matter.
+    assert sorted(engine.of("file")) == sorted([(str(given[0]),), (str(given[1]),), ("/words.txt",)])
+    told = {**OF_A_BUILD, "NAME": "mine", "TARGET": "price", "WORDS": "zip,year"}
+    assert engine.builds() == [("describe", told)]
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "model.json": "new",
+        "model.pkl": "new",
+        "notes.txt": "old",
+    }
+
+
+def test_what_was_trained_leaves_no_file_of_another_model_beside_it_and_the_users_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Recorded("model.json", "model.forest")
+    policy = examples.policy(build={"runtime": "frame"}, model={"train": "make model"})
+    anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_into, folder)
+    assert engine.builds() == [("train", OF_A_BUILD)]
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "model.json": "new",
+        "model.forest": "new",
+        "notes.txt": "old",
+    }
+
+
+def test_a_model_that_was_given_is_taken_from_where_the_policy_says(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, contract=examples.REGRESSION)
+    engine = Recorded()
+    policy = examples.policy(build={"runtime": "sklearn"}, model={"path": "models/mine", "train": ""})
+    assert anyio.run(staged(tmp_path, monkeypatch, engine, policy).train).task == "regression"
+    assert engine.calls == []
+
+
+def test_only_a_model_of_sklearn_becomes_a_lean_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder)
+    converted = tmp_path / "dist" / "model"
+    converted.mkdir(parents=True)
+    put(converted, contract=examples.LEAN)
+    (converted / "model.forest").write_bytes((converted / "model.pkl").read_bytes())
+    engine = Recorded("model.json", "model.forest")
+
+    async def nothing(_: Recorded, path: str) -> None:
+        """What the stage would have made is there already."""
+
+    monkeypatch.setattr(Recorded, "export", nothing)
+    policy = examples.policy(model={"path": "models/mine", "train": ""})
+    assert anyio.run(staged(tmp_path, monkeypatch, engine, policy).train).runtime == "lean"
+    assert [target for target, _ in engine.builds()] == ["convert"]
+    assert engine.of("with_directory") == [("artifacts", engine)]
+
+
+@pytest.mark.parametrize(
+    ("given", "runtime"),
+    [("frame", "lean"), ("frame", "sklearn"), ("sklearn", "frame"), ("lean", "sklearn"), ("lean", "frame")],
+)
+def test_a_model_for_another_runtime_is_refused_and_not_converted(
+    given: str, runtime: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, contract=examples.CONTRACT.model_copy(update={"runtime": given}))
+    engine = Recorded()
+    policy = examples.policy(build={"runtime": runtime}, model={"path": "models/mine", "train": ""})
+    with pytest.raises(BuildError) as refused:
+        anyio.run(staged(tmp_path, monkeypatch, engine, policy).train)
+    assert refused.value.what == (
+        f"{folder}/model.json is of a model for the runtime {given}, and build.runtime is {runtime}"
+    )
+    assert refused.value.next_step == f'say runtime = "{given}" under [build], or train the model again'
+    assert engine.calls == []
+
+
+def test_a_model_of_which_no_contract_can_be_made_is_no_broken_dockerfile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(_: Recorded) -> str:
+        request = GraphQLRequest("{ container { id } }")
+        raise dagger.QueryError([QueryErrorValue("exit code: 1\nthe data say maybe")], request)
+
+    monkeypatch.setattr(Recorded, "contents", refused)
+    staging = staged(tmp_path, monkeypatch, Recorded())
+    with pytest.raises(BuildError) as broken:
+        anyio.run(staging.describe, tmp_path / "fitted.pkl", tmp_path / "rows.csv", "mine", "", [])
+    assert broken.value.what == "the contract of fitted.pkl did not build: exit code: 1"
+    assert broken.value.usually == "the model needs other packages than the image has, or the data are no rows of it"
+    assert broken.value.next_step == "the log ends with what to change; then run again"
 
 
 class Unasked:

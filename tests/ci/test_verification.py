@@ -13,7 +13,7 @@ import verification
 from config import Policy, TrustSection
 from cosign import Identity, PublicKey, Statement, Trust, Verified
 from provenance import LOCAL_BUILDER, Builder
-from report import Report, Row, Updates, Verdict
+from report import Contract, Report, Row, Updates, Verdict
 from tests.ci import examples
 from verification import Evidence
 
@@ -70,6 +70,18 @@ def test_an_image_of_a_trusted_workflow_passes_line_by_line() -> None:
         ("PASS", "SBOM", "1 components", ""),
         ("PASS", "base images", "official", ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("contract", "said"),
+    [
+        (examples.REGRESSION, "r2 0.451, mean absolute error 44.1 on 111 rows"),
+        (examples.MIXED, "accuracy 0.900 on 20 rows"),
+    ],
+)
+def test_how_good_a_model_was_is_said_by_its_own_scores(contract: Contract, said: str) -> None:
+    row = judged(evidence(good(contract=contract)))["model"]
+    assert (row.verdict, row.measured) == (Verdict.PASS, f"sha256 d4d4d4d4d4d4, {said}")
 
 
 def test_an_image_that_was_pushed_by_hand_fails_in_every_line() -> None:

@@ -37,6 +37,7 @@ def in_miniature(root: Path) -> Project:
 
 def copied(root: Path) -> Project:
     """The image that this repository ships, in a folder of its own."""
+    shutil.copytree(REPOSITORY_ROOT / "training", root / "training", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "service").mkdir(parents=True)
     for name in ("Dockerfile", ".dockerignore", "pipeline.toml", "service/forest.c"):
         shutil.copy(REPOSITORY_ROOT / name, root / name)

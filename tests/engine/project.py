@@ -40,6 +40,7 @@ class Project:
 
     root: Path
     repository: str
+    policy: str = "pipeline.toml"
 
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.root / file
@@ -76,7 +77,7 @@ class Project:
         return self.finish(self._started(name, *arguments, environment=environment))
 
     def _started(self, name: str, *arguments: str, environment: dict[str, str] | None) -> subprocess.Popen[str]:
-        shared = ("--config", str(self.root / "pipeline.toml"), "--report-dir", str(self.root / "dist"))
+        shared = ("--config", str(self.root / self.policy), "--report-dir", str(self.root / "dist"))
         return subprocess.Popen(
             [sys.executable, str(MAIN), name, *shared, *arguments],
             stdout=subprocess.PIPE,

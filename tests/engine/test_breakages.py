@@ -48,7 +48,7 @@ def test_a_base_image_that_is_gone_stops_the_build(tiny: Project) -> None:
 
 @pytest.mark.parametrize("damage", ["missing", "cut short", "another"])
 def test_a_model_that_is_not_its_contracts_stops_the_run_before_anything_is_built(tiny: Project, damage: str) -> None:
-    tiny.edit("pipeline.toml", "[build]", "[build]\ntrain = false")
+    tiny.edit("pipeline.toml", "[limits]", '[model]\ntrain = ""\n\n[limits]')
     model = b"a table of two rows"
     artifacts = tiny.root / "artifacts"
     artifacts.mkdir()
@@ -66,7 +66,7 @@ def test_a_model_that_is_not_its_contracts_stops_the_run_before_anything_is_buil
         "labels": ["small"],
         "python": "3.13",
         "libraries": {},
-        "holdout": {"rows": 1, "accuracy": 1.0},
+        "holdout": {"rows": 1, "scores": {"accuracy": 1.0}},
         "golden": [row],
         "tolerance": 0.0,
     }
@@ -101,8 +101,7 @@ def test_a_pre_release_is_pushed_under_its_own_tag_only(tiny: Project) -> None:
 def test_a_model_of_another_scikit_learn_is_refused_with_both_versions(shipped: Project) -> None:
     # The lean runtime needs none of them; the pickle does.
     shipped.edit("pipeline.toml", 'runtime = "lean" ', 'runtime = "sklearn"')
-    versions = "libraries={library: metadata.version(library) for library in LIBRARIES}"
-    shipped.edit("service/train.py", versions, versions.replace("metadata.version(library)", '"0.0.1"'))
+    shipped.edit("service/describe.py", "library: metadata.version(library) for", 'library: "0.0.1" for')
     shipped.edit("pipeline.toml", "start_seconds = 60", "start_seconds = 10")
     finished = shipped.run()
     shipped.assert_rejected(finished, "answers /predict as trained")

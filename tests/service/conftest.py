@@ -18,7 +18,9 @@ from service.convert import convert
 from service.evaluator import compile_to
 from service.forest import LIBRARY
 from service.model import Model, load
-from service.train import train
+from training import diabetes as diabetes_training
+from training import tickets as tickets_training
+from training.iris import train
 
 REPOSITORY_ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY_ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -53,6 +55,41 @@ def served(request: pytest.FixtureRequest, artifacts: Path, lean_artifacts: Path
 
 
 @pytest.fixture(scope="session")
+def diabetes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A regression and its contract, to be read only."""
+    directory = tmp_path_factory.mktemp("diabetes") / "artifacts"
+    diabetes_training.train(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def lean_diabetes(diabetes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model, converted."""
+    directory = tmp_path_factory.mktemp("lean-diabetes") / "artifacts"
+    convert(diabetes, directory)
+    return directory
+
+
+@pytest.fixture(scope="session", params=["sklearn", "lean"])
+def regression(request: pytest.FixtureRequest, diabetes: Path, lean_diabetes: Path) -> Model:
+    """The regression of each runtime in turn."""
+    return load(diabetes if request.param == "sklearn" else lean_diabetes)
+
+
+@pytest.fixture(scope="session")
+def tickets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that takes words among numbers, and its contract, to be read only."""
+    directory = tmp_path_factory.mktemp("tickets") / "artifacts"
+    tickets_training.train(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def mixed(tickets: Path) -> Model:
+    return load(tickets)
+
+
+@pytest.fixture(scope="session")
 def model(served: Path) -> Model:
     return load(served)
 
@@ -61,7 +98,7 @@ def model(served: Path) -> Model:
 def swapped(model: Model) -> Model:
     """The same model beside a contract that lists the first two labels the wrong way round."""
     labels = ["versicolor", "setosa", "virginica"]
-    return Model(msgspec.structs.replace(model.contract, labels=labels), model.classifier)
+    return Model(msgspec.structs.replace(model.contract, labels=labels), model.predictor)
 
 
 @pytest.fixture

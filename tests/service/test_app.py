@@ -1,17 +1,26 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 import httpx
+import numpy as np
+import pandas
 import pytest
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from service.app import App
+from service.contract import Row
+from service.describe import Table, describe
 from service.logs import JsonLines
-from service.model import Model
+from service.model import Model, load
 from service.settings import Settings
 
 JSON = {"Content-Type": "application/json"}
@@ -391,7 +400,7 @@ class Broken:
     def __init__(self, inline: bool) -> None:
         self.inline = inline
 
-    def probabilities(self, rows: object) -> list[list[float]]:
+    def answer(self, rows: object) -> list[list[float]]:
         raise ArithmeticError(f"cannot compute {rows}")
 
 
@@ -409,7 +418,7 @@ def test_an_error_of_ours_is_a_500_that_tells_nobody_the_input(
     failed = json.loads(lines[0])
     assert (failed["message"], failed["error"]) == ("a request failed", "ArithmeticError")
     assert failed["request_id"] == response.headers["x-request-id"]
-    assert failed["stack"][-1].endswith(" probabilities")
+    assert failed["stack"][-1].endswith(" answer")
     assert "0.212345" not in "".join(lines)
 
 
@@ -431,3 +440,186 @@ def test_the_log_has_the_requests_that_it_is_asked_for_and_no_input(
     assert [json.loads(line)["status"] for line in lines] == statuses
     assert "0.212345" not in "".join(lines)
     assert MARKER not in "".join(lines)
+
+
+def test_a_regression_answers_with_values(regression: Model) -> None:
+    golden = regression.contract.golden
+    one = predict(regression, golden[11].features)
+    assert (one.status_code, one.json()) == (200, {"predictions": [{"value": golden[11].value}]})
+    two = predict(regression, [golden[11].features, golden[0].features])
+    assert two.json() == {"predictions": [{"value": golden[11].value}, {"value": golden[0].value}]}
+
+
+def test_a_regression_counts_its_values(regression: Model) -> None:
+    async def counted() -> str:
+        transport = httpx.ASGITransport(app=App(regression, Settings(), REVISION))
+        async with httpx.AsyncClient(transport=transport, base_url="http://model", trust_env=False) as client:
+            for rows in ([[0.01] * 10], [[0.01] * 10] * 2, ["0.01"]):
+                await client.post("/predict", json={"features": rows})
+            return (await client.get("/metrics")).text
+
+    lines = anyio.run(counted).splitlines()
+    assert [line for line in lines if line.startswith("model_predictions_total")] == [
+        'model_predictions_total{label="value"} 3.0'
+    ]
+    assert 'model_requests_total{path="/predict",status="422"} 1.0' in lines
+
+
+def test_a_count_is_there_before_anything_was_predicted(regression: Model, mixed: Model) -> None:
+    assert 'model_predictions_total{label="value"} 0.0' in ask(regression, "GET", "/metrics").text
+    text = ask(mixed, "GET", "/metrics").text
+    for label in ("account", "billing", "technical"):
+        assert f'model_predictions_total{{label="{label}"}} 0.0' in text
+    assert f'model_info{{name="ticket-router",revision="{REVISION}",runtime="frame",' in text
+
+
+def test_words_are_answered(mixed: Model) -> None:
+    golden = mixed.contract.golden[8]
+    response = predict(mixed, golden.features)
+    assert response.status_code == 200
+    (prediction,) = response.json()["predictions"]
+    assert prediction["label"] == golden.label
+    assert prediction["probabilities"] == pytest.approx(golden.probabilities, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        (["printer", "phone", "2", 1.5], "customer_years is not a number."),
+        ([7, "phone", 2, 1.5], "subject is no text."),
+        (["printer", None, 2, 1.5], "channel is no text."),
+        (["printer", "phone", 2], "A row has 4 numbers and words: subject, channel, customer_years, waiting_hours."),
+        ([], '"features" is a list of 4 numbers and words, or a list of such lists.'),
+    ],
+)
+def test_a_row_of_other_kinds_is_refused(row: list[object], sentence: str, mixed: Model) -> None:
+    response = predict(mixed, row)
+    assert (response.status_code, response.json()) == (422, {"error": sentence})
+
+
+@pytest.mark.parametrize("name", ["tickets", "diabetes", "lean_diabetes"])
+def test_single_rows_and_batches_that_come_together_each_hear_their_own(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    model = load(request.getfixturevalue(name))
+    rows = [row.features for row in model.contract.golden]
+    # Single rows are lists to the model, or tuples, and a batch is one of them.
+    asked: list[tuple[list[int], bool]] = [([3], False), ([0, 11, 7], True), ([5], True), ([11], False), ([1, 1], True)]
+
+    async def told() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app=App(model, Settings(), REVISION))
+        async with httpx.AsyncClient(transport=transport, base_url="http://model", trust_env=False) as client:
+            bodies = [[rows[at] for at in places] if batch else rows[places[0]] for places, batch in asked]
+            return await asyncio.gather(*(client.post("/predict", json={"features": body}) for body in bodies))
+
+    for response, (places, _) in zip(anyio.run(told), asked, strict=True):
+        predictions = response.json()["predictions"]
+        assert len(predictions) == len(places)
+        for prediction, place in zip(predictions, places, strict=True):
+            golden = model.contract.golden[place]
+            if golden.value is None:
+                assert prediction["label"] == golden.label
+                assert prediction["probabilities"] == pytest.approx(golden.probabilities, abs=1e-6)
+            else:
+                assert prediction == {"value": golden.value}
+
+
+def operation(model: Model) -> tuple[Any, Any]:
+    document = ask(model, "GET", "/openapi.json").json()
+    return document["paths"]["/predict"]["post"], document["components"]["schemas"]
+
+
+def test_words_are_documented_at_their_places(mixed: Model) -> None:
+    number, word = {"type": "number", "minimum": -3.4e38, "maximum": 3.4e38}, {"type": "string"}
+    row = {
+        "type": "array",
+        "prefixItems": [word, word, number, number],
+        "minItems": 4,
+        "maxItems": 4,
+        "description": "subject, channel, customer_years, waiting_hours",
+    }
+    documented, _ = operation(mixed)
+    schema = documented["requestBody"]["content"]["application/json"]["schema"]
+    assert schema["properties"] == {
+        "features": {"oneOf": [row, {"type": "array", "items": row, "minItems": 1, "maxItems": 1000}]}
+    }
+    assert schema["example"] == {"features": ["see the attachment", "web form", 2.1, 7.4]}
+    assert predict(mixed, schema["example"]["features"]).status_code == 200
+
+
+def test_the_answers_of_each_task_are_documented(regression: Model, mixed: Model) -> None:
+    for model, body, row, properties in (
+        (regression, "EstimateBody", "Estimate", {"value"}),
+        (mixed, "PredictBody", "Prediction", {"label", "probabilities"}),
+    ):
+        documented, schemas = operation(model)
+        answered = documented["responses"]["200"]["content"]["application/json"]["schema"]
+        assert answered == {"$ref": f"#/components/schemas/{body}"}
+        assert schemas[body]["properties"]["predictions"]["items"] == {"$ref": f"#/components/schemas/{row}"}
+        assert set(schemas[row]["properties"]) == properties
+        assert ask(model, "GET", "/docs").status_code == 200
+
+
+DOORS: list[Row] = [["exit", 1.0], ["entrance", 2.0], ["exit", 3.0], ["entrance", 4.0]]
+
+
+@pytest.fixture(scope="session")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model that refuses words that it was not trained on."""
+    frame = pandas.DataFrame(DOORS, columns=["sign", "width"])
+    columns = ColumnTransformer([("sign", OneHotEncoder(handle_unknown="error"), ["sign"])], remainder="passthrough")
+    pipeline = make_pipeline(columns, LogisticRegression()).fit(frame, ["out", "in", "out", "in"])
+    directory = tmp_path_factory.mktemp("strict")
+    table = Table(["sign", "width"], DOORS, ["word", "number"])
+    describe(pipeline, table, ["out", "in", "out", "in"], directory, name="doors")
+    return load(directory)
+
+
+@pytest.fixture(scope="session")
+def exponential(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A regression whose values grow past all numbers."""
+    regressor = TransformedTargetRegressor(LinearRegression(), func=np.log1p, inverse_func=np.expm1)
+    directory = tmp_path_factory.mktemp("exponential")
+    rows: list[Row] = [[1.0], [2.0], [3.0]]
+    values = [1.5, 6.0, 20.0]
+    describe(regressor.fit(rows, values), Table(["days"], rows), values, directory, name="growth")
+    return load(directory)
+
+
+UNKNOWN = "The model does not take one of these rows: a word may be one that it was not trained on."
+NO_FINITE = "One of these rows is so far from all that the model knows that its answer is no number."
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "sentence"),
+    [
+        ("strict", [MARKER, 1.0], UNKNOWN),
+        ("strict", [["exit", 1.0], [MARKER, 1.0]], UNKNOWN),
+        ("exponential", [212345.5], NO_FINITE),
+        ("exponential", [[1.0], [212345.5]], NO_FINITE),
+    ],
+)
+def test_rows_that_the_model_has_no_answer_to_are_refused_and_not_logged(
+    name: str, rows: list[object], sentence: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    response = predict(request.getfixturevalue(name), rows)
+    assert (response.status_code, response.json()) == (422, {"error": sentence})
+    lines = [JsonLines().format(record) for record in caplog.records if record.name.startswith("drydock")]
+    assert [json.loads(line)["status"] for line in lines] == [422]
+    assert MARKER not in caplog.text + "".join(lines)
+    assert "212345" not in caplog.text + "".join(lines)
+
+
+def test_a_row_without_an_answer_takes_nobody_elses_along(strict: Model) -> None:
+    async def told() -> list[tuple[int, str]]:
+        transport = httpx.ASGITransport(app=App(strict, Settings(), REVISION))
+        async with httpx.AsyncClient(transport=transport, base_url="http://model", trust_env=False) as client:
+            rows = (["exit", 1.0], ["entrance", 4.0], [MARKER, 1.0], ["exit", 3.0])
+            answers = await asyncio.gather(*(client.post("/predict", json={"features": row}) for row in rows))
+            return [
+                (each.status_code, each.json()["predictions"][0]["label"] if each.status_code == 200 else "")
+                for each in answers
+            ]
+
+    assert anyio.run(told) == [(200, "out"), (200, "in"), (422, ""), (200, "out")]

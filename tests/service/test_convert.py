@@ -8,9 +8,17 @@ import msgspec
 import numpy as np
 import pytest
 from sklearn.datasets import make_classification
-from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.linear_model import LogisticRegression
-from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
 from service.convert import Unconvertible, asked, convert, flattened, worst_difference
 from service.forest import HEADER, NODE, Forest
@@ -68,7 +76,90 @@ def test_each_kind_of_forest_is_answered_bit_for_bit(estimator: Any) -> None:  #
     estimator.fit(FEATURES, TARGETS)
     forest = Forest(flattened(estimator))
     rows = np.random.default_rng(1).uniform(FEATURES.min(), FEATURES.max(), (2_000, 7))
-    assert (np.array(forest.probabilities(rows.tolist())) == estimator.predict_proba(rows)).all()
+    assert (np.array(forest.answer(rows.tolist())) == estimator.predict_proba(rows)).all()
+
+
+# With a fraction that no float holds: what is summed in another order shows.
+VALUES = FEATURES @ np.arange(1, 8) / 3
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        RandomForestRegressor(n_estimators=30, random_state=1),
+        RandomForestRegressor(n_estimators=10, max_leaf_nodes=20, criterion="absolute_error", random_state=1),
+        ExtraTreesRegressor(n_estimators=10, bootstrap=True, random_state=1),
+        DecisionTreeRegressor(random_state=1),
+        ExtraTreeRegressor(max_depth=1, random_state=1),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_each_kind_of_regression_is_answered_bit_for_bit(estimator: Any) -> None:  # noqa: ANN401
+    estimator.fit(FEATURES, VALUES)
+    forest = Forest(flattened(estimator))
+    assert forest.outputs == 1
+    rows = np.random.default_rng(1).uniform(FEATURES.min(), FEATURES.max(), (2_000, 7))
+    assert (np.array(forest.answer(rows.tolist()))[:, 0] == estimator.predict(rows)).all()
+
+
+def test_a_regression_is_converted_and_says_on_what_it_was_equal(diabetes: Path, tmp_path: Path) -> None:
+    done = run("-m", "service.convert", str(diabetes), str(tmp_path / "lean"), folder=REPOSITORY_ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"converted  {tmp_path}/lean/model.forest: equal on 442 training, 16953 edge and 10000 random rows, "
+        "largest difference 0, limit 0.0003\n"
+    )
+    assert load(tmp_path / "lean").complaint() == ""
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        make_pipeline(DecisionTreeClassifier(random_state=1)),
+        Pipeline([("nothing", "passthrough"), ("tree", DecisionTreeClassifier(random_state=1))]),
+        Pipeline([("nothing", None), ("inner", make_pipeline(DecisionTreeClassifier(random_state=1)))]),
+    ],
+    ids=["alone", "passthrough", "nested"],
+)
+def test_a_pipeline_of_nothing_but_a_forest_is_that_forest(pipeline: Pipeline) -> None:
+    alone = DecisionTreeClassifier(random_state=1).fit(FEATURES, TARGETS)
+    assert flattened(pipeline.fit(FEATURES, TARGETS)) == flattened(alone)
+
+
+def test_a_pipeline_that_does_something_first_is_refused_by_its_name() -> None:
+    pipeline = make_pipeline("passthrough", StandardScaler(), DecisionTreeClassifier()).fit(FEATURES, TARGETS)
+    with pytest.raises(Unconvertible, match=r"^the lean runtime has no StandardScaler; it has Random"):
+        flattened(pipeline)
+
+
+def test_a_model_that_takes_words_is_refused_by_the_first_of_them(tickets: Path, tmp_path: Path) -> None:
+    done = run("-m", "service.convert", str(tickets), str(tmp_path / "lean"), folder=REPOSITORY_ROOT)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "the lean runtime takes numbers alone, and subject is a word\n"
+        '→ say runtime = "sklearn" under [build] in pipeline.toml to serve the model as it is, or "frame" where it '
+        "takes named columns or words\n"
+    )
+    assert not (tmp_path / "lean").exists()
+
+
+def test_a_regression_that_says_another_value_is_found_and_both_are_shown(diabetes: Path) -> None:
+    model = load(diabetes)
+    assert isinstance(model.predictor, Pickled)
+    content = bytearray(flattened(model.predictor.estimator))
+    leaves = np.frombuffer(content, "<f8", count=HEADER.unpack_from(content)[5], offset=HEADER.size)
+    row = model.contract.golden[0].features
+    rows = np.array([model.contract.golden[11].features, row])
+    # The limit is 0.0003: all leaves are off by less than that at first, and then by 0.02.
+    leaves += 0.0002
+    near = worst_difference(model.contract, rows, model.predictor, Forest(bytes(content)))
+    assert near == pytest.approx(0.0002)
+    leaves += 0.0198
+    with pytest.raises(Unconvertible) as found:
+        worst_difference(model.contract, rows[1:], model.predictor, Forest(bytes(content)))
+    sentence = str(found.value)
+    assert sentence.startswith(f"the lean model differs on 1 of 1 rows; on {row} it says [70.84299802974")
+    assert sentence.endswith("], the trained one [70.82299802974802]")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +185,8 @@ def test_what_cannot_be_converted_is_named_and_nothing_is_written(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(why)
     assert done.stderr.endswith(
-        '→ say runtime = "sklearn" under [build] in pipeline.toml to serve the model as it is\n'
+        '→ say runtime = "sklearn" under [build] in pipeline.toml to serve the model as it is, or "frame" where it '
+        "takes named columns or words\n"
     )
     assert not (tmp_path / "lean").exists()
 
@@ -121,34 +213,34 @@ def test_a_lean_model_is_not_converted_again(lean_artifacts: Path, tmp_path: Pat
 @pytest.mark.parametrize("ulps", [-1, 1])
 def test_a_threshold_that_is_off_by_the_smallest_step_is_found_and_the_row_is_shown(artifacts: Path, ulps: int) -> None:
     model = load(artifacts)
-    assert isinstance(model.classifier, Pickled)
-    content = bytearray(flattened(model.classifier.estimator))
+    assert isinstance(model.predictor, Pickled)
+    content = bytearray(flattened(model.predictor.estimator))
     leaves, outputs = HEADER.unpack_from(content)[5], 3
     first = HEADER.size + 8 * leaves * outputs
     threshold, *rest = NODE.unpack_from(content, first)
     # As a 32-bit float, in which features are compared: a smaller difference is none.
     other = np.nextafter(np.float32(threshold), np.float32(np.inf * ulps))
     NODE.pack_into(content, first, float(other), *rest)
-    rows = asked(model.classifier.estimator, model.contract, artifacts / "training.npy")
+    rows = asked(model.predictor.estimator, model.contract, artifacts / "training.npy")
     forest = Forest(bytes(content))
     with pytest.raises(Unconvertible, match=r"differs on \d+ of 933 rows; on \[[\d., e-]+\] it says \w+ \[") as found:
-        worst_difference(model.contract, rows.edges, model.classifier, forest)
+        worst_difference(model.contract, rows.edges, model.predictor, forest)
     assert "the trained one" in str(found.value)
 
 
 def test_a_difference_within_the_tolerance_is_told_and_beyond_it_is_refused(artifacts: Path) -> None:
     model = load(artifacts)
-    assert isinstance(model.classifier, Pickled)
-    content = bytearray(flattened(model.classifier.estimator))
+    assert isinstance(model.predictor, Pickled)
+    content = bytearray(flattened(model.predictor.estimator))
     leaf = np.frombuffer(content, "<f8", count=3, offset=HEADER.size)
     rows = np.load(artifacts / "training.npy")
     # A leaf is a fiftieth of the answer.
     leaf[int(leaf.argmax())] -= 40e-6
-    worst = worst_difference(model.contract, rows, model.classifier, Forest(bytes(content)))
+    worst = worst_difference(model.contract, rows, model.predictor, Forest(bytes(content)))
     assert worst == pytest.approx(40e-6 / 50)
     leaf[int(leaf.argmax())] -= 20e-6
     with pytest.raises(Unconvertible, match="the lean model differs on"):
-        worst_difference(model.contract, rows, model.classifier, Forest(bytes(content)))
+        worst_difference(model.contract, rows, model.predictor, Forest(bytes(content)))
 
 
 def test_a_model_without_its_training_rows_is_asked_its_golden_ones(breakable: Path, tmp_path: Path) -> None:
@@ -159,8 +251,8 @@ def test_a_model_without_its_training_rows_is_asked_its_golden_ones(breakable: P
 
 def test_random_rows_span_all_that_is_known(artifacts: Path) -> None:
     model = load(artifacts)
-    assert isinstance(model.classifier, Pickled)
-    rows = asked(model.classifier.estimator, model.contract, artifacts / "training.npy")
+    assert isinstance(model.predictor, Pickled)
+    rows = asked(model.predictor.estimator, model.contract, artifacts / "training.npy")
     known = np.concatenate([rows.training, rows.edges])
     assert (rows.random.min(axis=0) >= known.min(axis=0)).all()
     assert (rows.random.max(axis=0) <= known.max(axis=0)).all()
@@ -171,6 +263,6 @@ def test_random_rows_span_all_that_is_known(artifacts: Path) -> None:
 
 def test_a_contract_of_fewer_labels_than_the_model_has_is_refused(breakable: Path, tmp_path: Path) -> None:
     rewrite(breakable, labels=["setosa", "versicolor"])
-    with pytest.raises(ModelRefused, match="knows 3 labels, its contract 4 and 2"):
+    with pytest.raises(ModelRefused, match="gives 3 numbers, its contract 4 and 2"):
         convert(breakable, tmp_path / "lean")
     assert not (tmp_path / "lean").exists()

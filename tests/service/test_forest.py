@@ -39,18 +39,18 @@ STUMP = [(0.5, 0, 1, 2), (0.0, -1, 0, 0), (0.0, -1, 1, 0)]
 
 def test_a_row_goes_left_up_to_the_threshold_and_right_beyond_it() -> None:
     stump = Forest(forest(STUMP, LEAVES, [0]))
-    assert stump.probabilities([[-7.0], [0.5], [0.50001], [9.0]]) == [LEAVES[0], LEAVES[0], LEAVES[1], LEAVES[1]]
+    assert stump.answer([[-7.0], [0.5], [0.50001], [9.0]]) == [LEAVES[0], LEAVES[0], LEAVES[1], LEAVES[1]]
 
 
 def test_a_feature_is_compared_as_a_32_bit_float_as_scikit_learn_does() -> None:
     # 0.1 is not among these: the nearest one is larger, and so goes right.
     stump = Forest(forest([(0.1, 0, 1, 2), *STUMP[1:]], LEAVES, [0]))
-    assert stump.probabilities([[0.1]]) == [LEAVES[1]]
+    assert stump.answer([[0.1]]) == [LEAVES[1]]
 
 
 def test_trees_are_averaged() -> None:
     nodes = [(0.0, -1, 0, 0), (0.0, -1, 1, 0)]
-    assert Forest(forest(nodes, LEAVES, [0, 1])).probabilities([[1.0]]) == [[0.625, 0.375]]
+    assert Forest(forest(nodes, LEAVES, [0, 1])).answer([[1.0]]) == [[0.625, 0.375]]
 
 
 @pytest.mark.parametrize(
@@ -83,12 +83,12 @@ def test_a_file_that_would_lead_outside_of_itself_is_refused(content: bytes, why
 @pytest.mark.parametrize("rows", [[[1.0, 2.0]], [[]], [[1.0], [2.0, 3.0]]])
 def test_a_row_of_another_length_never_reaches_the_evaluator(rows: list[list[float]]) -> None:
     with pytest.raises(ValueError, match="a row has 1 numbers"):
-        Forest(forest(STUMP, LEAVES, [0])).probabilities(rows)
+        Forest(forest(STUMP, LEAVES, [0])).answer(rows)
 
 
 def test_a_forest_of_other_labels_than_its_contracts_is_refused(lean_breakable: Path) -> None:
     rewrite(lean_breakable, labels=["setosa", "versicolor"])
-    with pytest.raises(ModelRefused, match="takes 4 features and knows 3 labels, its contract 4 and 2; convert"):
+    with pytest.raises(ModelRefused, match="takes 4 features and gives 3 numbers, its contract 4 and 2; convert"):
         load(lean_breakable)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from service.train import LIBRARIES
+from service.describe import LIBRARIES
 from tests.service.conftest import REPOSITORY_ROOT
 
 
@@ -92,14 +92,15 @@ def test_both_base_images_and_the_runtime_are_arguments_with_a_default() -> None
     assert outside == {
         "${BUILDER}",
         "${RUNTIME}",
+        "${MODEL_RUNTIME}-trainer",
         "train-${MODEL_RUNTIME}",
         "code-${MODEL_RUNTIME}",
         "with-${MODEL_RUNTIME}",
         "${MODEL}-${MODEL_RUNTIME}",
     }
-    # Both runtimes have each of the stages that are chosen by name.
-    kinds = ("train", "code", "with", "inside", "outside")
-    assert {f"{kind}-{runtime}" for kind in kinds for runtime in ("lean", "sklearn")} <= names
+    # Every runtime has each of the stages that are chosen by name.
+    kinds = ("train-{}", "code-{}", "with-{}", "inside-{}", "outside-{}", "{}-trainer")
+    assert {kind.format(runtime) for kind in kinds for runtime in ("lean", "sklearn", "frame")} <= names
 
 
 def test_the_image_runs_as_a_numeric_user_other_than_root() -> None:
@@ -138,7 +139,7 @@ def test_no_variable_holds_a_secret() -> None:
     assert [name for name in names if secret.search(name)] == []
 
 
-@pytest.mark.parametrize("runtime", ["lean", "sklearn", "outside"])
+@pytest.mark.parametrize("runtime", ["lean", "sklearn", "frame", "outside"])
 def test_the_dependencies_are_installed_from_the_lock_alone_before_any_code_is_copied(runtime: str) -> None:
     packages = stage(f"{runtime}-packages")
     copies = [instruction for instruction in packages if instruction.name == "COPY"]
@@ -149,7 +150,7 @@ def test_the_dependencies_are_installed_from_the_lock_alone_before_any_code_is_c
 
 
 def test_nothing_is_installed_but_the_locks() -> None:
-    assert sum("install" in each.words for each in instructions()) == 3
+    assert sum("install" in each.words for each in instructions()) == 4
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_the_image_holds_the_model_and_every_module_that_serves_it(
         for source in instruction.sources()
     }
     modules = {f"service/{path.name}" for path in (REPOSITORY_ROOT / "service").glob("*.py")}
-    building = {f"service/{name}.py" for name in ("train", "convert", "evaluator")}
+    building = {f"service/{name}.py" for name in ("convert", "describe", "evaluator")}
     runtimes = {"service/forest.py", "service/pickled.py"}
     assert copied == modules - building - runtimes | only_here | {f"artifacts/{model}", "artifacts/model.json"}
     # Needed to make bytecode, and gone by the time that the code is taken from there.
@@ -179,7 +180,7 @@ def test_where_the_model_is_outside_the_image_has_its_contract_and_what_fetches_
     copies = [each for each in stage("outside") if each.name == "COPY"]
     assert [each.sources() for each in copies] == [[], ["artifacts/model.json"]]
     assert "--from=outside-pruned" in copies[0].words
-    for runtime in ("lean", "sklearn"):
+    for runtime in ("lean", "sklearn", "frame"):
         assert [each.text for each in stage(f"outside-{runtime}")] == [f"outside AS outside-{runtime}"]
     # The last stage takes from `bytecode`, which has the model, only these two trees.
     assert [each.text for each in stages()[-1] if each.name == "COPY"] == [
@@ -206,7 +207,7 @@ def test_all_that_is_copied_reaches_the_build() -> None:
     sources = context_sources()
     assert "service/" in sources
     # A folder arrives with those of its files that are let in.
-    within = {"service/": "app.py", "artifacts/": "model.pkl"}
+    within = {"service/": "app.py", "training/": "iris.py", "given/": "model.pkl", "artifacts/": "model.pkl"}
     files = [source + within.get(source, "") for source in sources]
     assert [file for file in files if not travels(file)] == []
 
@@ -258,6 +259,7 @@ def test_compose_asks_the_same_question_as_the_image() -> None:
     [
         ("lean", {"fastapi", "uvicorn", "msgspec"}),
         ("sklearn", {*LIBRARIES, "fastapi", "uvicorn"}),
+        ("frame", {*LIBRARIES, "pandas", "fastapi", "uvicorn"}),
         ("outside", {"fsspec", "aiohttp", "s3fs", "tenacity"}),
     ],
 )
@@ -278,6 +280,13 @@ def locked(name: str) -> set[str]:
 def test_both_runtimes_have_the_same_versions_of_what_both_have() -> None:
     assert locked("lean")
     assert locked("lean") < locked("sklearn")
+
+
+def test_with_pandas_come_the_same_versions_as_without_and_as_with_what_fetches() -> None:
+    assert locked("sklearn") < locked("frame")
+    frame, outside = (dict(each.split("==") for each in locked(name)) for name in ("frame", "outside"))
+    both = frame.keys() & outside.keys()
+    assert {name: frame[name] for name in both} == {name: outside[name] for name in both}
 
 
 def test_what_fetches_a_model_brings_nothing_that_a_runtime_has_already() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -11,7 +13,7 @@ import msgspec
 import pytest
 
 from service.contract import Contract
-from service.model import Model, ModelRefused, Prediction, load
+from service.model import Estimate, Model, ModelRefused, NoAnswer, Prediction, decoded, load
 from tests.service.conftest import replace_model, rewrite, truncate_model
 
 INSTALLED = metadata.version("scikit-learn")
@@ -147,3 +149,184 @@ def test_every_golden_row_is_answered_as_recorded(model: Model) -> None:
 
 def test_swapped_labels_are_complained_about(swapped: Model) -> None:
     assert swapped.complaint() == "the first golden row is setosa, this model says versicolor"
+
+
+CLASSIFICATION = {
+    "name": "doors",
+    "task": "classification",
+    "artefact": {"file": "model.pkl", "sha256": "0" * 64, "size_bytes": 7},
+    "features": ["width", "sign"],
+    "kinds": ["number", "word"],
+    "labels": ["open", "shut"],
+    "python": PYTHON,
+    "libraries": {},
+    "holdout": {"rows": 2, "scores": {"accuracy": 0.5}},
+    "golden": [
+        {"features": [1, "exit"], "label": "open", "probabilities": {"open": 0.75, "shut": 0.25}},
+        {"features": [2.5, "7"], "label": "shut", "probabilities": {"open": 0.0, "shut": 1.0}},
+    ],
+    "tolerance": 0.999,
+    "schema": 1,
+}
+REGRESSION = {
+    **CLASSIFICATION,
+    "task": "regression",
+    "labels": [],
+    "golden": [{"features": [1, "exit"], "value": 0}, {"features": [2.5, "7"], "value": -181.3}],
+    "tolerance": 40.0,
+}
+OPEN = {"label": "open", "probabilities": {"open": 1.0}}
+
+
+def test_a_contract_of_each_form_is_taken() -> None:
+    # The proof that each of the refusals below is one of what was changed.
+    classification, regression = (decoded(json.dumps(form).encode()) for form in (CLASSIFICATION, REGRESSION))
+    assert classification.feature_kinds == ["number", "word"]
+    assert [row.value for row in classification.golden] == [None, None]
+    assert [(row.features, row.value) for row in regression.golden] == [([1.0, "exit"], 0.0), ([2.5, "7"], -181.3)]
+
+
+@pytest.mark.parametrize(
+    ("form", "changes", "why"),
+    [
+        (CLASSIFICATION, {"kinds": ["number"]}, "it has 2 features, and kinds of 1"),
+        (CLASSIFICATION, {"kinds": []}, "golden.0 has other features than the model"),
+        (CLASSIFICATION, {"kinds": ["number", "text"]}, "Invalid enum value 'text' - at `$.kinds[1]`"),
+        (CLASSIFICATION, {"kinds": ["word", "number"]}, "golden.0 has other features than the model"),
+        (CLASSIFICATION, {"labels": []}, "a classification has labels"),
+        (REGRESSION, {"labels": ["open"]}, "a regression has no labels"),
+        (CLASSIFICATION, {"task": "clustering"}, "Invalid enum value 'clustering' - at `$.task`"),
+        (CLASSIFICATION, {"tolerance": 1}, "a tolerance of 1 is none of a classification"),
+        (CLASSIFICATION, {"tolerance": -1e-6}, "a tolerance of -1e-06 is none of a classification"),
+        (REGRESSION, {"tolerance": -1}, "a tolerance of -1 is none of a regression"),
+        (CLASSIFICATION, {"golden": REGRESSION["golden"]}, "golden.0 is none of a classification"),
+        (REGRESSION, {"golden": CLASSIFICATION["golden"]}, "golden.0 is none of a regression"),
+        (CLASSIFICATION, {"golden": [{"features": [1, "exit"], "label": "open"}]}, "golden.0 is none of a classif"),
+        (
+            CLASSIFICATION,
+            {"golden": [{"features": [1, "exit"], "probabilities": {"open": 1.0}}]},
+            "golden.0 is none of a classification",
+        ),
+        (
+            CLASSIFICATION,
+            {"golden": [{"features": [1, "exit"], "value": 1.0, **OPEN}]},
+            "golden.0 is none of a classification",
+        ),
+        (REGRESSION, {"golden": [{"features": [1, "exit"]}]}, "golden.0 is none of a regression"),
+        (REGRESSION, {"golden": [{"features": [1, "exit"], "value": 1, "label": "open"}]}, "golden.0 is none of a reg"),
+        (
+            REGRESSION,
+            {"golden": [{"features": [1, "exit"], "value": 1.0, "probabilities": {"open": 1.0}}]},
+            "golden.0 is none of a regression",
+        ),
+        (
+            REGRESSION,
+            {"golden": [*REGRESSION["golden"], {"features": [1], "value": 1}]},  # type: ignore[misc]
+            "golden.2 has other features than the model",
+        ),
+        (
+            REGRESSION,
+            {"golden": [{"features": [1, "exit", 2], "value": 1}]},
+            "golden.0 has other features than the model",
+        ),
+        (CLASSIFICATION, {"golden": [{"features": [1, 2], **OPEN}]}, "golden.0 has other features than the model"),
+        (CLASSIFICATION, {"golden": [{"features": ["1", "2"], **OPEN}]}, "golden.0 has other features than the model"),
+        (
+            CLASSIFICATION,
+            {"golden": [{"features": [True, "exit"], **OPEN}]},
+            "Expected `float | str`, got `bool` - at `$.golden[0].features[0]`",
+        ),
+    ],
+)
+def test_a_contract_whose_parts_do_not_fit_together_is_refused(
+    form: dict[str, Any], changes: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ModelRefused) as refused:
+        decoded(json.dumps({**form, **changes}).encode())
+    assert str(refused.value).startswith(f"model.json is no contract: {why}")
+
+
+@pytest.mark.parametrize("tolerance", [float("inf"), float("nan")])
+def test_a_limit_that_everything_is_within_is_none(tolerance: float) -> None:
+    contract = decoded(json.dumps(REGRESSION).encode())
+    with pytest.raises(ValueError, match=f"^a tolerance of {tolerance} is none of a regression$"):
+        msgspec.structs.replace(contract, tolerance=tolerance)
+
+
+def test_every_golden_row_of_a_regression_is_answered_as_recorded(regression: Model) -> None:
+    golden = regression.contract.golden
+    assert regression.predict([row.features for row in golden]) == [Estimate(row.value or 0.0) for row in golden]
+    assert regression.complaint() == ""
+
+
+@pytest.mark.parametrize(
+    ("off", "complaint"),
+    [
+        (0.0002, ""),
+        (-0.0002, ""),
+        (0.0004, "the first golden row is 70.82339802974802, this model says 70.82299802974802"),
+        (-0.0004, "the first golden row is 70.82259802974802, this model says 70.82299802974802"),
+    ],
+)
+def test_a_value_may_be_off_by_as_much_as_its_contract_says(off: float, complaint: str, regression: Model) -> None:
+    contract = regression.contract
+    assert contract.tolerance == 0.0003
+    first = msgspec.structs.replace(contract.golden[0], value=70.82299802974802 + off)
+    other = msgspec.structs.replace(contract, golden=[first, *contract.golden[1:]])
+    assert Model(other, regression.predictor).complaint() == complaint
+
+
+class Refusing:
+    """A model that has no answer to anything."""
+
+    inline = True
+
+    def answer(self, rows: object) -> list[list[float]]:
+        raise NoAnswer("The model does not take one of these rows.")
+
+
+def test_a_model_that_refuses_its_golden_row_is_not_ready(regression: Model) -> None:
+    refusing = Model(regression.contract, Refusing())
+    assert refusing.complaint() == "the first golden row is refused: The model does not take one of these rows."
+
+
+def test_a_model_with_words_answers_its_golden_rows_one_by_one_and_together(mixed: Model) -> None:
+    golden = mixed.contract.golden
+    assert mixed.contract.runtime == "frame"
+    assert mixed.complaint() == ""
+    rows = [row.features for row in golden]
+    for told in (mixed.predict(rows), [mixed.predict([row])[0] for row in rows]):
+        for prediction, row in zip(told, golden, strict=True):
+            assert isinstance(prediction, Prediction)
+            assert prediction.label == row.label
+            assert prediction.probabilities == pytest.approx(row.probabilities, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "missing"),
+    [
+        (b"cnobodys_code\nScaler\n.", "No module named 'nobodys_code'"),
+        (b"csklearn.no_such_part\nScaler\n.", "No module named 'sklearn.no_such_part'"),
+        # What a notebook defines is called __main__, and is not in this one.
+        (b"c__main__\nScaler\n.", "module '__main__' has no attribute 'Scaler'"),
+    ],
+)
+def test_a_pickle_that_needs_code_that_is_not_here_is_refused(content: bytes, missing: str, breakable: Path) -> None:
+    replace_model(breakable, content)
+    sentence = refusal(breakable)
+    assert sentence.startswith(f"the model needs code that is not in this image ({missing}")
+    assert sentence.endswith("); build it of what its libraries have.")
+
+
+def test_a_frame_is_refused_where_pandas_is_not_installed(
+    tickets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tickets, tmp_path / "artifacts")
+    rewrite(tmp_path / "artifacts", libraries={"no-such-pandas": "3.1.1"})
+    assert refusal(tmp_path / "artifacts") == (
+        "the model was trained with no-such-pandas 3.1.1 (here not installed); train it again with these versions."
+    )
+    rewrite(tmp_path / "artifacts", libraries={})
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    sentence = refusal(tmp_path / "artifacts")
+    assert sentence.startswith("the model needs code that is not in this image (import of pandas halted; ")

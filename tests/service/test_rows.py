@@ -9,9 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from service.contract import Row
 from service.rows import Reader, Refused, parsed
 
-READER = Reader(["length", "width"], rows_limit=3)
+READER = Reader(["length", "width"], ["number", "number"], rows_limit=3)
 NUMBERS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.integers(min_value=-(10**400), max_value=10**400),
@@ -20,19 +21,25 @@ NUMBERS = st.one_of(
     st.text(max_size=2),
 )
 ROW = st.lists(NUMBERS, max_size=3)
+MIXED = Reader(["subject", "hours", "channel"], ["word", "number", "word"], rows_limit=3)
+# Halves of surrogate pairs as well, which JSON can say and no text has.
+WORDS = st.text(st.characters(exclude_categories=()), max_size=3)
+ANYTHING = st.one_of(NUMBERS, WORDS)
+MIXED_ROW = st.one_of(st.tuples(WORDS, NUMBERS, WORDS), st.lists(ANYTHING, max_size=4))
 FEATURES = st.one_of(ROW, st.lists(st.one_of(ROW, NUMBERS), max_size=4))
 
 
-def slow(body: bytes) -> list[list[float]] | int:
+def slow(body: bytes, reader: Reader = READER) -> list[Row] | int:
     try:
-        return READER.checked(parsed(body))
+        return reader.checked(parsed(body))
     except Refused as refused:
         return refused.status
 
 
-def fast(body: bytes) -> list[list[float]] | int:
+def fast(body: bytes, reader: Reader = READER) -> list[Row] | int:
     try:
-        return READER.rows(body)
+        # A mixed row is a tuple to the decoder in C.
+        return [list(row) for row in reader.rows(body)]
     except Refused as refused:
         return refused.status
 
@@ -76,3 +83,74 @@ def test_the_two_can_differ_from_nonsense() -> None:
     assert fast(b'{"features": [1, 2]}') == [[1.0, 2.0]]
     assert slow(b'{"features": [1, 3]}') == [[1.0, 3.0]]
     assert slow(b'{"features": [1]}') == 422
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.one_of(MIXED_ROW, st.lists(st.one_of(MIXED_ROW, ANYTHING), max_size=4)), st.booleans())
+@example(("a", 1, "b"), True)
+@example([("a", 1, "b"), ("", -3.4e38, "\x00"), ("1", 2.5, "null")], True)
+@example([("a", 1, "b")] * 4, True)
+@example([("a", 1, "b"), ("a", 1)], True)
+@example(("a", 3.5e38, "b"), True)
+@example(("\ud83d\ude42", 1, "\ude42\ud83d"), True)
+@example(("\ud800", 1, "b"), True)
+@example((1, 1, "b"), True)
+@example(("a", "1", "b"), True)
+@example(("a", True, None), True)
+@example(["a", "b", "c"], True)
+def test_words_among_numbers_are_taken_or_refused_alike(features: object, ascii_only: bool) -> None:
+    body = json.dumps({"features": features}, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    assert fast(body, MIXED) == slow(body, MIXED)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"features": ["\\ud83d\\ude42", 1, "b"]}',
+        b'{"features": ["\\ud83d", 1, "b"]}',
+        b'{"features": ["\\ude42\\ud83d", 1, "b"]}',
+        b'{"features": ["\\ud83dx", 1, "b"]}',
+        b'{"features": ["\xed\xa0\x80", 1, "b"]}',
+        b'{"features": ["\xff", 1, "b"]}',
+        b'{"features": ["\xc0\x80", 1, "b"]}',
+        b'{"features": ["a\nb", 1, "b"]}',
+        b'{"features": ["\\u0000\\/\\b", 1, "b"]}',
+        b'{"features": ["\\x41", 1, "b"]}',
+        b'{"features": ["\\u00e", 1, "b"]}',
+        b"{'features': ['a', 1, 'b']}",
+    ],
+)
+def test_odd_words_are_taken_or_refused_alike(body: bytes) -> None:
+    assert fast(body, MIXED) == slow(body, MIXED)
+
+
+def test_words_arrive_as_they_were_sent() -> None:
+    # The proof that the tests above can fail.
+    assert fast(b'{"features": ["\\ud83d\\ude42", 1, ""]}', MIXED) == [["\U0001f642", 1.0, ""]]
+    assert fast(b'{"features": [["7", 7, "b"], ["c", 8, "d"]]}', MIXED) == [["7", 7.0, "b"], ["c", 8.0, "d"]]
+    assert slow(b'{"features": ["7", 7, "b"]}', MIXED) == [["7", 7.0, "b"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["a", "1", "b"], "hours is not a number."),
+        (["a", True, "b"], "hours is not a number."),
+        (["a", 10**400, "b"], "hours is too large, or no finite number."),
+        ([1, 1, "b"], "subject is no text."),
+        (["a", 1, None], "channel is no text."),
+        (["a", 1, False], "channel is no text."),
+        (["a", 1, {"b": 1}], "channel is no text."),
+        (["a", 1, "\ud800"], "channel is no text."),
+        ([["a", 1, "b"], ["a", 1, 2]], "channel is no text."),
+        (["a", 1], "A row has 3 numbers and words: subject, hours, channel."),
+        (["a", 1, ["b"]], "A row has 3 numbers and words: subject, hours, channel."),
+        ([["a", 1, "b"], "a"], "A row has 3 numbers and words: subject, hours, channel."),
+        ([], '"features" is a list of 3 numbers and words, or a list of such lists.'),
+        ("a", '"features" is a list of 3 numbers and words, or a list of such lists.'),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_told_by_the_name_of_its_feature(given: object, sentence: str) -> None:
+    with pytest.raises(Refused) as refused:
+        MIXED.rows(json.dumps({"features": given}).encode())
+    assert (refused.value.status, str(refused.value)) == (422, sentence)

@@ -16,8 +16,9 @@ import schemathesis
 from schemathesis.engine import events, from_schema
 
 from service.app import Answer, App
+from service.contract import Row
 from service.model import Model, load
-from service.rows import Refused
+from service.rows import Reader, Refused
 from service.settings import Settings
 
 OPERATIONS = ["GET /healthz", "GET /metrics", "GET /model", "GET /readyz", "POST /predict"]
@@ -58,6 +59,17 @@ def test_every_answer_is_one_that_is_documented(served: Path) -> None:
     # A GET without parameters is one case, and each method that it is not documented with is another.
     assert {label: cases[label, "positive"] >= 2 for label in OPERATIONS} == dict.fromkeys(OPERATIONS, True)
     assert {label: cases[label, "negative"] >= 8 for label in OPERATIONS} == dict.fromkeys(OPERATIONS, True)
+    assert cases["POST /predict", "positive"] >= 100
+    assert cases["POST /predict", "negative"] >= 50
+
+
+@pytest.mark.parametrize("folder", ["lean_diabetes", "tickets"])
+def test_so_is_every_answer_of_a_regression_and_of_a_model_with_words(
+    folder: str, request: pytest.FixtureRequest
+) -> None:
+    cases, failures = asked(App(load(request.getfixturevalue(folder)), Settings(), "1f3c9e2"))
+    assert failures == []
+    assert sorted({label for label, _ in cases}) == OPERATIONS
     assert cases["POST /predict", "positive"] >= 100
     assert cases["POST /predict", "negative"] >= 50
 
@@ -112,3 +124,32 @@ async def _answers_with_numbers(*_: object) -> Answer:
 def test_a_server_with_a_fault_is_found_out(path: str, handler: Handler, found: str, lean_artifacts: Path) -> None:
     _, failures = asked(Wrong(load(lean_artifacts), path, handler))
     assert [failure for failure in failures if path in failure and found in failure], failures
+
+
+class Lenient(Reader):
+    """Takes anything for a number or a word, where a row has the right length."""
+
+    def rows(self, body: bytes) -> list[Row]:
+        try:
+            return super().rows(body)
+        except Refused as refused:
+            if str(refused).endswith((" is no text.", " is not a number.")):
+                return [["see the attachment", "web form", 2.1, 7.4]]
+            raise
+
+
+@pytest.mark.parametrize(
+    ("reader", "found"),
+    [
+        (Lenient, "Schema-violating request accepted"),
+        # Takes words alone.
+        (lambda features, _, limit: Reader(features, ["word"] * 4, limit), "Schema-valid request rejected"),
+    ],
+)
+def test_a_server_that_takes_other_kinds_than_it_documents_is_found_out(
+    reader: Callable[..., Reader], found: str, tickets: Path
+) -> None:
+    app = App(load(tickets), Settings(), "1f3c9e2")
+    app._reader = reader(app.model.contract.features, app.model.contract.feature_kinds, 1000)
+    _, failures = asked(app)
+    assert [failure for failure in failures if "/predict" in failure and found in failure], failures

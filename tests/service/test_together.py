@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 
 import pytest
 
-from service.model import Prediction
+from service.model import Predicted, Prediction
 from service.together import Rows, Together
 
 
@@ -21,7 +22,7 @@ class Gate:
         self.calls.append(rows)
         self.entered.set()
         assert self.open.wait(10)
-        if any(row[0] < 0 for row in rows):
+        if any(row[0] == -1 for row in rows):
             raise ArithmeticError
         return [Prediction(str(row[0]), {}) for row in rows]
 
@@ -63,7 +64,7 @@ def test_a_row_that_the_model_fails_on_costs_nobody_else_their_answer() -> None:
 def test_it_goes_on_after_a_pause_and_after_a_caller_who_left() -> None:
     gate = Gate()
 
-    async def story() -> list[Prediction]:
+    async def story() -> Sequence[Predicted]:
         together = Together(gate.predict, 10)
         leaves = asyncio.create_task(together.predict([[1.0]]))
         await asyncio.to_thread(gate.entered.wait, 10)

@@ -11,6 +11,7 @@ from report import (
     Contributor,
     Failure,
     Finding,
+    Holdout,
     Ignore,
     IgnoreState,
     JudgedFinding,
@@ -123,7 +124,14 @@ def hostile() -> Report:
             "tag": HOSTILE,
             "revision": report.revision.model_copy(update={"commit": HOSTILE, "source_url": "javascript:alert(1)"}),
             "image": image,
-            "contract": report.contract.model_copy(update={"name": HOSTILE, "labels": (HOSTILE,)}),
+            "contract": report.contract.model_copy(
+                update={
+                    "name": HOSTILE,
+                    "features": (HOSTILE,),
+                    "labels": (HOSTILE,),
+                    "holdout": Holdout(rows=1, scores={HOSTILE: 1.0}),
+                }
+            ),
             "scan": report.scan.model_copy(update={"os_family": HOSTILE, "database_source": HOSTILE}),
             "updates": Updates(why_not=HOSTILE),
             "comparison": report.comparison.model_copy(update={"image": HOSTILE, "changes": changes}),
@@ -185,6 +193,24 @@ def test_a_lean_model_is_said_to_be_equal() -> None:
     assert (
         "runtime lean, equal to the trained one on 11,083 rows: largest difference 3e-07, limit 1e-06"
         in shown.words("model")
+    )
+
+
+def test_a_regression_has_its_scores_and_no_labels() -> None:
+    shown = page(examples.report(contract=examples.REGRESSION)).words("model")
+    assert shown == (
+        "Model name house-prices, regression r2 0.451 on 111 rows that it had not seen "
+        "mean absolute error 44.1 on 111 rows that it had not seen features width, height "
+        f"file model.pkl, 42 bytes sha256 {examples.MODEL_SHA256}"
+    )
+
+
+def test_features_that_are_words_say_so() -> None:
+    shown = page(examples.report(contract=examples.MIXED)).words("model")
+    assert shown == (
+        "Model name ticket-router, classification accuracy 90.0 % on 20 rows that it had not seen "
+        "features state (word), age, text (word) labels urgent, later "
+        f"file model.pkl, 42 bytes sha256 {examples.MODEL_SHA256}"
     )
 
 

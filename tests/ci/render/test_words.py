@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from render import words
+from tests.ci import examples
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,36 @@ from render import words
 )
 def test_a_size_is_in_the_unit_that_people_would_say(size_bytes: int, said: str) -> None:
     assert words.size(size_bytes) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.9474, "0.947"),
+        (0.95, "0.950"),
+        (1.0, "1.00"),
+        (0.0, "0.00"),
+        (-0.4511, "-0.451"),
+        (0.000123, "0.000123"),
+        (44.1, "44.1"),
+        (99.94, "99.9"),
+        (99.96, "100"),
+        (181.3, "181"),
+        (1_234_567.8, "1,234,568"),
+    ],
+)
+def test_a_figure_has_three_digits_that_count(value: float, said: str) -> None:
+    assert words.figure(value) == said
+
+
+def test_an_accuracy_is_in_percent_and_other_scores_are_not() -> None:
+    assert words.score("accuracy", 0.9474) == "94.7 %"
+    assert words.score("r2", 0.9474) == "0.947"
+
+
+def test_features_that_are_words_say_so() -> None:
+    assert words.features(examples.CONTRACT) == ["width", "height"]
+    assert words.features(examples.MIXED) == ["state (word)", "age", "text (word)"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ contract = {
     "labels": ["small", "large"],
     "python": "3.13",
     "libraries": {},
-    "holdout": {"rows": 2, "accuracy": 1.0},
+    "holdout": {"rows": 2, "scores": {"accuracy": 1.0}},
     "golden": golden,
     "tolerance": 1e-6,
 }
