@@ -124,7 +124,7 @@ def asked(estimator: Any, contract: Contract, training: Path) -> Rows:  # noqa: 
 def worst_difference(contract: Contract, rows: np.ndarray, model: Pickled, lean: Forest) -> float:
     """The largest difference between two answers; Unconvertible, with the row, where it is too large."""
     given = rows.tolist()
-    expected, got = np.array(model.answer(given)), np.array(lean.answer(given))
+    expected, got = model.whole(rows), np.array(lean.answer(given))
     difference = np.abs(expected - got).max(axis=1)
     other_label = expected.argmax(axis=1) != got.argmax(axis=1)
     # Not `>`, which a NaN would pass.
