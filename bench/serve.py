@@ -345,8 +345,11 @@ def main() -> None:
         os.sched_setaffinity(0, {1})
     chosen = [each for each in all_of_them() if told.only.lower() in each.name.lower()]
     console = Console()
-    with console.status("") as status:
-        results = run(chosen, told.rounds, told.seconds, status.update)
+    try:
+        with console.status("") as status:
+            results = run(chosen, told.rounds, told.seconds, status.update)
+    except Unavailable as error:
+        sys.exit(f"bench      no model: {error}\n→ it takes Python 3.13 on PATH, and MLServer takes 3.12")
     if not told.only:
         RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         picture.PATH.write_text(picture.drawn(results), encoding="utf-8")
