@@ -7,10 +7,8 @@ become the golden rows that every image has to answer as the model does now.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import io
-import math
 import sys
 import traceback
 import warnings
@@ -27,8 +25,9 @@ from sklearn.base import is_classifier, is_regressor
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.metrics import mean_absolute_error, r2_score
 
-from service.contract import Artefact, Contract, GoldenRow, Holdout, Kind, Row, Runtime, Task
+from service.contract import Artefact, Contract, GoldenRow, Holdout, Row, Runtime, Task
 from service.convert import TRAINING_ROWS, Unconvertible, flattened, require_numbers
+from service.data import Table, Undescribable, in_order_of, number_in, read
 from service.model import Predictor, write
 from service.pickled import Framed, Pickled
 
@@ -38,18 +37,6 @@ GOLDEN_VALUES = 12
 LIBRARIES = ("joblib", "numpy", "scikit-learn", "scipy")
 # Only the order of a sum may differ between processors; of values, which have a unit, a millionth of the largest.
 TOLERANCE = 1e-6
-
-
-class Undescribable(Exception):
-    """A model or data of which no contract can be made; the message says why, and what to do."""
-
-
-class Table(NamedTuple):
-    """Rows of a model's features, in its order, and what each of them is; empty `kinds`: all are numbers."""
-
-    features: list[str]
-    rows: list[Row]
-    kinds: list[Kind] = []  # noqa: RUF012 - never changed
 
 
 class _Judged(NamedTuple):
@@ -128,66 +115,6 @@ def spread_rows(values: np.ndarray) -> list[int]:
     order = np.argsort(values, kind="stable")
     places = np.linspace(0, len(values) - 1, min(GOLDEN_VALUES, len(values)))
     return [int(order[round(place)]) for place in places]
-
-
-def read(path: Path, target: str, words: Sequence[str]) -> tuple[Table, list[str]]:
-    """The rows of a CSV file with a head, and the right answers: the column `target`, or the last one where it is "".
-
-    A column is one of numbers where each of its cells is one, unless `words` names it. Raises Undescribable.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as opened:
-            head, *lines = [line for line in csv.reader(opened) if line] or [[]]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Undescribable(f"{path.name} is no CSV file: {error}.") from error
-    if len(head) < 2 or not lines:
-        raise Undescribable(f"{path.name} has no rows of features and a target below a line with their names.")
-    if twice := [name for name, times in Counter(head).items() if times > 1]:
-        raise Undescribable(f"two columns of {path.name} are called {twice[0]}; give each its own name.")
-    target = target or head[-1]
-    for name in (target, *words):
-        if name not in head:
-            raise Undescribable(f"{path.name} has no column {name}; it has {', '.join(head)}.")
-    for number, line in enumerate(lines, start=2):
-        if len(line) != len(head):
-            raise Undescribable(f"row {number} of {path.name} has {len(line)} cells, its head {len(head)}.")
-    columns = dict(zip(head, zip(*lines, strict=True), strict=True))
-    targets = list(columns.pop(target))
-    kinds: list[Kind] = []
-    for name, cells in columns.items():
-        numbers = [None if name in words else _number(cell) for cell in cells]
-        if None not in numbers:
-            columns[name] = tuple(numbers)
-            kinds.append("number")
-            continue
-        if "" in cells and any(number is not None for number in numbers):
-            raise Undescribable(
-                f"row {cells.index('') + 2} of {path.name} has no {name}; a row has all of its features: fill it in, "
-                "or leave it out."
-            )
-        kinds.append("word")
-    return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], kinds), targets
-
-
-def in_order_of(estimator: Any, table: Table) -> Table:  # noqa: ANN401
-    """The table with the features that the model was trained with, in its order. Raises Undescribable."""
-    named = getattr(estimator, "feature_names_in_", None)
-    if named is None:
-        expected = getattr(estimator, "n_features_in_", len(table.features))
-        if expected != len(table.features):
-            raise Undescribable(
-                f"the model takes {expected} features, and the data have {len(table.features)} beside their target."
-            )
-        return table
-    missing = [name for name in named if name not in table.features]
-    if missing:
-        raise Undescribable(f"the model takes {missing[0]}, and the data have no such column.")
-    places = [table.features.index(name) for name in named]
-    return Table(
-        [str(name) for name in named],
-        [[row[place] for place in places] for row in table.rows],
-        [table.kinds[place] for place in places],
-    )
 
 
 def _pickled(estimator: Any) -> bytes:  # noqa: ANN401
@@ -308,7 +235,7 @@ def _indices(classes: Any, targets: Sequence[Any]) -> np.ndarray:  # noqa: ANN40
     places = {str(each): place for place, each in enumerate(classes)}
     if np.issubdtype(np.asarray(classes).dtype, np.number):
         by_number = {float(each): place for place, each in enumerate(classes)}
-        places |= {str(each): by_number[number] for each in targets if (number := _number(str(each))) in by_number}
+        places |= {str(each): by_number[number] for each in targets if (number := number_in(str(each))) in by_number}
     unknown = next((each for each in targets if str(each) not in places), None)
     if unknown is not None:
         raise Undescribable(f"the data say {unknown}, and the model knows {', '.join(map(str, classes))}.")
@@ -316,19 +243,10 @@ def _indices(classes: Any, targets: Sequence[Any]) -> np.ndarray:  # noqa: ANN40
 
 
 def _values(targets: Sequence[Any]) -> list[float]:
-    values = [_number(str(each)) for each in targets]
+    values = [number_in(str(each)) for each in targets]
     if None in values:
         raise Undescribable(f"the data's target is {targets[values.index(None)]}, and the model predicts numbers.")
     return [value for value in values if value is not None]
-
-
-def _number(cell: str) -> float | None:
-    # To Python 12_34 is a number as well, to whoever wrote the file it is none.
-    try:
-        number = math.nan if "_" in cell else float(cell)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def words(contract: Contract, unconvertible: str) -> str:

@@ -9,7 +9,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import train_test_split
 
 from service.contract import Contract
-from service.describe import Table, describe
+from service.data import Table
+from service.describe import describe
 from training.command import command
 
 

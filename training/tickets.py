@@ -16,7 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from service.contract import Contract
-from service.describe import Table, describe
+from service.data import Table
+from service.describe import describe
 from training.command import command
 
 TICKETS = Path(__file__).with_name("tickets.csv")

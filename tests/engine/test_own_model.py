@@ -19,7 +19,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from service.describe import Table, describe
+from service.data import Table
+from service.describe import describe
 
 rows, targets = np.array([[1.0], [2.0], [8.0], [9.0]]), ["small", "small", "large", "large"]
 model = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, targets)

@@ -18,7 +18,8 @@ from sklearn.preprocessing import OneHotEncoder
 
 from service.app import App
 from service.contract import Row
-from service.describe import Table, describe
+from service.data import Table
+from service.describe import describe
 from service.logs import JsonLines
 from service.model import Model, load
 from service.settings import Settings

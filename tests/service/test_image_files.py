@@ -168,7 +168,7 @@ def test_the_image_holds_the_model_and_every_module_that_serves_it(
         for source in instruction.sources()
     }
     modules = {f"service/{path.name}" for path in (REPOSITORY_ROOT / "service").glob("*.py")}
-    building = {f"service/{name}.py" for name in ("convert", "describe", "evaluator")}
+    building = {f"service/{name}.py" for name in ("convert", "data", "describe", "evaluator")}
     runtimes = {"service/forest.py", "service/pickled.py"}
     assert copied == modules - building - runtimes | only_here | {f"artifacts/{model}", "artifacts/model.json"}
     # Needed to make bytecode, and gone by the time that the code is taken from there.
