@@ -38,9 +38,11 @@ def good(project: Project) -> Finished:
 
 def test_every_check_passes_and_the_last_line_is_the_digest(good: Finished, project: Project) -> None:
     assert good.exit_code == 0, good.output
-    assert {row["name"]: row["verdict"] for row in good.report["rows"]} == {
+    verdicts = {row["name"]: row["verdict"] for row in good.report["rows"]}
+    # How long an answer took is this machine's time too: on a busy one it warns, and rejects nothing.
+    assert verdicts.pop("answers in time") in ("PASS", "WARN")
+    assert verdicts == {
         "answers /predict as trained": "PASS",
-        "answers in time": "PASS",
         "refuses malformed requests": "PASS",
         "runs as non-root": "PASS",
         "image size": "PASS",
