@@ -23,8 +23,8 @@ def known() -> set[str]:
     return ids | {name.partition("[")[0] for name in ids}
 
 
-def test_there_are_thirty_five_faults_and_each_is_another() -> None:
-    assert len({fault["name"] for fault in FAULTS}) == len(FAULTS) == 35
+def test_no_fault_is_there_twice() -> None:
+    assert len({fault["name"] for fault in FAULTS}) == len(FAULTS)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault["name"])
