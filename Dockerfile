@@ -12,6 +12,7 @@ ARG MODEL=inside
 FROM ${BUILDER} AS builder
 # A virtual environment can be copied as a whole; pip is left out of it and works on it from outside.
 RUN python -m venv --without-pip /opt/venv && python -m venv /opt/pip
+WORKDIR /build
 
 FROM builder AS sklearn-packages
 # The lock alone, so that a change of the code leaves the dependencies' layer, and its digest, as they are.
@@ -43,7 +44,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 # The lean runtime's evaluator. The compiler stays here.
 FROM builder AS evaluator
 COPY service/__init__.py service/evaluator.py service/forest.py service/forest.c /build/service/
-RUN cd /build && python -B -m service.evaluator
+RUN python -B -m service.evaluator
 
 # What trains, and what unpickles: the same packages that will answer, and to a lean model those that it is made from.
 FROM sklearn-packages AS sklearn-trainer
@@ -51,11 +52,13 @@ FROM frame-packages AS frame-trainer
 FROM sklearn-packages AS lean-trainer
 
 # Training comes before the pruning below, which may drop what only training reads.
+# DL3006 asks for a tag. A stage of this file has none, also if an argument chooses it.
+# hadolint ignore=DL3006
 FROM ${MODEL_RUNTIME}-trainer AS trained
 COPY service/ /build/service/
 COPY training/ /build/training/
 ARG TRAIN="python -m training.iris --out /trained"
-RUN cd /build && export PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 && sh -euc "$TRAIN" \
+RUN export PATH="/opt/venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1 && sh -euc "$TRAIN" \
     && { test -f /trained/model.json || { echo "the command wrote no /trained/model.json" >&2; exit 1; }; }
 
 FROM trained AS train-sklearn
@@ -65,8 +68,10 @@ FROM train-sklearn AS train-frame
 # A lean model is proved equal to the one that was trained, or there is none.
 FROM trained AS train-lean
 COPY --from=evaluator /build/service/libforest.so /build/service/
-RUN cd /build && /opt/venv/bin/python -B -m service.convert /trained /artifacts
+RUN /opt/venv/bin/python -B -m service.convert /trained /artifacts
 
+# DL3006 as above.
+# hadolint ignore=DL3006
 FROM train-${MODEL_RUNTIME} AS train
 
 # The same for a model that was trained elsewhere.
@@ -74,18 +79,20 @@ FROM sklearn-packages AS convert
 COPY service/ /build/service/
 COPY --from=evaluator /build/service/libforest.so /build/service/
 COPY artifacts/ /trained/
-RUN cd /build && /opt/venv/bin/python -B -m service.convert /trained /artifacts
+RUN /opt/venv/bin/python -B -m service.convert /trained /artifacts
 
 # The contract of a model that has none, from rows with their right answers; pandas tells whether it needs names.
 FROM frame-packages AS describe
 COPY service/ /build/service/
 COPY given/ /given/
 ARG NAME=model TARGET="" WORDS=""
-RUN cd /build && /opt/venv/bin/python -B -m service.describe /given/model.pkl /given/data.csv --out /artifacts \
+RUN /opt/venv/bin/python -B -m service.describe /given/model.pkl /given/data.csv --out /artifacts \
     --name "$NAME" --target "$TARGET" --words "$WORDS" >/words.txt
 
 FROM ${MODEL_RUNTIME}-trainer AS pickle-pruned
-# Tests and type stubs are a fifth of the bytes. *.dist-info stays: it is how a scanner knows a package.
+# Tests and type stubs are a fifth of the bytes. *.dist-info stays: it is how a scanner knows a package. DL3003
+# asks for WORKDIR, which knows no pattern: only the shell can find the folder of this Python.
+# hadolint ignore=DL3003
 RUN find /opt/venv -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} + \
     && find /opt/venv -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.h' \) -delete \
     && strip --strip-unneeded /opt/venv/lib/python3.*/site-packages/uvloop/*.so \
@@ -106,6 +113,8 @@ RUN find /opt/venv -depth -type d \( -name tests -o -name __pycache__ \) -exec r
 
 FROM outside-packages AS outside-pruned
 # botocore describes 400 services of AWS in 25 MB; here are S3, and what gives the credentials for it.
+# DL3003 as above.
+# hadolint ignore=DL3003
 RUN find /opt/venv -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} + \
     && find /opt/venv -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.h' -o -name '*.c' \) -delete \
     && cd /opt/venv/lib/python3.*/site-packages \
@@ -140,18 +149,20 @@ FROM base AS with-lean
 COPY --from=lean-pruned /layers/packages/ /
 
 FROM with-sklearn AS inside-sklearn
-COPY --chmod=0444 artifacts/model.pkl artifacts/model.json artifacts/
+COPY --chmod=0444 artifacts/model.pkl artifacts/model.json /app/artifacts/
 
 FROM with-frame AS inside-frame
-COPY --chmod=0444 artifacts/model.pkl artifacts/model.json artifacts/
+COPY --chmod=0444 artifacts/model.pkl artifacts/model.json /app/artifacts/
 
 FROM with-lean AS inside-lean
-COPY --chmod=0444 artifacts/model.forest artifacts/model.json artifacts/
+COPY --chmod=0444 artifacts/model.forest artifacts/model.json /app/artifacts/
 
 # The contract names the model's bytes, so that the digest still does.
+# DL3006 as above.
+# hadolint ignore=DL3006
 FROM with-${MODEL_RUNTIME} AS outside
 COPY --from=outside-pruned /layers/outside/ /
-COPY --chmod=0444 artifacts/model.json artifacts/
+COPY --chmod=0444 artifacts/model.json /app/artifacts/
 
 FROM outside AS outside-sklearn
 FROM outside AS outside-frame
@@ -160,30 +171,32 @@ FROM ${MODEL}-${MODEL_RUNTIME} AS with-model
 
 # With the model, wherever it is in the end: bytecode is made of what loading it loads.
 FROM with-model AS code-sklearn
-COPY artifacts/model.pkl artifacts/
-COPY --chmod=0444 service/pickled.py service/
+COPY artifacts/model.pkl /app/artifacts/
+COPY --chmod=0444 service/pickled.py /app/service/
 
 FROM code-sklearn AS code-frame
 
 FROM with-model AS code-lean
-COPY artifacts/model.forest artifacts/
-COPY --from=evaluator --chmod=0444 /build/service/libforest.so service/
-COPY --chmod=0444 service/forest.py service/
+COPY artifacts/model.forest /app/artifacts/
+COPY --from=evaluator --chmod=0444 /build/service/libforest.so /app/service/
+COPY --chmod=0444 service/forest.py /app/service/
 
 # Bytecode is made in the very image that will run it, since it is that one's Python that reads it.
+# DL3006 as above.
+# hadolint ignore=DL3006
 FROM code-${MODEL_RUNTIME} AS bytecode
 COPY --chmod=0444 service/__init__.py service/__main__.py service/app.py service/arriving.py service/contract.py \
     service/documented.py service/fetch.py service/logs.py service/metrics.py service/model.py service/outside.py \
     service/predict.py service/rows.py service/server.py service/settings.py service/sources.py service/together.py \
-    service/
-COPY service/bytecode.py service/
+    /app/service/
+COPY service/bytecode.py /app/service/
 RUN PYTHONHASHSEED=0 python -B -m service.bytecode /bytecode \
     && rm service/bytecode.py && mv /bytecode/app/service/__pycache__ service/ && rm -r /bytecode/app
 
 FROM with-model
 # The packages' bytecode, then the code with its own: a change of the code is a layer of a few kilobytes.
 COPY --from=bytecode /bytecode/ /
-COPY --from=bytecode /app/service/ service/
+COPY --from=bytecode /app/service/ /app/service/
 USER 10001:10001
 EXPOSE 8000
 # For `docker run`; compose has its own.

@@ -16,6 +16,7 @@ from bootstrap.tools import output
 
 MODULES = Path(__file__).parent / "go"
 ENGINE_VERSION = "0.19.10"
+# The newest that is served as a Go module. The official image of the same version is the one in images.toml.
 TRIVY_VERSION = "0.74.0"
 COSIGN_VERSION = "3.1.3"
 # The oldest Go that go.mod of Trivy allows, and the one that is installed where there is none or an older one.

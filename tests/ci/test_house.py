@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -100,3 +101,10 @@ def test_every_dependency_that_is_chosen_is_locked() -> None:
 def test_every_check_has_its_row_in_the_readme() -> None:
     table = (ROOT / "README.md").read_text().partition("\n## What is checked\n")[2].partition("\n\n**")[0]
     assert re.findall(r"(?m)^\| ([^|]+?) \| ", table)[1:] == [check.name for check in checks.CHECKS]
+
+
+def test_no_tracked_file_names_the_host_of_a_package_registry() -> None:
+    hosts = ["pypi org", "files pythonhosted org", "deb debian org", "proxy golang org", "registry npmjs org"]
+    pattern = "|".join(host.replace(" ", r"\.") for host in hosts)
+    found = subprocess.run(["git", "-C", ROOT, "grep", "-nIE", pattern], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (1, "")

@@ -31,7 +31,7 @@ bash:
   Candidate: 5.2.15-2+b13
   Version table:
      5.2.15-2+b13 500
-        500 http://deb.debian.org/debian bookworm/main amd64 Packages
+        500 http://deb.example/debian bookworm/main amd64 Packages
  *** 5.2.15-2+b8 100
         100 /var/lib/dpkg/status
 curl:
@@ -39,18 +39,18 @@ curl:
   Candidate: 7.88.1-10+deb12u15
   Version table:
      7.88.1-10+deb12u15 500
-        500 http://deb.debian.org/debian bookworm/main amd64 Packages
+        500 http://deb.example/debian bookworm/main amd64 Packages
  *** 7.88.1-10+deb12u14 100
         100 /var/lib/dpkg/status
      7.88.1-10+deb12u5 500
-        500 http://deb.debian.org/debian-security bookworm-security/main amd64 Packages
+        500 http://deb.example/debian-security bookworm-security/main amd64 Packages
 libgcrypt20:
   Installed: 1.10.1-3
   Candidate: 1.10.1-3+deb12u1
   Version table:
      1.10.1-3+deb12u1 500
-        500 http://deb.debian.org/debian bookworm/main amd64 Packages
-        500 http://deb.debian.org/debian-security bookworm-security/main amd64 Packages
+        500 http://deb.example/debian bookworm/main amd64 Packages
+        500 http://deb.example/debian-security bookworm-security/main amd64 Packages
  *** 1.10.1-3 100
         100 /var/lib/dpkg/status
 libssl3:i386:
@@ -58,9 +58,9 @@ libssl3:i386:
   Candidate: 1:3.0.22-1~deb12u2
   Version table:
      1:3.0.22-1~deb12u2 500
-        500 http://deb.debian.org/debian bookworm/main i386 Packages
+        500 http://deb.example/debian bookworm/main i386 Packages
      3.0.20-1~deb12u2 500
-        500 http://deb.debian.org/debian-security bookworm-security/main i386 Packages
+        500 http://deb.example/debian-security bookworm-security/main i386 Packages
  *** 3.0.19-1~deb12u2 100
         100 /var/lib/dpkg/status
 """

@@ -146,7 +146,7 @@ def test_a_change_of_the_server_keeps_every_other_layer(good: Finished, project:
     changed = [instruction for instruction, digest in before.items() if after[instruction] != digest]
     assert len(before) == len(after)
     assert len(changed) == 1
-    assert changed[0].endswith(" COPY --from=bytecode /app/service/ service/")
+    assert changed[0].endswith(" COPY --from=bytecode /app/service/ /app/service/")
     assert again.report["contract"] == good.report["contract"]
 
 

@@ -185,7 +185,7 @@ def test_where_the_model_is_outside_the_image_has_its_contract_and_what_fetches_
     # The last stage takes from `bytecode`, which has the model, only these two trees.
     assert [each.text for each in stages()[-1] if each.name == "COPY"] == [
         "--from=bytecode /bytecode/ /",
-        "--from=bytecode /app/service/ service/",
+        "--from=bytecode /app/service/ /app/service/",
     ]
 
 
