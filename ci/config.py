@@ -51,6 +51,7 @@ class BuildSection(_Section):
     dockerfile: Words = "Dockerfile"
     platform: Annotated[str, Field(pattern=r"^linux/[a-z0-9]+(/v[0-9]+)?$")] = "linux/amd64"
     root: Words = "."
+    python: Annotated[str, Field(pattern=r"^3\.[0-9]+$")] = "3.13"
     runtime: Literal["lean", "sklearn", "frame"] = "lean"
     model: Literal["inside", "outside"] = "inside"
     lock: Words = "service/requirements-{runtime}.txt"

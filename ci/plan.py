@@ -109,7 +109,9 @@ def make(
         report_dir=report_dir.resolve(),
         published=records.published(report_dir),
         locked_packages={
-            name: version for lock in policy.build.lock_paths for name, version in _locked_packages(root / lock).items()
+            name: version
+            for lock in policy.build.lock_paths
+            for name, version in _locked_packages(root / lock, policy).items()
         },
         login=registry.credentials(environment),
         source_login=registry.credentials(environment, registry.SOURCE_VARIABLES),
@@ -147,10 +149,11 @@ def _trust(policy: Policy, root: Path, source: str, key: Path | None) -> cosign.
         ) from error
 
 
-def _locked_packages(path: Path) -> dict[str, str]:
+def _locked_packages(path: Path, policy: Policy) -> dict[str, str]:
     """What the image installs, and so what a scanner has to see in it."""
+    python, platform = policy.build.python, policy.build.platform
     try:
-        return trivy.locked_packages(path.read_text(encoding="utf-8"))
+        return trivy.locked_packages(path.read_text(encoding="utf-8"), python=python, platform=platform)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{path} is no lock of packages: {error}",

@@ -40,6 +40,12 @@ FAMILIES = frozenset(
         *("slem", "sles", "ubuntu", "wolfi"),
     )
 )
+# What the kernel calls a platform's architecture, where that is another name.
+# https://github.com/containerd/platforms/blob/v1.0.0/database.go
+MACHINES = {
+    **{"amd64": "x86_64", "386": "i686", "arm64": "aarch64", "arm64/v8": "aarch64", "loong64": "loongarch64"},
+    **{"arm": "armv7l", "arm/v5": "armv5tel", "arm/v6": "armv6l", "arm/v7": "armv7l"},
+}
 # By how much two clocks may differ.
 CLOCK_HOURS = 1
 # What a run leaves beside trivy.json: a table for people, SARIF for code hosts, two SBOMs for tools.
@@ -279,11 +285,13 @@ def require_agreement(scan: report.Scan, severities: Sequence[str], gate_exit_co
         )
 
 
-def locked_packages(lock: str) -> dict[str, str]:
+def locked_packages(lock: str, *, python: str, platform: str) -> dict[str, str]:
     """The packages that a requirements.txt with hashes pins: canonical name to version.
 
-    Raises ValueError where it pins none, or not all.
+    Markers are judged for the image's Python, such as 3.13, and its platform, such as linux/amd64: the host may be
+    another machine. Raises ValueError where the lock pins no package, or not all.
     """
+    environment = _marker_environment(python, platform)
     pins: dict[str, str] = {}
     for line in lock.splitlines():
         if line.startswith(("-r", "--requirement", "-e", "--editable")):
@@ -291,13 +299,34 @@ def locked_packages(lock: str) -> dict[str, str]:
         if not line or line.startswith((" ", "#", "\t", "-")):
             continue
         requirement = Requirement(line.rstrip("\\ "))
-        if requirement.marker is None or requirement.marker.evaluate(
-            {"sys_platform": "linux", "platform_system": "Linux"}
-        ):
+        if requirement.marker is None or requirement.marker.evaluate(environment):
             pins[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
     if not pins:
         raise ValueError("it names no package, so a scanner that sees none would do")
     return pins
+
+
+def _marker_environment(python: str, platform: str) -> dict[str, str]:
+    """Each variable of a marker, as pip fills it in the image.
+
+    https://packaging.python.org/en/latest/specifications/dependency-specifiers/#environment-markers
+    """
+    _, _, architecture = platform.partition("/")
+    return {
+        "os_name": "posix",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": MACHINES.get(architecture, architecture.partition("/")[0]),
+        # What the node's kernel says; no lock can know it.
+        "platform_release": "",
+        "platform_version": "",
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "implementation_name": "cpython",
+        "implementation_version": f"{python}.0",
+        "platform_python_implementation": "CPython",
+        "extra": "",
+    }
 
 
 async def covered(scan: report.Scan | None, image: report.Image | None) -> report.Scan | None:

@@ -76,7 +76,7 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
         (
             "[build]\ntrain = false\n",
             ":2: unknown key build.train",
-            "known keys are context, dockerfile, lock, model, platform, root, runtime",
+            "known keys are context, dockerfile, lock, model, platform, python, root, runtime",
         ),
         (
             '[build]\nruntime = "onnx"\n',

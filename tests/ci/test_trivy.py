@@ -339,6 +339,10 @@ def test_a_scanner_that_saw_less_has_no_verdict_even_where_the_image_could_not_b
         anyio.run(trivy.covered, scan, None)
 
 
+def locked(lock: str, python: str = "3.13", platform: str = "linux/amd64") -> dict[str, str]:
+    return trivy.locked_packages(lock, python=python, platform=platform)
+
+
 def test_the_lock_is_read_as_pip_reads_it() -> None:
     lock = """\
 # a comment
@@ -351,7 +355,35 @@ uvloop==0.22.1 ; sys_platform != 'win32' \\
     --hash=sha256:02
 --only-binary=:all:
 """
-    assert trivy.locked_packages(lock) == {"fast-api": "0.115.0", "uvloop": "0.22.1"}
+    assert locked(lock) == {"fast-api": "0.115.0", "uvloop": "0.22.1"}
+
+
+@pytest.mark.parametrize(
+    ("marker", "python", "platform", "is_installed"),
+    [
+        ("python_version >= '3.13'", "3.13", "linux/amd64", True),
+        ("python_version >= '3.13'", "3.12", "linux/amd64", False),
+        ("python_full_version < '3.13'", "3.13", "linux/amd64", False),
+        ("python_full_version < '3.13'", "3.9", "linux/amd64", True),
+        ("implementation_version >= '3.13'", "3.13", "linux/amd64", True),
+        ("platform_machine == 'x86_64'", "3.13", "linux/amd64", True),
+        ("platform_machine == 'x86_64'", "3.13", "linux/arm64", False),
+        ("platform_machine == 'aarch64'", "3.13", "linux/arm64/v8", True),
+        ("platform_machine == 'armv7l'", "3.13", "linux/arm/v7", True),
+        ("platform_machine == 'riscv64'", "3.13", "linux/riscv64", True),
+        ("os_name == 'posix' and sys_platform == 'linux'", "3.13", "linux/amd64", True),
+        ("platform_system == 'Linux' and platform_python_implementation == 'CPython'", "3.13", "linux/amd64", True),
+        ("implementation_name == 'cpython' and extra != 'dev'", "3.13", "linux/amd64", True),
+    ],
+)
+def test_a_marker_is_judged_for_the_image_and_not_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch, marker: str, python: str, platform: str, is_installed: bool
+) -> None:
+    host = {"platform_machine": "sparc64", "os_name": "nt", "python_version": "2.7", "implementation_version": "2.7.0"}
+    host |= {"python_full_version": "2.7.0", "implementation_name": "pypy", "platform_python_implementation": "PyPy"}
+    monkeypatch.setattr("packaging.markers.default_environment", lambda: host)
+    lock = f"numpy==2.1.0\nuvloop==0.22.1 ; {marker}\n"
+    assert ("uvloop" in locked(lock, python, platform)) is is_installed
 
 
 @pytest.mark.parametrize(
@@ -368,7 +400,7 @@ uvloop==0.22.1 ; sys_platform != 'win32' \\
 )
 def test_a_lock_that_does_not_say_all_that_has_to_be_seen_is_none(lock: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        trivy.locked_packages(lock)
+        locked(lock)
 
 
 @pytest.mark.parametrize("versions", [["2.1.0", "1.0"], ["1.0", "2.1.0"]])
