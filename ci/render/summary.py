@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from render import text, words
@@ -11,11 +12,17 @@ MARK = {Verdict.PASS: "✅", Verdict.WARN: "⚠️", Verdict.FAIL: "❌", Verdic
 # GitHub takes a summary of 1 MiB or none of it; what is ignored was written by hand, and is always here.
 FINDINGS_SHOWN = 25
 PACKAGES_SHOWN = 5
+# What GitHub makes links of, up to where a space ends it: https://github.github.com/gfm/#autolinks-extension- and
+# https://docs.github.com/en/get-started/writing-on-github/working-with-advanced-formatting/autolinked-references-and-urls
+LINKED = re.compile(r"@|#|:(?=//)|(?i:\bwww(?=\.)|\b(?:mailto|xmpp):|\bgh(?=-\d))")
+NO_SPACE = "&#8203;"
+# As registries write a reference: no backtick, and nothing that ends a table's cell.
+REFERENCE = re.compile(r"[A-Za-z0-9./:@_-]+")
 
 
 def render(report: Report) -> str:
     """Title, verdict, the checks, what broke, the findings, the ignores, and where the bytes are."""
-    lines = [f"## {_cell(report.image_name)}", "", f"**{_cell(text.verdict(report))}**"]
+    lines = [f"## {_cell(report.image_name)}", "", _verdict(report)]
     if report.publication:
         lines += ["", f"Tags: {_cell(', '.join(report.publication.tags))}."]
     lines += _table(("verdict", "check", "measured", "limit"), _checks(report))
@@ -31,6 +38,12 @@ def render(report: Report) -> str:
     if report.images.world == "stand-in":
         lines += ["", "Built on stand-in base images; the result is no release."]
     return "\n".join([*lines, ""])
+
+
+def _verdict(report: Report) -> str:
+    if report.publication:
+        return f"**published** {_code(report.publication.reference)}"
+    return f"**{_cell(text.verdict(report))}**"
 
 
 def _table(titles: tuple[str, ...], rows: Iterable[list[str]]) -> list[str]:
@@ -73,13 +86,21 @@ def _changes(comparison: Comparison) -> str:
     direction = "more" if change_bytes >= 0 else "less"
     count = len(comparison.changes)
     packages = f"{count} package{'' if count == 1 else 's'} changed"
-    return f"{words.size(abs(change_bytes))} {direction} than {_cell(comparison.image)}; {packages}."
+    return f"{words.size(abs(change_bytes))} {direction} than {_code(comparison.image)}; {packages}."
 
 
 def _cell(said: str) -> str:
-    """Words from an image or a commit, harmless in a Markdown table: no cell, tag, link or code span of their own."""
+    """Words from an image or a commit, harmless in a Markdown table: no cell, tag, link or code span of their own.
+
+    Nor does GitHub make an address, a mention or a reference of them: a space of no width keeps their parts apart.
+    """
     folded = words.printable(" ".join(said.split()))
     escaped = folded.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for character in "\\|`*_[]":
         escaped = escaped.replace(character, f"\\{character}")
-    return escaped
+    return LINKED.sub(rf"\g<0>{NO_SPACE}", escaped)
+
+
+def _code(reference: str) -> str:
+    """An image's reference as a code span, in which nothing is a link and from which it can be copied."""
+    return f"`{reference}`" if REFERENCE.fullmatch(reference) else _cell(reference)

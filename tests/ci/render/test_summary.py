@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from render import summary
 from report import (
     MB,
@@ -25,7 +27,7 @@ def test_a_published_image() -> None:
         == f"""\
 ## iris-classifier
 
-**published 127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}**
+**published** `127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}`
 
 Tags: 1.2.3, sha-{examples.COMMIT}, 1.2, 1.
 
@@ -78,7 +80,7 @@ def test_what_was_found_what_is_ignored_and_where_the_bytes_are() -> None:
         == f"""\
 ## iris-classifier
 
-**published 127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}**
+**published** `127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}`
 
 Tags: 1.2.3, sha-{examples.COMMIT}, 1.2, 1.
 
@@ -88,13 +90,13 @@ Tags: 1.2.3, sha-{examples.COMMIT}, 1.2, 1.
 
 | findings | severity | id | package | fixed in | age | why |
 |---|---|---|---|---|---|---|
-| ignored | HIGH | CVE-2024-24762 | python-multipart 0.0.6 | 0.0.7 | 1014 days old | no form is parsed (ana@example.com, until 2026-12-31) |
+| ignored | HIGH | CVE-2024-24762 | python-multipart 0.0.6 | 0.0.7 | 1014 days old | no form is parsed (ana@&#8203;example.com, until 2026-12-31) |
 | no fix yet | CRITICAL | CVE-2025-1 | libc6 2.41 |  |  |  |
 | listed only |  | 2 in report.json |  |  |  |  |
 
 | ignore | state | owner | last day | reason |
 |---|---|---|---|---|
-| CVE-2024-24762 | active | ana@example.com | 2026-12-31 | no form is parsed |
+| CVE-2024-24762 | active | ana@&#8203;example.com | 2026-12-31 | no form is parsed |
 
 Where the bytes are: 270 MB, pulled as 90 MB; efficiency 90.0%, 27 MB are stored for nothing.
 
@@ -106,7 +108,7 @@ Where the bytes are: 270 MB, pulled as 90 MB; efficiency 90.0%, 27 MB are stored
 | b\\_c | 1.0 | 3 MB |
 | d | 1.0 | 2 MB |
 
-5 MB less than 127.0.0.1:5000/iris-classifier:1.2.2@sha256:99; 2 packages changed.
+5 MB less than `127.0.0.1:5000/iris-classifier:1.2.2@sha256:99`; 2 packages changed.
 """  # noqa: E501
     )
 
@@ -151,6 +153,33 @@ Where the bytes are: 270 MB, pulled as 90 MB; efficiency 100.0%, 0 bytes are sto
 Built on stand-in base images; the result is no release.
 """
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("https://evil.example/a", "https:&#8203;//evil.example/a"),
+        ("FTP://evil.example", "FTP:&#8203;//evil.example"),
+        ("see WWW.evil.example", "see WWW&#8203;.evil.example"),
+        ("mailto:a@evil.example", "mailto:&#8203;a@&#8203;evil.example"),
+        ("XMPP:a@evil.example/room", "XMPP:&#8203;a@&#8203;evil.example/room"),
+        ("ask @octocat or @owner/team", "ask @&#8203;octocat or @&#8203;owner/team"),
+        ("fixes #1, owner/name#2, GH-3", "fixes #&#8203;1, owner/name#&#8203;2, GH&#8203;-3"),
+        ("owner/name@0123456789abcdef", "owner/name@&#8203;0123456789abcdef"),
+        ("&#64;octocat", "&amp;#&#8203;64;octocat"),
+        # A space of no width that was there already is made visible, as all that nobody sees.
+        ("@\u200boctocat", "@&#8203;\N{REPLACEMENT CHARACTER}octocat"),
+        ("libc6 2:2.41-12+deb13u1, 4.6.0", "libc6 2:2.41-12+deb13u1, 4.6.0"),
+    ],
+)
+def test_what_an_image_says_is_no_link_no_mention_and_no_reference(said: str, shown: str) -> None:
+    row = Row(name="largest layer", verdict=Verdict.FAIL, measured=said, limit="", details=())
+    assert f"| {shown} |" in summary.render(examples.report(rows=(row,)))
+
+
+def test_a_reference_that_no_registry_would_write_is_no_code_span() -> None:
+    publication = examples.publication().model_copy(update={"repository": "a`b"})
+    assert "**published** a\\`b:1.2.3@&#8203;sha256:" in summary.render(examples.report(publication=publication))
 
 
 def test_a_long_reason_is_cut() -> None:
