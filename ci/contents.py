@@ -228,12 +228,13 @@ def touched(layer: Written) -> tuple[Touched, ...]:
     return tuple(sorted(found, key=lambda file: (-file.size_bytes, file.path)))
 
 
-def compare(image: report.Image, published: Sequence[report.Release]) -> report.Comparison | None:
-    """What became of the packages since the latest record of another image; the largest differences first.
+def compare(image: report.Image, published: Sequence[report.Release], repository: str) -> report.Comparison | None:
+    """What became of the packages since the latest record of another image of the same repository.
 
-    None where no other image was published before, as `records.published` says.
+    The largest differences come first. None if `published` has no record of another image of that repository.
     """
-    previous = next((record for record in published if record.digest != image.manifest_digest), None)
+    others = (record for record in published if record.repository == repository)
+    previous = next((record for record in others if record.digest != image.manifest_digest), None)
     if previous is None:
         return None
     before, after = _by_name(previous.packages), _by_name(image.packages)

@@ -109,7 +109,9 @@ class Journal:
             images=plan.images,
             contract=contract,
             image=facts.image,
-            comparison=contents.compare(facts.image, plan.published) if facts.image else None,
+            comparison=(
+                contents.compare(facts.image, plan.published, plan.policy.image.repository) if facts.image else None
+            ),
             smoke=facts.smoke,
             scan=scan,
             updates=facts.updates,

@@ -221,7 +221,8 @@ def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
     if layer is not None:
         return render_contents.layer(layer, *image.layer_files(archive, layer))
     read = image.read(archive)
-    return render_contents.explain(read, contents.compare(read, records.published(report_dir)))
+    repository = records.judged_for(report_dir, read.manifest_digest)
+    return render_contents.explain(read, contents.compare(read, records.published(report_dir), repository))
 
 
 def _plan(

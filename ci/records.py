@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -109,6 +110,14 @@ def published(report_dir: Path) -> tuple[Release, ...]:
     """The records of what was published from here, the latest first; what is no whole record counts as none."""
     found = (_record(report_dir / name) for name in (RECORD, RECORD_BEFORE))
     return tuple(record for record in found if record)
+
+
+def judged_for(report_dir: Path, digest: str) -> str:
+    """The repository for which the last run from here judged the image of this digest; empty if it judged another."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        last = json.loads((report_dir / "report.json").read_bytes())
+        return str(last["repository"]) if last["image"]["manifest_digest"] == digest else ""
+    return ""
 
 
 def read(path: Path) -> Release:

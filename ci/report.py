@@ -113,7 +113,7 @@ class Equality(Value):
     """What a lean model was made from, and how far from it any of so many rows was answered."""
 
     source_sha256: str
-    rows: int = Field(description="training rows, rows on each side of each split, and random ones")
+    rows: int = Field(description="training rows, rows near at most 10,000 splits, and random ones")
     worst_difference: float = Field(description="the largest difference between two probabilities, or two values")
 
 
@@ -604,3 +604,8 @@ class Release(Value):
     world: Literal["official", "stand-in"]
     is_release: bool
     not_a_release_because: str = ""
+
+    @property
+    def repository(self) -> str:
+        """The repository that the image was published to, with its host."""
+        return self.image.partition("@")[0].rpartition(":")[0]

@@ -43,8 +43,15 @@ FAMILIES = frozenset(
 # What the kernel calls a platform's architecture, where that is another name.
 # https://github.com/containerd/platforms/blob/v1.0.0/database.go
 MACHINES = {
-    **{"amd64": "x86_64", "386": "i686", "arm64": "aarch64", "arm64/v8": "aarch64", "loong64": "loongarch64"},
-    **{"arm": "armv7l", "arm/v5": "armv5tel", "arm/v6": "armv6l", "arm/v7": "armv7l"},
+    "amd64": "x86_64",
+    "386": "i686",
+    "arm64": "aarch64",
+    "arm64/v8": "aarch64",
+    "loong64": "loongarch64",
+    "arm": "armv7l",
+    "arm/v5": "armv5tel",
+    "arm/v6": "armv6l",
+    "arm/v7": "armv7l",
 }
 # By how much two clocks may differ.
 CLOCK_HOURS = 1

@@ -102,7 +102,11 @@ def flattened(estimator: Any) -> bytes:  # noqa: ANN401 - whatever was pickled
 
 
 def asked(estimator: Any, contract: Contract, training: Path) -> Rows:  # noqa: ANN401 - whatever was pickled
-    """All rows that are known, rows on each side of each split, and random ones in the range of them all."""
+    """All rows that are known, rows near at most SPLITS_LIMIT splits, and random ones in the range of them all.
+
+    For a split, three known rows get its feature's value just before the threshold, on it and just behind it. A row
+    need not reach that split.
+    """
     golden = np.array([row.features for row in contract.golden])
     known = np.load(training, allow_pickle=False) if training.exists() else golden
     trees = [each.tree_ for each in _estimators(estimator)]

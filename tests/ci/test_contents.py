@@ -300,14 +300,14 @@ def test_a_comparison_names_what_changed_the_largest_difference_first() -> None:
     image = examples.image().model_copy(update={"packages": after})
 
     same = previous.model_copy(update={"digest": image.manifest_digest})
-    assert contents.compare(image, (same,)) is None
+    assert contents.compare(image, (same,), examples.REPOSITORY) is None
 
     def change(name: str, before: str, after: str, difference_bytes: int) -> Change:
         return Change(
             name=name, kind="python", version_before=before, version_after=after, difference_bytes=difference_bytes
         )
 
-    assert contents.compare(image, (same, previous)) == Comparison(
+    assert contents.compare(image, (same, previous), examples.REPOSITORY) == Comparison(
         image=previous.image,
         size_before_bytes=260_000_000,
         size_after_bytes=270_000_000,
@@ -326,7 +326,15 @@ def test_packages_of_one_name_but_two_kinds_are_two() -> None:
     previous = examples.release().model_copy(update={"packages": (package("attr", "1", 9),)})
     debian = package("attr", "1", 9).model_copy(update={"kind": "debian"})
     image = examples.image().model_copy(update={"packages": (debian,)})
-    comparison = contents.compare(image, (previous,))
+    comparison = contents.compare(image, (previous,), examples.REPOSITORY)
     assert comparison
     changes = comparison.changes
     assert [(change.kind, change.difference_bytes) for change in changes] == [("debian", 9), ("python", -9)]
+
+
+def test_an_image_of_another_repository_is_not_the_one_before() -> None:
+    mine = examples.release("sha256:" + "b2" * 32)
+    other = mine.model_copy(update={"image": f"127.0.0.1:5000/house-prices:1@{mine.digest}"})
+    assert contents.compare(examples.image(), (other,), examples.REPOSITORY) is None
+    found = contents.compare(examples.image(), (other, mine), examples.REPOSITORY)
+    assert found and found.image == mine.image

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import image
 import main
 import records
 import stages
@@ -526,11 +527,22 @@ def test_explain_says_where_the_bytes_are_and_needs_nothing_but_the_archive(tmp_
 
 def test_explain_compares_with_what_was_published_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "release.json").write_text(examples.release().model_dump_json())
-    archive = layout(tmp_path / "other.tar", {"a": b"12"})
-    assert main.main(["explain", "--archive", str(archive), "--report-dir", str(tmp_path)]) == 0
+    judged = image.read(layout(tmp_path / "image.tar", {"a": b"12"}))
+    (tmp_path / "report.json").write_text(examples.report(image=judged).model_dump_json())
+    assert main.main(["explain", "--report-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out.endswith(
         "\n\n-258 MB since 127.0.0.1:5000/iris-classifier:1.2.2@sha256:b2b2b2b2b2b2\n  scipy 1.15.0 is gone -82 MB\n"
     )
+
+
+def test_explain_compares_no_archive_whose_repository_nobody_knows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "release.json").write_text(examples.release().model_dump_json())
+    (tmp_path / "report.json").write_text(examples.report().model_dump_json())
+    archive = layout(tmp_path / "other.tar", {"a": b"12"})
+    assert main.main(["explain", "--archive", str(archive), "--report-dir", str(tmp_path)]) == 0
+    assert " since " not in capsys.readouterr().out
 
 
 def test_explain_lists_a_layers_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
