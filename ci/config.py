@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
 
 from errors import UsageError
 
@@ -26,11 +27,20 @@ REPOSITORY = re.compile(
     r"[A-Za-z0-9.-]+(:[0-9]+)?/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
 )
 
+# A file in .github/workflows, and the branch or tag on which it may have run.
+SIGNER = re.compile(r"[^@/\s]+\.ya?ml@refs/(heads|tags)/\S+")
+
 # A list's index stands between the name of the list and the names in it.
 Key = tuple[str | int, ...]
 Count = Annotated[int, Field(gt=0)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Severity = Literal["UNKNOWN", "LOW", "MEDIUM", "HIGH", "CRITICAL"]
+
+
+def _signer(name: str) -> str:
+    if SIGNER.fullmatch(name):
+        return name
+    raise PydanticCustomError("signer", "It is no workflow with a branch or tag, such as release.yml@refs/tags/v*")
 
 
 class _Section(BaseModel):
@@ -104,8 +114,10 @@ class ScanSection(_Section):
 class TrustSection(_Section):
     """Whose images `verify` and `promote` let through."""
 
-    workflows: Annotated[list[Words], Field(min_length=1)] = ["image.yml", "release.yml"]
-    refs: Annotated[list[Words], Field(min_length=1)] = ["refs/heads/main", "refs/tags/v*"]
+    signers: Annotated[list[Annotated[str, AfterValidator(_signer)]], Field(min_length=1)] = [
+        "image.yml@refs/heads/main",
+        "release.yml@refs/tags/v*",
+    ]
     key: str = ""
     scan_max_days: Count = 30
 

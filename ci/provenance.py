@@ -90,8 +90,24 @@ def verdict(report: Report) -> dict[str, Any]:
 
 
 def read_verdict(predicate: Mapping[str, Any]) -> Report:
-    """The report that a verdict holds. Raises ValueError where it is none."""
-    return Report.model_validate_json(json.dumps({**predicate, "push": False}))
+    """The report that a verdict holds, without fields that a later version added. Raises ValueError if it is none."""
+    return Report.model_validate_json(json.dumps({**predicate, "push": False}), extra="ignore")
+
+
+def tag(predicate: Mapping[str, Any]) -> str:
+    """Under which tag the image of a provenance was built; empty if it does not say so."""
+    try:
+        return str(predicate["buildDefinition"]["externalParameters"]["tag"])
+    except (KeyError, TypeError):
+        return ""
+
+
+def commit(predicate: Mapping[str, Any]) -> str:
+    """From which commit, and nothing more, the image of a provenance was built; empty if it does not say so."""
+    try:
+        return str(predicate["buildDefinition"]["externalParameters"]["source"]["digest"]["gitCommit"])
+    except (KeyError, TypeError):
+        return ""
 
 
 def _commit(report: Report) -> dict[str, str]:

@@ -146,7 +146,7 @@ def write_whole(path: Path, content: str) -> None:
 
 def _record(path: Path) -> Release | None:
     try:
-        return Release.model_validate_json(path.read_bytes())
+        return Release.model_validate_json(path.read_bytes(), extra="ignore")
     except (OSError, ValidationError):
         return None
 

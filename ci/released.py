@@ -38,23 +38,24 @@ from verification import Evidence
 async def verify(run: Plan, asked: Reference, connect: Connect, tell: Tell) -> Assessment:
     """Judge one image by what its builders signed."""
     run = _reading(run, asked.repository, run.policy.image.repository)
-    version = asked.tag if tags.is_version(asked.tag) else ""
-    return (await _verified(run, asked, version, connect, tell))[0]
+    return (await _verified(run, asked, _named(asked.tag), connect, tell))[0]
 
 
-async def _verified(run: Plan, asked: Reference, version: str, connect: Connect, tell: Tell) -> tuple[Assessment, str]:
-    """The assessment, and the digest that it is about."""
+async def _verified(
+    run: Plan, asked: Reference, named: tuple[str, ...], connect: Connect, tell: Tell
+) -> tuple[Assessment, str]:
+    """The assessment, and the digest that it is about; each of the tags that are `named` has to fit it."""
     async with registry.opened(asked.repository, run.source_login, tell.notes) as repository:
         digest = await _digest(repository, asked)
         labels = await _labels(repository, digest)
     async with connect(run, tell.notes) as stages:
         verified = await told(tell, "verify", stages.verify(asked.repository, digest, run.trust))
-        builder = verification.builder(verified, version)
-        if isinstance(run.trust, Identity) and re.match(run.trust.regexp, builder):
+        builder = verification.builder(verified, named)
+        if isinstance(run.trust, Identity) and re.fullmatch(run.trust.regexp, builder):
             # A statement says itself who built the image: only what that builder's own certificate signed may count.
             alone = cosign.exactly(builder, run.trust.issuer)
             verified = await told(tell, "builder", stages.verify(asked.repository, digest, alone))
-    evidence = Evidence(digest, labels, verified, version)
+    evidence = Evidence(digest, labels, verified, named)
     rows = verification.judge(evidence, run.policy, trust=run.trust, source=run.source, now=datetime.now(UTC))
     against = sum(row.verdict is Verdict.FAIL for row in rows)
     name = Reference(asked.repository, asked.tag, digest)
@@ -67,8 +68,9 @@ async def promote(run: Plan, source: Reference, target: Reference, connect: Conn
     run = _reading(run, source.repository, target.repository)
     tag = target.tag or source.tag
     name = revision.named(tag, where="the promoted tag") if tag else Name(tag="")
-    version = name.tag if name.is_version else ""
-    assessment, digest = await _verified(run, source, version, connect, tell)
+    # Whoever promotes chooses another name than a version's or a commit's, so there is nothing to hold it against.
+    promised = name.tag if name.is_version or name.tag.startswith(tags.BY_COMMIT) else ""
+    assessment, digest = await _verified(run, source, _named(source.tag, promised), connect, tell)
     if assessment.exit_code:
         return assessment
     host = target.repository.partition("/")[0]
@@ -188,6 +190,11 @@ async def reproduce(run: Plan, digest: str, record: Release | None, connect: Con
     return Assessment(
         rows=(row,), conclusion=f"differs    {repository_name}@{digest} cannot be had from this commit here"
     )
+
+
+def _named(*names: str) -> tuple[str, ...]:
+    """Those tags that there are, each once."""
+    return tuple(dict.fromkeys(filter(None, names)))
 
 
 def _reading(run: Plan, repository: str, written: str) -> Plan:

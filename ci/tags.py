@@ -16,6 +16,9 @@ PRE_RELEASE_PART = r"(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 VERSION = re.compile(rf"{NUMBER}\.{NUMBER}\.{NUMBER}(-{PRE_RELEASE_PART}(\.{PRE_RELEASE_PART})*)?")
 LONGEST = 128
 PREFIX = "branch-"
+BY_COMMIT = "sha-"
+# What may lead to a version: all of it, or what it begins with.
+PROMISE = re.compile(rf"v?{NUMBER}(\.{NUMBER})?")
 # What people would read as a version, a moving tag, a commit, or a registry's list of referrers.
 TAKEN = re.compile(r"latest|v?[0-9]+(\.[0-9]+){0,2}([-+._].*)?|sha(256|512)?-.*", re.IGNORECASE)
 
@@ -43,10 +46,30 @@ def is_version(tag: str) -> bool:
     return VERSION.fullmatch(tag) is not None and TAG.fullmatch(tag) is not None
 
 
+def promises_version(tag: str) -> bool:
+    """Whether whoever pulls by a tag expects a version: 1.2.3, 1.2 or 1, as git has it, with a v, or without."""
+    return is_version(tag.removeprefix("v")) or PROMISE.fullmatch(tag) is not None
+
+
+def fits(tag: str, version: str) -> bool:
+    """Whether a tag that promises a version may lead to this one; to a pre-release only its own tag may."""
+    promised = tag.removeprefix("v")
+    numbers = [str(number) for number in _numbers(version)]
+    begins = promised.split(".") in (numbers[:1], numbers[:2])
+    return is_version(version) and (promised == version or begins)
+
+
 def moving(version: str) -> tuple[str, ...]:
-    """The tags that may point to a version, the narrowest first: 1.2 and 1 for 1.2.3, none for a pre-release."""
+    """The tags that follow a version, the narrowest first: 1.2 and 1 for 1.2.3, none for a pre-release.
+
+    A version before 1.0.0 moves no tag 0, since its next minor may break what it has.
+    https://semver.org/#spec-item-4
+    """
     numbers = _numbers(version)
-    return (f"{numbers[0]}.{numbers[1]}", f"{numbers[0]}") if numbers else ()
+    if not numbers:
+        return ()
+    minor = f"{numbers[0]}.{numbers[1]}"
+    return (minor, f"{numbers[0]}") if numbers[0] else (minor,)
 
 
 def targets(existing: Iterable[str]) -> dict[str, str]:

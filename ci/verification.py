@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import checks
 import cosign
 import provenance
+import tags
+import trivy
 from checks import Facts
 from config import Policy, TrustSection
 from cosign import PublicKey, Trust, Verified
@@ -22,6 +24,7 @@ MODEL_LABEL = "dev.drydock.model.sha256"
 # GitHub, for its jobs: https://docs.github.com/actions/concepts/security/openid-connect
 ISSUER = "https://token.actions.githubusercontent.com"
 WORLD = "base images"
+UNVOUCHED = "nobody vouches for this tag: it may lead to any image that was ever signed; name a version or a digest"
 NEVER = datetime.min.replace(tzinfo=UTC)
 REVISION_LABEL = "org.opencontainers.image.revision"
 
@@ -30,13 +33,13 @@ REVISION_LABEL = "org.opencontainers.image.revision"
 class Evidence:
     """What was found about one image: its own labels, and what of its signature and statements verified.
 
-    `version` is the one that it was asked for by, or is to get; empty where it was neither.
+    `tags` are those that it was named by, or is to get.
     """
 
     digest: str
     labels: Mapping[str, str]
     verified: Verified
-    version: str = ""
+    tags: tuple[str, ...] = ()
 
 
 def judge(evidence: Evidence, policy: Policy, *, trust: Trust, source: str, now: datetime) -> tuple[Row, ...]:
@@ -52,7 +55,7 @@ def judge(evidence: Evidence, policy: Policy, *, trust: Trust, source: str, now:
     return (
         _signature(evidence, by_key=by_key),
         _provenance(evidence, policy, source, by_key=by_key),
-        *([_version(evidence)] if evidence.version else []),
+        *(_tag_row(evidence, tag) for tag in evidence.tags),
         _model(evidence, report),
         _verdict_row(evidence, report, policy),
         _age(report, policy, now),
@@ -63,21 +66,25 @@ def judge(evidence: Evidence, policy: Policy, *, trust: Trust, source: str, now:
 
 def identity(source: str, trusted: TrustSection) -> str:
     """A regular expression for the identities of the trusted workflows, as GitHub puts them into certificates."""
-    names, refs = ("|".join(map(_pattern, each)) for each in (trusted.workflows, trusted.refs))
-    return rf"^{re.escape(source)}/\.github/workflows/({names})@({refs})$"
+    signers = "|".join(map(_pattern, trusted.signers))
+    return rf"^{re.escape(source)}/\.github/workflows/({signers})$"
 
 
-def builder(verified: Verified, version: str) -> str:
+def builder(verified: Verified, named: Collection[str]) -> str:
     """Who built the image, as the provenance says that is judged; empty where none says it."""
     try:
-        return str((_provenance_of(verified, version) or {})["runDetails"]["builder"]["id"])
+        return str((_provenance_of(verified, named) or {})["runDetails"]["builder"]["id"])
     except (KeyError, TypeError):
         return ""
 
 
-def _pattern(name: str) -> str:
-    """A name in which a * stands for anything, as a regular expression."""
-    return ".*".join(map(re.escape, name.split("*")))
+def _pattern(signer: str) -> str:
+    """A workflow and a ref, as a regular expression: in a ref a * stands for anything, in a workflow for one name."""
+    # A branch may be called x@refs/tags/v1: the first @ has to be the one that ends the workflow's name.
+    workflow, _, ref = signer.partition("@")
+    return "@".join(
+        anything.join(map(re.escape, part.split("*"))) for part, anything in ((workflow, "[^@/]*"), (ref, ".*"))
+    )
 
 
 def _signature(evidence: Evidence, *, by_key: bool) -> Row:
@@ -89,13 +96,12 @@ def _signature(evidence: Evidence, *, by_key: bool) -> Row:
 
 def _provenance(evidence: Evidence, policy: Policy, source: str, *, by_key: bool) -> Row:
     name = "provenance"
-    predicate = _provenance_of(evidence.verified, evidence.version)
+    predicate = _provenance_of(evidence.verified, evidence.tags)
     if predicate is None:
         return _none(name, evidence, cosign.PROVENANCE)
     try:
         definition, builder = predicate["buildDefinition"], predicate["runDetails"]["builder"]["id"]
-        built_from = definition["externalParameters"]["source"]
-        uri, commit = str(built_from["uri"]), str(built_from["digest"].get("gitCommit", ""))
+        uri, commit = str(definition["externalParameters"]["source"]["uri"]), provenance.commit(predicate)
     except (KeyError, TypeError, AttributeError):
         return _row(name, "of another form", Verdict.FAIL)
     complaints = []
@@ -107,7 +113,7 @@ def _provenance(evidence: Evidence, policy: Policy, source: str, *, by_key: bool
         complaints.append(f"built from {uri.removeprefix('git+')}, trusted is {source}")
     builders = identity(source, policy.trust)
     by_its_holder = by_key and builder == provenance.LOCAL_BUILDER
-    if not by_its_holder and not (source and re.match(builders, builder)):
+    if not by_its_holder and not (source and re.fullmatch(builders, builder)):
         complaints.append(f"built by {builder}, which trust in the policy does not name")
     measured = f"commit {commit[:12] or 'unknown'} by {builder}"
     if complaints:
@@ -117,13 +123,21 @@ def _provenance(evidence: Evidence, policy: Policy, source: str, *, by_key: bool
     return _row(name, measured, Verdict.PASS)
 
 
-def _version(evidence: Evidence) -> Row:
-    """A tag can be made to point to any image that is well signed; only its builder can say that it is this version."""
-    built_as = _tag(_provenance_of(evidence.verified, evidence.version))
-    if built_as == evidence.version:
-        return _row("version", f"built as {built_as}", Verdict.PASS)
-    cure = "the tag points to another image than was released under it, or no provenance holds"
-    return _row("version", f"built as {built_as or 'none'}", Verdict.FAIL, cure, limit=evidence.version)
+def _tag_row(evidence: Evidence, tag: str) -> Row:
+    """A tag can be made to point to any image that is well signed; only its builder can say that it belongs there."""
+    predicate = _provenance_of(evidence.verified, evidence.tags) or {}
+    by_commit = tag.startswith(tags.BY_COMMIT)
+    measured = (
+        f"built from {provenance.commit(predicate) or 'no commit'}"
+        if by_commit
+        else f"built as {provenance.tag(predicate) or 'none'}"
+    )
+    if not by_commit and not tags.promises_version(tag):
+        return _row("tag", measured, Verdict.WARN, UNVOUCHED, limit=tag)
+    if _fits(predicate, tag):
+        return _row("tag", measured, Verdict.PASS, limit=tag)
+    cause = "the tag points to another image than was released under it, or no provenance holds"
+    return _row("tag", measured, Verdict.FAIL, cause, limit=tag)
 
 
 def _model(evidence: Evidence, report: Report | None) -> Row:
@@ -154,10 +168,15 @@ def _age(report: Report | None, policy: Policy, now: datetime) -> Row:
     name, limit = "last scan", f"{policy.trust.scan_max_days} days"
     if report is None or report.scan is None:
         return _row(name, "unknown", Verdict.FAIL, limit=limit)
-    days = (now - datetime.fromisoformat(report.scan.scanned_at)).days
-    passed = 0 <= days <= policy.trust.scan_max_days
-    cure = () if passed else ("run its release's workflow again: the same digest is scanned and signed anew",)
-    return _row(name, f"{days} days ago", Verdict.PASS if passed else Verdict.FAIL, *cure, limit=limit)
+    age = now - datetime.fromisoformat(report.scan.scanned_at)
+    if age < -timedelta(hours=trivy.CLOCK_HOURS):
+        cause = "the clock of this machine is behind, or that of the machine that scanned was ahead"
+        return _row(name, "in the future", Verdict.FAIL, cause, limit=limit)
+    days = max(age.days, 0)
+    if days > policy.trust.scan_max_days:
+        cure = "run its release's workflow again: the same digest is scanned and signed anew"
+        return _row(name, f"{days} days ago", Verdict.FAIL, cure, limit=limit)
+    return _row(name, f"{days} days ago", Verdict.PASS, limit=limit)
 
 
 def _sbom(evidence: Evidence) -> Row:
@@ -192,17 +211,17 @@ def _scanned(report: Report) -> datetime:
     return datetime.fromisoformat(report.scan.scanned_at) if report.scan else NEVER
 
 
-def _provenance_of(verified: Verified, version: str) -> Mapping[str, Any] | None:
-    """The latest provenance, of those that name the version where one does; None where there is none."""
+def _provenance_of(verified: Verified, named: Collection[str]) -> Mapping[str, Any] | None:
+    """The latest provenance, of those that fit most of the tags; None where there is none."""
     found = [statement.predicate for statement in verified.statements.get(cosign.PROVENANCE, ())]
-    return max(found, key=lambda each: (_tag(each) == version, _started(each)), default=None)
+    return max(found, key=lambda each: (sum(_fits(each, tag) for tag in named), _started(each)), default=None)
 
 
-def _tag(predicate: Mapping[str, Any] | None) -> str:
-    try:
-        return str((predicate or {})["buildDefinition"]["externalParameters"]["tag"])
-    except (KeyError, TypeError):
-        return ""
+def _fits(predicate: Mapping[str, Any], tag: str) -> bool:
+    """Whether a provenance says that its image belongs under a tag: that version, or that commit."""
+    if tag.startswith(tags.BY_COMMIT):
+        return tag == f"{tags.BY_COMMIT}{provenance.commit(predicate)}" != tags.BY_COMMIT
+    return tags.promises_version(tag) and tags.fits(tag, provenance.tag(predicate))
 
 
 def _started(predicate: Mapping[str, Any]) -> str:

@@ -103,6 +103,18 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
             ":2: scan.dead_ignores is 'delete': input should be 'warn' or 'reject'",
             "",
         ),
+        (
+            '[trust]\nsigners = ["release.yml"]\n',
+            ":2: trust.signers is 'release.yml': it is no workflow with a branch or tag,"
+            " such as release.yml@refs/tags/v*",
+            "",
+        ),
+        (
+            '[trust]\nsigners = ["release.yml@refs/pull/7/merge"]\n',
+            ":2: trust.signers is 'release.yml@refs/pull/7/merge': it is no workflow with a branch or tag,"
+            " such as release.yml@refs/tags/v*",
+            "",
+        ),
         ('[ignore]\nid = "CVE-1"\n', ":1: ignore is {'id': 'CVE-1'}: input should be a valid list", ""),
     ],
 )

@@ -201,7 +201,7 @@ def test_a_version_that_git_does_not_have_is_only_tried_out(tagged: Path) -> Non
 def test_whom_to_trust_is_the_repositorys_workflows_unless_a_key_is_named(project: Path) -> None:
     (project / "pipeline.toml").write_text('[image]\nsource = "https://github.com/owner/name"\n')
     assert made(project).trust == Identity(
-        r"^https://github\.com/owner/name/\.github/workflows/(image\.yml|release\.yml)@(refs/heads/main|refs/tags/v.*)$",
+        r"^https://github\.com/owner/name/\.github/workflows/(image\.yml@refs/heads/main|release\.yml@refs/tags/v.*)$",
         "https://token.actions.githubusercontent.com",
     )
     (project / "cosign.pub").write_text("-----BEGIN PUBLIC KEY-----")

@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 import records
 import trivy
 from errors import UsageError
 from render import html, summary, text
-from report import Package, Publication, Report, Signing
+from report import Package, Publication, Release, Report, Signing
 from tests.ci import examples
 
 FORMS = ("report.json", "report.html", "report.txt", "summary.md")
@@ -131,6 +132,17 @@ def test_what_is_no_whole_record_counts_as_none(tmp_path: Path, content: str) ->
     assert found.digest == published(1).publication.digest  # type: ignore[union-attr]
     records.write(published(3), tmp_path, {})
     assert json.loads((tmp_path / "previous-release.json").read_text())["digest"] == found.digest
+
+
+def test_a_record_with_an_additional_field_is_one_and_none_is_ever_written(tmp_path: Path) -> None:
+    record = examples.release()
+    later = record.model_dump(mode="json") | {"cost": 1}
+    later["revision"] |= {"branch": "main"}
+    path = tmp_path / "release.json"
+    path.write_text(json.dumps(later))
+    assert records.read(path) == record
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        Release.model_validate(later)
 
 
 def test_a_new_run_begins_without_the_leavings_of_the_last_one(tmp_path: Path) -> None:

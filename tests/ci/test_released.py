@@ -253,7 +253,7 @@ def test_an_image_whose_builders_vouch_for_it_is_verified_by_the_digest_that_its
     assert [(row.verdict, row.name) for row in assessment.rows] == [
         ("PASS", "signature"),
         ("PASS", "provenance"),
-        ("PASS", "version"),
+        ("PASS", "tag"),
         ("PASS", "model"),
         ("PASS", "verdict"),
         ("PASS", "last scan"),
@@ -300,7 +300,7 @@ def test_an_image_can_be_verified_by_its_digest_alone(world: World) -> None:
     digest = world.published("1.2.3")
     assessment = world.verify(Reference(world.here, digest=digest))
     assert (assessment.exit_code, assessment.conclusion) == (0, f"verified   {world.here}@{digest}")
-    assert "version" not in [row.name for row in assessment.rows]
+    assert "tag" not in [row.name for row in assessment.rows]
 
 
 def test_a_tag_that_has_moved_on_is_told_of(world: World) -> None:
@@ -312,21 +312,50 @@ def test_a_tag_that_has_moved_on_is_told_of(world: World) -> None:
     assert moved.value.what == f"{world.here}:1.2.3 serves another image than {digest}"
 
 
-@pytest.mark.parametrize(("tag", "lines"), [("1.2.3", 8), ("main", 7)])
-def test_an_image_that_nobody_signed_is_refused(tag: str, lines: int, world: World) -> None:
+@pytest.mark.parametrize(("tag", "against"), [("1.2.3", 8), ("main", 7)])
+def test_an_image_that_nobody_signed_is_refused(tag: str, against: int, world: World) -> None:
     digest = world.published(tag)
     world.stages.verified = Verified("no signatures found", {}, {})
     assessment = world.verify(Reference(world.here, tag))
     assert assessment.exit_code == 1
-    assert assessment.conclusion == f"refused    {lines} of {lines} lines fail for {world.here}:{tag}@{digest}"
+    assert assessment.conclusion == f"refused    {against} of 8 lines fail for {world.here}:{tag}@{digest}"
 
 
-def test_a_version_that_points_to_another_one_is_refused(world: World) -> None:
-    digest = world.published("1.2.4")
-    assessment = world.verify(Reference(world.here, "1.2.4"))
-    assert assessment.conclusion == f"refused    1 of 8 lines fail for {world.here}:1.2.4@{digest}"
+OTHER_COMMIT = f"sha-{'f' * 40}"
+
+
+@pytest.mark.parametrize(
+    ("tag", "measured"),
+    [
+        *(
+            ("1.2.4", "built as 1.2.3"),
+            ("v1.2.4", "built as 1.2.3"),
+            ("1.3", "built as 1.2.3"),
+            ("2", "built as 1.2.3"),
+        ),
+        (OTHER_COMMIT, f"built from {examples.COMMIT}"),
+    ],
+)
+def test_a_tag_that_points_to_another_image_is_refused(tag: str, measured: str, world: World) -> None:
+    digest = world.published(tag)
+    assessment = world.verify(Reference(world.here, tag))
+    assert assessment.conclusion == f"refused    1 of 8 lines fail for {world.here}:{tag}@{digest}"
     [row] = [row for row in assessment.rows if row.verdict is Verdict.FAIL]
-    assert (row.name, row.measured, row.limit) == ("version", "built as 1.2.3", "1.2.4")
+    assert (row.name, row.measured, row.limit) == ("tag", measured, tag)
+
+
+@pytest.mark.parametrize("tag", ["v1.2.3", "1.2", f"sha-{examples.COMMIT}"])
+def test_a_tag_that_fits_what_was_signed_is_verified(tag: str, world: World) -> None:
+    digest = world.published(tag)
+    assert world.verify(Reference(world.here, tag, digest)).exit_code == 0
+
+
+def test_nobody_vouches_for_another_tag_and_a_warning_says_so(world: World) -> None:
+    world.published("main")
+    assessment = world.verify(Reference(world.here, "main"))
+    assert assessment.exit_code == 0
+    [row] = [row for row in assessment.rows if row.verdict is Verdict.WARN]
+    assert (row.name, row.details[0].partition(":")[0]) == ("tag", "nobody vouches for this tag")
 
 
 def test_an_image_is_refused_by_what_its_own_labels_say(world: World) -> None:
@@ -418,8 +447,29 @@ def test_no_image_is_promoted_to_be_another_version_than_it_was_built_as(world: 
     digest = world.published("1.2.3")
     assessment = world.promote(Reference(world.here, "1.2.3"), Reference(world.there, "1.2.4"))
     assert assessment.exit_code == 1
-    assert [row.name for row in assessment.rows if row.verdict is Verdict.FAIL] == ["version"]
+    assert [row.name for row in assessment.rows if row.verdict is Verdict.FAIL] == ["tag"]
     assert world.at(world.there, lambda there: there.digest(digest)) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("1.2.4", "stable"), ("1.3", "v1.2.3"), (OTHER_COMMIT, f"sha-{examples.COMMIT}")]
+)
+def test_no_image_is_promoted_that_is_not_what_its_source_is_called(source: str, target: str, world: World) -> None:
+    """A version that was rolled back to another image is the same fraud, whatever the image is called afterwards."""
+    digest = world.published(source)
+    assessment = world.promote(Reference(world.here, source), Reference(world.there, target))
+    assert assessment.exit_code == 1
+    assert [row.limit for row in assessment.rows if row.verdict is Verdict.FAIL] == [source]
+    assert world.at(world.there, lambda there: there.digest(digest)) is None
+
+
+@pytest.mark.parametrize("source", ["1.2.3", "1.2", f"sha-{examples.COMMIT}"])
+def test_source_and_target_are_both_held_against_what_was_signed(source: str, world: World) -> None:
+    world.published(source)
+    assessment = world.promote(Reference(world.here, source), Reference(world.there, "v1.2.3"))
+    assert assessment.exit_code == 0
+    limits = [row.limit for row in assessment.rows if row.name == "tag"]
+    assert limits == ([source] if source == "1.2.3" else [source, "1.2.3"])
 
 
 @pytest.mark.parametrize("tag", ["latest", "1.2", "v1"])

@@ -40,7 +40,9 @@ def test_nothing_else_is_a_version(tag: str) -> None:
     ("version", "moving"),
     [
         ("1.2.3", ("1.2", "1")),
-        ("0.0.0", ("0.0", "0")),
+        # Before 1.0.0 every minor may break what the one before had.
+        ("0.0.0", ("0.0",)),
+        ("0.9.1", ("0.9",)),
         ("10.20.30", ("10.20", "10")),
         ("1.2.3-rc.1", ()),
         ("1.2.3-0", ()),
@@ -55,10 +57,21 @@ def test_a_version_moves_its_minor_and_its_major_and_no_pre_release_does(version
     assert tags.moving(version) == moving
 
 
+@pytest.mark.parametrize("tag", ["1.2.3", "v1.2.3", "1.2", "v1.2", "1", "v1"])
+def test_a_version_may_be_served_under_its_own_tag_and_those_that_move(tag: str) -> None:
+    assert tags.promises_version(tag)
+    assert tags.fits(tag, "1.2.3")
+    assert not any(tags.fits(tag, other) for other in ("2.2.3", "1.20.3-rc.1", "1.2.3-rc.1", "1.2", "main", ""))
+
+
+@pytest.mark.parametrize("tag", ["main", "1.2.x", "1.2.3.4", "01", "vv1", "V1", "1.", ".1", "1.2.3+a", "", "\u0661"])
+def test_no_other_tag_promises_a_version(tag: str) -> None:
+    assert not tags.promises_version(tag)
+
+
 def test_each_moving_tag_points_to_its_highest_version_by_number() -> None:
     existing = ["1.9.0", "1.10.0", "1.10.1", "1.9.9", "2.0.0", "10.0.0", "9.0.0", "0.0.1"]
     assert tags.targets(existing) == {
-        "0": "0.0.1",
         "0.0": "0.0.1",
         "1": "1.10.1",
         "1.9": "1.9.9",

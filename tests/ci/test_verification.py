@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -46,6 +46,11 @@ def evidence(report: Report | None = None, builder: Builder = BY_WORKFLOW, **pre
     }
     statements = {kind: statement(kind, predicate) for kind, predicate in said.items()}
     return Evidence(examples.MANIFEST_DIGEST, LABELS, Verified("", statements, {}))
+
+
+def tagged(*tags: str, built_as: str = "1.2.3", found: Evidence | None = None) -> dict[str, Row]:
+    """The lines about an image that these tags lead to, built under another one."""
+    return judged(replace(found or evidence(good(tag=built_as)), tags=tags))
 
 
 def judged(
@@ -108,6 +113,9 @@ def test_a_key_vouches_for_a_local_builder_and_no_workflow_does() -> None:
         f"{SOURCE}/.github/workflows/other.yml@refs/tags/v1.2.3",
         f"{SOURCE}/.github/workflows/release.yml@refs/pull/7/merge",
         f"{SOURCE}/.github/workflows/image.yml@refs/heads/evil",
+        f"{SOURCE}/.github/workflows/image.yml@refs/tags/v9.9.9",
+        f"{SOURCE}/.github/workflows/release.yml@refs/heads/main",
+        f"{SOURCE}/.github/workflows/evil.yml@refs/heads/release.yml@refs/tags/v1",
         f"{SOURCE}/.github/workflows/image.yml@refs/heads/main/evil",
         f"{SOURCE}/.github/workflows/image.yml@refs/heads/xrefs/tags/v1",
         f"https://evil.example/?{SOURCE}/.github/workflows/release.yml@refs/tags/v1.2.3",
@@ -117,6 +125,15 @@ def test_a_key_vouches_for_a_local_builder_and_no_workflow_does() -> None:
 def test_no_other_builder_is_trusted(builder: str) -> None:
     assert list(against(judged(evidence(builder=Builder(builder))))) == ["provenance"]
     assert not re.match(KEYLESS.regexp, builder)
+
+
+def test_a_star_in_a_workflows_name_reaches_no_ref() -> None:
+    any_workflow = verification.identity(SOURCE, TrustSection(signers=["*.yml@refs/heads/main"]))
+    here = f"{SOURCE}/.github/workflows"
+    assert re.fullmatch(any_workflow, f"{here}/image.yml@refs/heads/main")
+    # A branch may be called so.
+    assert not re.fullmatch(any_workflow, f"{here}/evil.yml@refs/heads/x.yml@refs/heads/main")
+    assert not re.fullmatch(any_workflow, f"{here}/sub/image.yml@refs/heads/main")
 
 
 def test_another_source_than_ours_is_not_trusted() -> None:
@@ -157,6 +174,15 @@ def test_the_facts_are_judged_anew_against_this_policy() -> None:
     assert rows["verdict"].details == ("image size: 270 MB, limit 200 MB",)
 
 
+def test_a_verdict_with_additional_fields_is_read_as_if_they_were_not_there() -> None:
+    newer = provenance.verdict(good())
+    newer["seen_by"] = "a later Drydock"
+    newer["image"]["layers"][0]["media_type"] = "…"
+    newer["rows"][0]["unit"] = "MB"
+    newer["scan"]["canary"]["more"] = {"deeper": []}
+    assert judged(evidence(verdict=newer)) == judged(evidence())
+
+
 def test_a_verdict_about_another_image_is_none() -> None:
     other = examples.image().model_copy(update={"manifest_digest": "sha256:" + "0" * 64})
     rows = judged(evidence(verdict=provenance.verdict(good(image=other))))
@@ -174,8 +200,15 @@ def test_a_scan_is_trusted_until_its_last_day(day: int, verdict: Verdict) -> Non
     assert judged(evidence(), now=now)["last scan"].verdict is verdict
 
 
-def test_a_scan_of_tomorrow_is_no_scan() -> None:
-    assert judged(evidence(), now=datetime(2026, 11, 21, tzinfo=UTC))["last scan"].verdict is Verdict.FAIL
+@pytest.mark.parametrize(
+    ("behind", "verdict"),
+    [(timedelta(seconds=1), "PASS"), (timedelta(hours=1), "PASS"), (timedelta(hours=1, seconds=1), "FAIL")],
+)
+def test_a_clock_may_be_an_hour_behind_that_of_the_scan(behind: timedelta, verdict: str) -> None:
+    scanned = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    row = judged(evidence(), now=scanned - behind)["last scan"]
+    said = "0 days ago" if verdict == "PASS" else "in the future"
+    assert (row.verdict, row.measured) == (verdict, said)
 
 
 @pytest.mark.parametrize("sbom", [{}, {"components": []}, {"components": "numpy"}])
@@ -188,17 +221,18 @@ def test_stand_in_base_images_are_told_of() -> None:
     assert (rows["base images"].verdict, rows["base images"].measured) == (Verdict.WARN, "stand-ins")
 
 
-def both(*found: Evidence, version: str = "") -> Evidence:
+def both(*found: Evidence) -> Evidence:
     """The statements of all of them about the one image."""
     kinds = (cosign.SBOM, cosign.PROVENANCE, cosign.VERDICT)
     statements = {kind: tuple(said for each in found for said in each.verified.statements[kind]) for kind in kinds}
-    return Evidence(examples.MANIFEST_DIGEST, LABELS, Verified("", statements, {}), version)
+    return Evidence(examples.MANIFEST_DIGEST, LABELS, Verified("", statements, {}))
 
 
 OF_MAIN = Builder(f"{SOURCE}/.github/workflows/image.yml@refs/heads/main")
 EARLIER = evidence(
     good(
-        tag="sha-1f3c",
+        tag=f"sha-{'3' * 40}",
+        revision=examples.REVISION.model_copy(update={"commit": "3" * 40}),
         started_at="2026-10-01T12:00:00+00:00",
         scan=examples.scan(scanned_at="2026-10-01T12:01:00+00:00"),
     ),
@@ -210,23 +244,107 @@ EARLIER = evidence(
 def test_the_latest_scan_counts_in_whatever_order_a_registry_lists_them(order: tuple[Evidence, ...]) -> None:
     found = both(*order)
     assert judged(found)["last scan"].measured == "2 days ago"
-    assert verification.builder(found.verified, "") == BY_WORKFLOW.id
+    assert verification.builder(found.verified, ()) == BY_WORKFLOW.id
 
 
 @pytest.mark.parametrize("order", [(EARLIER, evidence()), (evidence(), EARLIER)], ids=["sorted", "reversed"])
 def test_of_several_builders_the_one_that_built_the_version_counts(order: tuple[Evidence, ...]) -> None:
-    assert verification.builder(both(*order).verified, "1.2.3") == BY_WORKFLOW.id
-    assert verification.builder(both(*order).verified, "sha-1f3c") == OF_MAIN.id
+    assert verification.builder(both(*order).verified, ("1.2.3",)) == BY_WORKFLOW.id
+    assert verification.builder(both(*order).verified, (f"sha-{'3' * 40}",)) == OF_MAIN.id
 
 
-def test_a_version_is_what_its_builder_called_so() -> None:
-    assert judged(replace(evidence(), version="1.2.3"))["version"].measured == "built as 1.2.3"
-    assert against(judged(replace(evidence(), version="1.2.3"))) == {}
+BY_COMMIT = f"sha-{examples.COMMIT}"
 
 
-def test_a_version_that_points_to_another_image_that_is_well_signed_fails() -> None:
-    row = judged(replace(evidence(), version="1.2.4"))["version"]
-    assert (row.verdict, row.measured, row.limit) == (Verdict.FAIL, "built as 1.2.3", "1.2.4")
+@pytest.mark.parametrize(
+    ("tag", "built_as", "measured"),
+    [
+        ("1.2.3", "1.2.3", "built as 1.2.3"),
+        ("v1.2.3", "1.2.3", "built as 1.2.3"),
+        ("1.2.3-rc.1", "1.2.3-rc.1", "built as 1.2.3-rc.1"),
+        ("v1.2.3-rc.1", "1.2.3-rc.1", "built as 1.2.3-rc.1"),
+        ("1.2", "1.2.3", "built as 1.2.3"),
+        ("v1.2", "1.2.3", "built as 1.2.3"),
+        ("1", "1.2.3", "built as 1.2.3"),
+        ("0", "0.9.0", "built as 0.9.0"),
+        (BY_COMMIT, "1.2.3", f"built from {examples.COMMIT}"),
+        (BY_COMMIT, BY_COMMIT, f"built from {examples.COMMIT}"),
+    ],
+)
+def test_a_tag_is_held_against_what_its_builder_signed(tag: str, built_as: str, measured: str) -> None:
+    rows = tagged(tag, built_as=built_as)
+    assert (rows["tag"].measured, rows["tag"].limit) == (measured, tag)
+    assert against(rows) == {}
+
+
+@pytest.mark.parametrize(
+    ("tag", "built_as"),
+    [
+        *(("1.2.3", "0.9.0"), ("1.2.3", "1.2.3-rc.1"), ("1.2.3-rc.1", "1.2.3"), ("v1.2.3", "0.9.0")),
+        *(("1.2.3", "v1.2.3"), ("1.2.3", "main"), ("1.2.3", "1.2"), ("1.2.3", BY_COMMIT)),
+        *(
+            ("1.2", "0.9.0"),
+            ("1.2", "1.20.0"),
+            ("1.2", "1.2.3-rc.1"),
+            ("1.2", "main"),
+            ("1.2", "1.2"),
+            ("1.2", "2.1.2"),
+        ),
+        *(
+            ("1", "0.9.0"),
+            ("1", "10.0.0"),
+            ("1", "1.0.0-rc.1"),
+            ("1", "main"),
+            ("1", "1"),
+            ("v1", "2.0.0"),
+            ("0", "1.0.0"),
+        ),
+        *((f"sha-{'f' * 40}", "1.2.3"), (f"sha-{examples.COMMIT[:12]}", "1.2.3"), (f"{BY_COMMIT}-dirty", "1.2.3")),
+        *(("0", "1.0.0"), ("1.2", "1.2"), ("sha-", "1.2.3"), (f"sha-{'f' * 40}", f"sha-{'f' * 40}")),
+    ],
+)
+def test_a_tag_that_leads_to_another_image_that_is_well_signed_fails(tag: str, built_as: str) -> None:
+    rows = tagged(tag, built_as=built_as)
+    assert list(against(rows)) == ["tag"]
+    said = f"built from {examples.COMMIT}" if tag.startswith("sha-") else f"built as {built_as}"
+    assert (rows["tag"].verdict, rows["tag"].measured, rows["tag"].limit) == (Verdict.FAIL, said, tag)
+
+
+@pytest.mark.parametrize("tag", ["main", "latest", "branch-1", "1.2.x", "1.2.3.4", "01.2", "V1.2.3", "1.2.3_a"])
+@pytest.mark.parametrize("built_as", ["1.2.3", "main"])
+def test_nobody_vouches_for_any_other_tag(tag: str, built_as: str) -> None:
+    row = tagged(tag, built_as=built_as)["tag"]
+    assert (row.verdict, row.measured, row.limit) == (Verdict.WARN, f"built as {built_as}", tag)
+    assert row.details == (
+        "nobody vouches for this tag: it may lead to any image that was ever signed; name a version or a digest",
+    )
+
+
+@pytest.mark.parametrize("tag", ["1.2.3", "1.2", BY_COMMIT])
+def test_a_tag_of_an_image_without_a_provenance_fails(tag: str) -> None:
+    nothing = Evidence(examples.MANIFEST_DIGEST, LABELS, Verified("no signatures found", {}, {}))
+    row = tagged(tag, found=nothing)["tag"]
+    assert (row.verdict, row.measured) == (Verdict.FAIL, "built from no commit" if "sha" in tag else "built as none")
+
+
+def test_a_provenance_of_a_dirty_tree_is_of_no_commit() -> None:
+    dirty = evidence(good(revision=examples.REVISION.model_copy(update={"dirty": True})))
+    row = tagged(BY_COMMIT, found=dirty)["tag"]
+    assert (row.verdict, row.measured) == (Verdict.FAIL, "built from no commit")
+
+
+def test_each_of_several_tags_has_its_line() -> None:
+    found = replace(evidence(), tags=("1.2.3", "1.3"))
+    rows = verification.judge(found, Policy(), trust=KEYLESS, source=SOURCE, now=NOW)
+    assert [(row.verdict, row.limit) for row in rows if row.name == "tag"] == [("PASS", "1.2.3"), ("FAIL", "1.3")]
+
+
+@pytest.mark.parametrize("order", [(EARLIER, evidence()), (evidence(), EARLIER)], ids=["sorted", "reversed"])
+@pytest.mark.parametrize("tag", ["1.2", "1", "v1.2.3"])
+def test_of_several_provenances_the_one_that_fits_the_tag_counts(order: tuple[Evidence, ...], tag: str) -> None:
+    found = both(*order)
+    assert verification.builder(found.verified, (tag,)) == BY_WORKFLOW.id
+    assert tagged(tag, found=found)["tag"].verdict is Verdict.PASS
 
 
 def test_an_ignore_that_ended_since_the_scan_lets_nothing_through() -> None:
