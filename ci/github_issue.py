@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import httpx
 from pydantic import BaseModel, TypeAdapter
 
+import registry
 from errors import RegistryError, UsageError
 from render import words
 from report import Row, Verdict
@@ -98,7 +99,8 @@ async def say(issue: Issue, environment: Mapping[str, str]) -> None:
         "X-GitHub-Api-Version": "2022-11-28",
     }
     try:
-        async with httpx.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS) as client:
+        trusted = registry.tls_context(environment)
+        async with httpx.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS, verify=trusted) as client:
             await _keep(client, url, issue)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         # Only the kind of the error: its words may quote the header that has the token.

@@ -14,8 +14,6 @@ from records import write_whole
 PIN = re.compile(
     r'^(?P<name>\w+) *= *"(?P<repository>[^":@]+(?::[0-9]+)?/[^":@]+):(?P<tag>[^":@]+)@(?P<digest>[^"]+)"', re.M
 )
-# Docker Hub's name, and where it answers.
-HUB, HUB_HOST = "docker.io/", "registry-1.docker.io/"
 
 # Asks for the digest under a repository's tag; None where there is none.
 Ask = Callable[[str, str], Awaitable[str | None]]
@@ -23,8 +21,6 @@ Ask = Callable[[str, str], Awaitable[str | None]]
 
 async def from_registries(repository: str, tag: str) -> str | None:
     """The digest that a registry has under a tag now; nobody's credentials are asked for what is public."""
-    if repository.startswith(HUB):
-        repository = HUB_HOST + repository.removeprefix(HUB)
     async with registry.opened(repository, None) as opened:
         return await opened.digest(tag)
 

@@ -18,10 +18,12 @@ from registry.client import (
     require_answer,
 )
 from registry.repository import Repository, manifest_digest, opened, silent
+from registry.tls import CA_VARIABLE, tls_context
 from registry.values import Descriptor, Manifest
 
 __all__ = [
     "ATTEMPTS",
+    "CA_VARIABLE",
     "PASSWORD_VARIABLE",
     "SOURCE_VARIABLES",
     "TIMEOUT_SECONDS",
@@ -38,4 +40,5 @@ __all__ = [
     "opened",
     "require_answer",
     "silent",
+    "tls_context",
 ]

@@ -1,7 +1,8 @@
 """Asks one repository over HTTP: with which password or token, how often, and what a refusal means in our words.
 
-Everything that may pass is tried again in one place, `Connection.patiently`, and each time somebody is told. For the
-token's way see https://distribution.github.io/distribution/spec/auth/token/
+Everything that may pass is tried again in one place, `Connection.patiently`, and each time somebody is told. Every
+address that a registry sends us to is checked in one place as well, `Connection._safe`. For the token's way see
+https://distribution.github.io/distribution/spec/auth/token/
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
+import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
+import socket
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -21,7 +25,8 @@ import anyio
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from errors import RegistryError
+from errors import RegistryError, UsageError
+from registry import tls
 
 ATTEMPTS = 5
 TIMEOUT_SECONDS = 10
@@ -33,6 +38,9 @@ ERROR_BYTES = 64 * 1024
 PASSING_STATUSES = (429, 500, 502, 503, 504)
 # A registry of several machines does not know at once everywhere what it was sent a moment ago.
 PASSING_CODES = frozenset({"BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN"})
+REDIRECTS = 10
+# Docker Hub's names, and where it answers. https://docs.docker.com/reference/api/registry/latest/
+HUB_NAMES, HUB_HOST = ("docker.io", "index.docker.io", "registry-1.docker.io"), "registry-1.docker.io"
 
 Body = Callable[[], AsyncGenerator[bytes, None]]
 T = TypeVar("T")
@@ -72,18 +80,14 @@ def credentials(
 
 async def require_answer(repository: str) -> None:
     """Raise RegistryError where nobody answers at the registry of `repository`; one question, before any work."""
-    host = repository.partition("/")[0]
-    try:
-        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=not is_local(host)) as client:
-            await client.get(f"{base_url(host)}/v2/")
-    # A host may be of a form that no address has, and what comes back no answer of a registry.
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise _silent(host, error) from error
+    patience = Patience(attempts=1, timeout_seconds=TIMEOUT_SECONDS)
+    async with connected(repository, None, lambda _: None, patience) as connection:
+        await connection.require_answer()
 
 
 def base_url(host: str) -> str:
     """Plain HTTP for a registry on this machine, as Docker does it; TLS for all others."""
-    return f"{'http' if is_local(host) else 'https'}://{host}"
+    return f"{'http' if is_local(host) else 'https'}://{HUB_HOST if host in HUB_NAMES else host}"
 
 
 def is_local(host: str) -> bool:
@@ -93,6 +97,21 @@ def is_local(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name == "localhost"
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether the host of a URL leads to this machine, in any form that a resolver reads."""
+    name = host.rstrip(".").lower()
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        try:
+            # Also 127.1 and 2130706433.
+            address = ipaddress.ip_address(socket.inet_aton(name))
+        except OSError:
+            return name == "localhost" or name.endswith(".localhost")
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped.is_loopback or mapped.is_unspecified
 
 
 class Passing(Exception):
@@ -116,16 +135,30 @@ class Connection:
         patience: Patience,
     ) -> None:
         self.host, _, self.name = repository.partition("/")
+        if self.host in HUB_NAMES and "/" not in self.name:
+            # An official image.
+            self.name = f"library/{self.name}"
         self.patience = patience
         self._client = client
         self._login = login
         self._on_retry = on_retry
         self._authorizations: dict[str, str] = {}
+        self._has_answered = False
 
     @property
     def url(self) -> str:
         """Where all that this repository has is found."""
         return f"{base_url(self.host)}/v2/{self.name}"
+
+    async def require_answer(self) -> None:
+        """Raise RegistryError where nobody answers, whatever the answer may be."""
+        try:
+            response = await self._client.get(f"{base_url(self.host)}/v2/", timeout=self.patience.timeout_seconds)
+        # A host may be of a form that no address has, and what comes back no answer of a registry.
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise await self._explained(error) from error
+        if response.status_code == httpx.codes.BAD_REQUEST:
+            await self._require_plain()
 
     async def patiently(self, once: Callable[[], Awaitable[T]]) -> T:
         """Try `once` until nothing that may pass keeps it from its end; its last words are a RegistryError."""
@@ -178,34 +211,53 @@ class Connection:
         """
         action = "pull" if method in ("GET", "HEAD") else "pull,push"
         asked = f"{method} {what}"
-        with _cut(self.host, asked, self._seconds(method)):
+        try:
             response = await self._ask(method, url, action, headers or {}, content)
             challenge = response.headers.get("WWW-Authenticate", "")
-            if response.status_code == httpx.codes.UNAUTHORIZED and await self._authorized(challenge, action):
+            if (
+                response.status_code == httpx.codes.UNAUTHORIZED
+                # Nobody else's challenge is answered: it might send the password anywhere.
+                and self._is_own(response.url)
+                and await self._authorized(challenge, action)
+            ):
                 await response.aclose()
                 response = await self._ask(method, url, action, headers or {}, content)
             async with aclosing(response):
                 if response.status_code not in expected:
                     raise await self._unexpected(response, asked)
+                self._has_answered = True
                 yield response
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise await self._broken(error, asked, self._seconds(method)) from error
 
     async def _ask(
         self, method: str, url: str, action: str, headers: Mapping[str, str], content: bytes | Body | None
     ) -> httpx.Response:
         target = self._safe(url)
+        for _ in range(REDIRECTS):
+            response = await self._ask_at(target, method, action, headers, content)
+            if not (response.has_redirect_location and method in ("GET", "HEAD")):
+                return response
+            await response.aclose()
+            target = self._safe(response.headers["Location"], target)
+        raise RegistryError(
+            f"{self.host} sends us from one address to the next without end",
+            usually="a proxy before the registry redirects to itself",
+            next_step="fix the redirects of what answers there, then run again",
+        )
+
+    async def _ask_at(
+        self, target: httpx.URL, method: str, action: str, headers: Mapping[str, str], content: bytes | Body | None
+    ) -> httpx.Response:
         # What comes back is what was asked for, byte for byte.
         headers = {"Accept-Encoding": "identity", **headers}
         # An upload may go to a storage of another host, which gets no password of ours.
-        if target.netloc == httpx.URL(self.url).netloc and action in self._authorizations:
+        if self._is_own(target) and action in self._authorizations:
             headers["Authorization"] = self._authorizations[action]
         seconds = httpx.Timeout(self.patience.timeout_seconds, read=self._seconds(method))
-        asks_for = method in ("GET", "HEAD")
         async with aclosing(content()) if callable(content) else nullcontext(content) as body:
             request = self._client.build_request(method, target, headers=headers, content=body, timeout=seconds)
-            try:
-                return await self._client.send(request, stream=True, follow_redirects=asks_for)
-            except httpx.TooManyRedirects as error:
-                raise _silent(self.host, error) from error
+            return await self._client.send(request, stream=True)
 
     async def _authorized(self, challenge: str, action: str) -> bool:
         """Whether there is something to answer the challenge with; it is kept for what is asked next."""
@@ -247,6 +299,8 @@ class Connection:
     async def _unexpected(self, response: httpx.Response, asked: str) -> Exception:
         status = response.status_code
         codes = error_codes(await read(response, ERROR_BYTES))
+        if status == httpx.codes.BAD_REQUEST and not self._has_answered:
+            await self._require_plain()
         named = " ".join([str(status), *codes])
         later = asked.startswith("PUT") and status in (400, 404) and PASSING_CODES & set(codes)
         if status in PASSING_STATUSES or later:
@@ -269,20 +323,112 @@ class Connection:
             next_step="check image.repository in the policy, and what the registry takes; then run again",
         )
 
-    def _safe(self, url: str) -> httpx.URL:
-        """No password, token or layer leaves this machine without TLS, wherever the registry sends us."""
+    def _safe(self, url: str, before: httpx.URL | None = None) -> httpx.URL:
+        """The address that the registry sends us to, from the one `before` it if that is a redirect.
+
+        No password, token or layer leaves this machine without TLS, and no registry elsewhere has us ask a service of
+        this machine. Raises RegistryError.
+        """
         try:
-            read = httpx.URL(url)
-            host = read.host
+            target = before.join(url) if before else httpx.URL(url)
+            host = target.host
         except (httpx.InvalidURL, ValueError) as error:
-            raise _silent(self.host, error) from error
-        if read.scheme != "https" and not (read.scheme == "http" and is_local(host)):
+            raise self._silent(str(error)) from error
+        here = is_this_machine(host)
+        if here and not is_local(self.host):
+            raise RegistryError(
+                f"{self.host} sends us to a service of this machine: {host}",
+                usually="a proxy before the registry does not tell it by which address it is reached",
+                next_step="fix the registry's own address in its settings, then run again",
+            )
+        if target.scheme != "https" and not (target.scheme == "http" and here):
             raise RegistryError(
                 f"{self.host} sends us to {host or 'no address'} without TLS",
                 usually="a proxy before the registry does not tell it by which address it is reached",
-                next_step="mend the registry's own address in its settings, then run again",
+                next_step="fix the registry's own address in its settings, then run again",
             )
-        return read
+        if before and before.scheme == "https" and target.scheme != "https":
+            raise RegistryError(
+                f"{self.host} sends us from TLS to {host} without",
+                usually="the storage behind the registry names itself by an address without TLS",
+                next_step="fix the storage's own address in the registry's settings, then run again",
+            )
+        return target
+
+    def _is_own(self, url: httpx.URL) -> bool:
+        """Whether a URL is the registry's own: the same scheme, host and port."""
+        own = httpx.URL(self.url)
+        return (url.scheme, url.netloc) == (own.scheme, own.netloc)
+
+    async def _broken(self, error: httpx.TransportError | httpx.DecodingError, asked: str, seconds: float) -> Exception:
+        """What kept an answer from its end; most of it may pass."""
+        nobody = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.DecodingError)
+        if isinstance(error, nobody) or not self._has_answered:
+            explained = await self._explained(error)
+            if isinstance(error, httpx.DecodingError) or not explained.what.startswith("no registry answers"):
+                return explained
+            if isinstance(error, nobody):
+                return Passing(explained.what, final=explained)
+        if isinstance(error, httpx.TimeoutException):
+            return Passing(f"{self.host} did not answer {asked} within {seconds:g} s")
+        return Passing(f"{self.host} cut the connection at {asked}")
+
+    async def _explained(self, error: Exception) -> RegistryError:
+        """Why there is no answer at all."""
+        if broken := tls.failure(self.host, error):
+            return broken
+        seconds = self.patience.timeout_seconds
+        match error:
+            case httpx.ConnectTimeout():
+                reason = f"no connection within {seconds:g} s"
+            case httpx.TimeoutException():
+                reason = f"no answer within {seconds:g} s"
+            case httpx.ProxyError():
+                reason = f"the proxy that the environment names says {error}"
+            case _:
+                reason = str(error) or type(error).__name__
+        if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and await self._speaks_tls():
+            return self._not_plain()
+        return self._silent(reason)
+
+    async def _require_plain(self) -> None:
+        """Raise RegistryError where a registry on this machine speaks TLS: it answers 400, or hangs up."""
+        if await self._speaks_tls():
+            raise self._not_plain()
+
+    async def _speaks_tls(self) -> bool:
+        """Whether TLS comes about with a registry on this machine, which is asked without."""
+        if not is_local(self.host):
+            return False
+        name, _, port = self.host.rpartition(":")
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            with anyio.fail_after(self.patience.timeout_seconds):
+                stream = await anyio.connect_tcp(name or port, int(port) if name else 80, ssl_context=context)
+                await anyio.aclose_forcefully(stream)
+        except (OSError, ValueError, anyio.BrokenResourceError, anyio.EndOfStream):
+            return False
+        return True
+
+    def _not_plain(self) -> RegistryError:
+        return RegistryError(
+            f"{self.host} speaks TLS, and a registry on this machine is asked without",
+            usually="it has a certificate, and is named by an address that means this machine",
+            next_step="name it by a name of this machine that its certificate has, such as that of `hostname -f`",
+        )
+
+    def _silent(self, reason: str) -> RegistryError:
+        local = is_local(self.host)
+        return RegistryError(
+            f"no registry answers at {self.host}: {reason}",
+            usually="it is not running" if local else "the name is wrong, or the network does not reach it",
+            next_step=(
+                "python -m bootstrap starts the local one; --no-push leaves the image in the report directory instead"
+                if local
+                else "check image.repository in the policy; --no-push leaves the image in the report directory instead"
+            ),
+        )
 
     def _seconds(self, method: str) -> float:
         return self.patience.commit_seconds if method == "PUT" else self.patience.timeout_seconds
@@ -300,7 +446,17 @@ async def connected(
     """Hold the connections to the registry of `repository`, which is host/name; nothing is asked yet."""
     # A proxy of the environment does not know what `localhost` means here.
     local = is_local(repository.partition("/")[0])
-    async with httpx.AsyncClient(trust_env=not local) as client:
+    context = tls.tls_context(os.environ)
+    try:
+        client = httpx.AsyncClient(trust_env=not local, verify=context)
+    # httpx reads the proxy here, and has no SOCKS without another package.
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        raise UsageError(
+            f"the proxy that the environment names cannot be used: {error}",
+            usually="HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is no http:// or https:// address",
+            next_step="set HTTPS_PROXY to http://HOST:PORT, or unset what is wrong; then run again",
+        ) from error
+    async with client:
         yield Connection(client, repository, login, on_retry, patience)
 
 
@@ -338,34 +494,5 @@ def retry_after_seconds(header: str) -> float:
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-@contextmanager
-def _cut(host: str, asked: str, seconds: float) -> Iterator[None]:
-    """What keeps an answer from its end may pass."""
-    try:
-        yield
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        silent = _silent(host, error)
-        raise Passing(silent.what, final=silent) from error
-    except httpx.TimeoutException as error:
-        raise Passing(f"{host} did not answer {asked} within {seconds:g} s") from error
-    except httpx.TransportError as error:
-        raise Passing(f"{host} cut the connection at {asked}") from error
-    except httpx.DecodingError as error:
-        raise _silent(host, error) from error
-
-
 def _passed(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
-
-
-def _silent(host: str, error: Exception) -> RegistryError:
-    local = is_local(host)
-    return RegistryError(
-        f"no registry answers at {host}: {error or type(error).__name__}",
-        usually="it is not running" if local else "the name is wrong, or the network does not reach it",
-        next_step=(
-            "python -m bootstrap starts the local one; --no-push leaves the image in the report directory instead"
-            if local
-            else "check image.repository in the policy; --no-push leaves the image in the report directory instead"
-        ),
-    )

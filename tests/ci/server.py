@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ class Response:
 
 
 @contextmanager
-def serving(answer: Callable[[Request], Response | None]) -> Iterator[str]:
+def serving(answer: Callable[[Request], Response | None], tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve `answer` at the address that is yielded, as host:port; None cuts the connection."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -48,7 +50,16 @@ def serving(answer: Callable[[Request], Response | None]) -> Iterator[str]:
 
         def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - as above
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            # A client that leaves in the middle is what some tests want.
+            if not isinstance(sys.exception(), OSError):
+                super().handle_error(request, client_address)  # type: ignore[arg-type]  # typeshed says more
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        if tls:
+            # The handshake is the thread's of the connection: a client that makes none must not stop all others.
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield f"127.0.0.1:{server.server_port}"
