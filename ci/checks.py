@@ -211,6 +211,15 @@ def largest_layer(image: report.Image, policy: Policy) -> Outcome:
     return Outcome(Verdict.FAIL, measured, limit, (words,), place)
 
 
+def wasted_space(image: report.Image, policy: Policy) -> Outcome:
+    """What is stored for nothing is at most the limit: removed, replaced, or there twice. The limit itself passes."""
+    limit_bytes = policy.limits.waste_mb * MB
+    passed = image.wasted_bytes <= limit_bytes
+    cure = "Remove a file in the instruction that writes it, and copy it once."
+    details = () if passed else (f"{_wasted(image)}. {cure}",)
+    return Outcome(_pass_if(passed), megabytes(image.wasted_bytes, limit_bytes), f"{limit_bytes // MB} MB", details)
+
+
 def coverage(scan: report.Scan, _: Policy) -> Outcome:
     """The scanner saw the packages that are there; where it did not, the scan is no scan (`trivy.covered`)."""
     seen = len(scan.locked_packages) - len(scan.unseen_packages)
@@ -267,14 +276,14 @@ def ignores_in_order(scan: report.Scan, policy: Policy) -> Outcome:
     stale = [ignore for ignore in ignores if ignore.state is not IgnoreState.ACTIVE]
     stale_verdict = Verdict.FAIL if policy.scan.dead_ignores == "reject" else Verdict.WARN
     words = {
-        IgnoreState.EXPIRED: "{id} expired on {expires}: {owner} mends it, or says anew why not",
-        IgnoreState.DEAD: "{id} matches nothing: remove it, {owner}",
+        IgnoreState.EXPIRED: "{subject} expired on {expires}: {owner} mends it, or says anew why not",
+        IgnoreState.DEAD: "{subject} matches nothing: remove it, {owner}",
     }
     return Outcome(
         stale_verdict if stale else Verdict.PASS,
         f"{len(ignores) - len(stale)} of {len(ignores)} in use",
         str(len(ignores)),
-        [words[ignore.state].format(**ignore.model_dump()) for ignore in stale],
+        [words[each.state].format(subject=each.subject, expires=each.expires, owner=each.owner) for each in stale],
         policy.origins.get(f"ignore.{ignores.index(stale[0])}.id", "") if stale else "",
     )
 
@@ -293,10 +302,16 @@ def pending_updates(updates: report.Updates, policy: Policy) -> Outcome:
     return Outcome(verdict if pending else Verdict.PASS, f"{len(pending)} pending", "0", details)
 
 
-def secrets(scan: report.Scan, _: Policy) -> Outcome:
-    """No token or key in a layer, the environment or the history."""
-    details = [f"{found.rule} in {found.target}" for found in scan.secrets]
-    return Outcome(_pass_if(not scan.secrets), f"{len(scan.secrets)} found", "0", details)
+def secrets(scan: report.Scan, policy: Policy) -> Outcome:
+    """No token or key in a layer, the environment or the history, but for those that the policy ignores one by one."""
+    rejecting, details = 0, []
+    for each in findings.judge_secrets(scan, policy):
+        rejects = each.treatment is Treatment.REJECTS
+        rejecting += rejects
+        words = f"{each.secret.rule} in {each.secret.target}"
+        note = f"; {each.note}" if rejects and each.note else "" if rejects else f", ignored: {each.note}"
+        details.append(words + note)
+    return Outcome(_pass_if(not rejecting), f"{rejecting} found", "0", details)
 
 
 CHECKS: tuple[Check[Any], ...] = (
@@ -311,6 +326,7 @@ CHECKS: tuple[Check[Any], ...] = (
     ),
     Check("image size", ("inspect",), lambda facts: facts.image, image_size),
     Check("largest layer", ("inspect",), lambda facts: facts.image, largest_layer),
+    Check("wasted space", ("inspect",), lambda facts: facts.image, wasted_space),
     Check("scanner saw what is inside", ("scan", "coverage"), lambda facts: facts.scan, coverage),
     Check("scanner finds the canary", ("scan", "coverage"), lambda facts: facts.scan, canary),
     Check("advisories are recent", ("scan", "coverage"), lambda facts: facts.scan, advisories),
@@ -363,6 +379,7 @@ def _pass_if(condition: bool) -> Verdict:
 
 
 def _wasted(image: report.Image) -> str:
+    """The largest pieces of what is stored for nothing, each with what became of it."""
     largest = [(each.path, each.why, round(each.size_bytes / MB)) for each in image.waste[:4]]
     return ", ".join(f"/{path} {why} {size} MB" for path, why, size in largest if size) or "many small files"
 

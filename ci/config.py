@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from errors import UsageError
@@ -93,6 +93,7 @@ class LimitsSection(_Section):
 
     image_size_mb: Count = 500
     layer_size_mb: Count = 200
+    waste_mb: Count = 20
     start_seconds: Count = 60
     request_seconds: Count = 10
     latency_ms: Count = 100
@@ -123,12 +124,25 @@ class TrustSection(_Section):
 
 
 class IgnoreEntry(_Section):
-    """A finding that somebody answers for, until a day that is near: `expires` is the last day on which it holds."""
+    """A finding that somebody answers for, until a day that is near: `expires` is the last day on which it holds.
+
+    `package` names the one package in which a vulnerability is ignored. `path` makes it an ignore of a secret: `id` is
+    then the scanner's rule, and `path` the place as the report names it.
+    """
 
     id: Words
+    package: str = ""
+    path: str = ""
     reason: Words
     owner: Words
     expires: date
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        if self.package and self.path:
+            words = "a secret has a path, a vulnerability a package, and none has both"
+            raise PydanticCustomError("of_two_kinds", words)
+        return self
 
 
 class Policy(_Section):
@@ -208,6 +222,12 @@ def _explained(path: Path, text: str, error: ValidationError) -> UsageError:
     named = ".".join(part for part in key if isinstance(part, str))
     if first["type"] == "extra_forbidden":
         return _unknown_key(path, text, key)
+    if first["type"] == "of_two_kinds":
+        return UsageError(
+            f"{path}:{_line(text, key)}: the ignore of {first['input'].get('id')} has a package and a path:"
+            f" {first['msg']}",
+            next_step="remove one of the two, then run again",
+        )
     if first["type"] == "missing":
         return UsageError(
             f"{path}:{_line(text, key)}: {named} is missing",

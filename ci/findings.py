@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
+
+from packaging.utils import canonicalize_name
 
 from config import IgnoreEntry, Policy
-from report import Finding, Ignore, IgnoreState, JudgedFinding, Scan, Treatment
+from report import Finding, Ignore, IgnoreState, JudgedFinding, Scan, Secret, Treatment
 
 SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
+
+
+class JudgedSecret(NamedTuple):
+    """A secret and what the policy makes of it; `note` says why."""
+
+    secret: Secret
+    treatment: Treatment
+    note: str
 
 
 def judge_ignores(scan: Scan, policy: Policy) -> tuple[Ignore, ...]:
     """Each ignore of the policy and how it stands: its last day is the one that `expires` names, in UTC."""
     today = datetime.fromisoformat(scan.scanned_at).date()
-    found = {finding.id for finding in scan.findings}
+    everything: tuple[Finding | Secret, ...] = (*scan.findings, *scan.secrets)
 
-    def state(entry: IgnoreEntry) -> IgnoreState:
-        if entry.id not in found:
-            return IgnoreState.DEAD
-        return IgnoreState.EXPIRED if entry.expires < today else IgnoreState.ACTIVE
-
-    return tuple(
-        Ignore(
-            id=entry.id, reason=entry.reason, owner=entry.owner, expires=entry.expires.isoformat(), state=state(entry)
+    def judged(entry: IgnoreEntry) -> Ignore:
+        ignore = Ignore(
+            id=entry.id,
+            package=entry.package,
+            path=entry.path,
+            reason=entry.reason,
+            owner=entry.owner,
+            expires=entry.expires.isoformat(),
+            state=IgnoreState.EXPIRED if entry.expires < today else IgnoreState.ACTIVE,
         )
-        for entry in policy.ignore
-    )
+        is_of_use = any(_is_of(ignore, found) for found in everything)
+        return ignore if is_of_use else ignore.model_copy(update={"state": IgnoreState.DEAD})
+
+    return tuple(map(judged, policy.ignore))
 
 
 def judge(scan: Scan, policy: Policy) -> tuple[JudgedFinding, ...]:
@@ -33,20 +48,41 @@ def judge(scan: Scan, policy: Policy) -> tuple[JudgedFinding, ...]:
     ignores = judge_ignores(scan, policy)
 
     def judged(found: Finding) -> JudgedFinding:
-        matching = [ignore for ignore in ignores if ignore.id == found.id]
-        active = [ignore for ignore in matching if ignore.state is IgnoreState.ACTIVE]
-        note = f"its ignore expired on {matching[0].expires} ({matching[0].owner})" if matching else ""
-        treatment = Treatment.REJECTS
-        if active:
-            treatment = Treatment.IGNORED
-            note = f"{active[0].reason} ({active[0].owner}, until {active[0].expires})"
-        elif found.severity not in policy.scan.severities:
-            treatment = Treatment.LISTED
-        elif not found.fixed_version and policy.scan.unfixed == "list":
-            treatment = Treatment.UNFIXED
+        treatment, note = _answered_for(found, ignores)
+        if treatment is not Treatment.IGNORED:
+            if found.severity not in policy.scan.severities:
+                treatment = Treatment.LISTED
+            elif not found.fixed_version and policy.scan.unfixed == "list":
+                treatment = Treatment.UNFIXED
         return JudgedFinding(finding=found, treatment=treatment, age_days=_age_days(found, scan), note=note)
 
     return tuple(sorted(map(judged, scan.findings), key=_by_weight))
+
+
+def judge_secrets(scan: Scan, policy: Policy) -> tuple[JudgedSecret, ...]:
+    """Each secret and what the policy makes of it: what rejects the image first."""
+    ignores = judge_ignores(scan, policy)
+    judged = (JudgedSecret(secret, *_answered_for(secret, ignores)) for secret in scan.secrets)
+    return tuple(sorted(judged, key=lambda each: list(Treatment).index(each.treatment)))
+
+
+def _answered_for(found: Finding | Secret, ignores: Sequence[Ignore]) -> tuple[Treatment, str]:
+    """Whether an ignore lets a finding through, and the words that go with it."""
+    matching = [ignore for ignore in ignores if _is_of(ignore, found)]
+    for ignore in matching:
+        if ignore.state is IgnoreState.ACTIVE:
+            return Treatment.IGNORED, f"{ignore.reason} ({ignore.owner}, until {ignore.expires})"
+    note = f"its ignore expired on {matching[0].expires} ({matching[0].owner})" if matching else ""
+    return Treatment.REJECTS, note
+
+
+def _is_of(ignore: Ignore, found: Finding | Secret) -> bool:
+    """Whether an ignore names this finding. A secret's ignore has to name its place, and no other's may."""
+    if isinstance(found, Secret):
+        return (ignore.id, ignore.path) == (found.rule, found.target)
+    if ignore.path or ignore.id != found.id:
+        return False
+    return not ignore.package or canonicalize_name(ignore.package) == canonicalize_name(found.package)
 
 
 def in_words(judged: JudgedFinding) -> str:

@@ -478,10 +478,17 @@ class Ignore(Value):
     """An entry of the policy's ignores as it stood in this run; `expires` is the last day on which it holds."""
 
     id: str
+    package: str = Field(default="", description="the one package in which a vulnerability is ignored; empty for all")
+    path: str = Field(default="", description="the place of an ignored secret, whose rule is `id`; empty for others")
     reason: str
     owner: str
     expires: Day
     state: IgnoreState
+
+    @property
+    def subject(self) -> str:
+        """What is ignored: the finding, and its package or path if the entry names one."""
+        return f"{self.id} in {self.package or self.path}" if self.package or self.path else self.id
 
 
 class Failure(Value):

@@ -29,7 +29,7 @@ def render(report: Report) -> str:
     for failure in report.failures:
         lines += ["", f"**{failure.stage} broke:** {_cell(failure.what)}", "", f"Next: {_cell(failure.next_step)}"]
     lines += _table(("findings", "severity", "id", "package", "fixed in", "age", "why"), _findings(report.findings))
-    ignores = ([ignore.id, ignore.state, ignore.owner, ignore.expires, ignore.reason] for ignore in report.ignores)
+    ignores = ([ignore.subject, ignore.state, ignore.owner, ignore.expires, ignore.reason] for ignore in report.ignores)
     lines += _table(("ignore", "state", "owner", "last day", "reason"), [list(map(_cell, each)) for each in ignores])
     if report.image:
         lines += _bytes(report.image)

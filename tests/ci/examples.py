@@ -238,9 +238,19 @@ def scan(
     )
 
 
-def ignoring(found: Finding, expires: date = TODAY, owner: str = "ana", **scan: object) -> Policy:
-    """A policy that ignores a finding, on the day of this file's scans unless told otherwise."""
-    entry = {"id": found.id, "reason": "never reached", "owner": owner, "expires": expires}
+def ignoring(
+    found: Finding | Secret,
+    expires: date = TODAY,
+    owner: str = "ana",
+    package: str = "",
+    **scan: object,
+) -> Policy:
+    """A policy that ignores a finding, by default until the day of this file's scans."""
+    entry: dict[str, object] = {"reason": "never reached", "owner": owner, "expires": expires, "package": package}
+    if isinstance(found, Secret):
+        entry |= {"id": found.rule, "path": found.target}
+    else:
+        entry["id"] = found.id
     return Policy.model_validate({"ignore": [entry], "scan": scan})
 
 

@@ -38,6 +38,7 @@ GOOD = {
     "runs as non-root": ("USER 10001:10001, uid 10001", "not 0"),
     "image size": ("270 MB", "500 MB"),
     "largest layer": ("150 MB", "200 MB"),
+    "wasted space": ("0 MB", "20 MB"),
     "scanner saw what is inside": ("2 locked, 78 of debian 13.1", "2 locked"),
     "scanner finds the canary": ("1 of 1 hidden", "1"),
     "advisories are recent": ("12 h old", "48 h"),
@@ -535,6 +536,44 @@ def test_a_secret_is_named_by_its_rule_and_place() -> None:
         "1 found",
         ("aws-access-key-id in /app/config.env",),
     )
+
+
+def test_a_secret_that_somebody_answers_for_does_not_reject_and_stays_in_sight() -> None:
+    key = Secret(rule="private-key", target="/app/tests/example.key", severity="HIGH")
+    other = Secret(rule="github-pat", target="/app/config.env", severity="CRITICAL")
+    facts, policy = Facts(scan=examples.scan(secrets=[key])), examples.ignoring(key)
+    judged = row("secrets in the image", facts, policy)
+    ignored = "private-key in /app/tests/example.key, ignored: never reached (ana, until 2026-11-22)"
+    assert (judged.verdict, judged.measured, judged.details) == (Verdict.PASS, "0 found", (ignored,))
+    assert row("ignores are in order", facts, policy).measured == "1 of 1 in use"
+    both = row("secrets in the image", Facts(scan=examples.scan(secrets=[key, other])), policy)
+    assert (both.verdict, both.measured) == (Verdict.FAIL, "1 found")
+    assert both.details == ("github-pat in /app/config.env", ignored)
+    expired = row("secrets in the image", facts, examples.ignoring(key, examples.YESTERDAY))
+    assert (expired.verdict, expired.details) == (
+        Verdict.FAIL,
+        ("private-key in /app/tests/example.key; its ignore expired on 2026-11-21 (ana)",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("wasted_bytes", "verdict", "measured"),
+    [
+        (0, Verdict.PASS, "0 MB"),
+        (20 * MB, Verdict.PASS, "20 MB"),
+        (20 * MB + 1, Verdict.FAIL, "20,000,001 bytes"),
+        (135 * MB, Verdict.FAIL, "135 MB"),
+    ],
+)
+def test_what_is_stored_for_nothing_has_a_limit(wasted_bytes: int, verdict: Verdict, measured: str) -> None:
+    waste = (Waste(path="srv/train.csv", size_bytes=wasted_bytes, layer=2, why="removed"),)
+    image = examples.image().model_copy(update={"waste": waste, "wasted_bytes": wasted_bytes})
+    judged = row("wasted space", Facts(image=image))
+    assert (judged.verdict, judged.measured, judged.limit) == (verdict, measured, "20 MB")
+    mb = round(wasted_bytes / MB)
+    cure = "Remove a file in the instruction that writes it, and copy it once."
+    assert judged.details == ((f"/srv/train.csv removed {mb} MB. {cure}",) if verdict is Verdict.FAIL else ())
+    assert row("wasted space", Facts(image=image), examples.policy(limits={"waste_mb": 135})).verdict is Verdict.PASS
 
 
 def test_missing_facts_are_never_a_pass_and_say_why() -> None:

@@ -57,7 +57,8 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
         (
             "[limits]\nfoo = 1\n",
             ":2: unknown key limits.foo",
-            "known keys are image_size_mb, latency_ms, layer_size_mb, log_lines, request_seconds, start_seconds",
+            "known keys are image_size_mb, latency_ms, layer_size_mb, log_lines, request_seconds, start_seconds,"
+            " waste_mb",
         ),
         (
             "\norigins = 1\n",
@@ -175,7 +176,7 @@ def test_a_section_that_is_none_is_said_even_where_the_environment_names_one_of_
         (
             'id = "CVE-2"\nreason = "never reached"\nowner = "bo"\nexpires = 2026-12-01\nxyz = 1\n',
             ":12: unknown key ignore.xyz",
-            "known keys are expires, id, owner, reason",
+            "known keys are expires, id, owner, package, path, reason",
         ),
     ],
 )
@@ -269,3 +270,20 @@ def test_a_model_that_is_trained_already_needs_no_command(train: str, tmp_path: 
 
 def test_a_build_that_may_read_nothing_in_particular_is_refused(tmp_path: Path) -> None:
     assert "pipeline.toml:2: build.context is []" in refused(written(tmp_path, "[build]\ncontext = []\n")).what
+
+
+def test_an_ignore_may_name_one_package_or_the_place_of_one_secret(tmp_path: Path) -> None:
+    named = IGNORE + 'package = "numpy"\n' + IGNORE.replace("CVE-1", "private-key") + 'path = "/a/b.key"\n'
+    ignores = config.load(written(tmp_path, named), {}).ignore
+    assert [(each.id, each.package, each.path) for each in ignores] == [
+        ("CVE-1", "numpy", ""),
+        ("private-key", "", "/a/b.key"),
+    ]
+
+
+def test_an_ignore_of_a_package_and_a_path_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, IGNORE + 'package = "numpy"\npath = "/a/b.key"\n')
+    assert refused(path).what == (
+        f"{path}:1: the ignore of CVE-1 has a package and a path: a secret has a path, a vulnerability a package, and"
+        " none has both"
+    )

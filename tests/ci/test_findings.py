@@ -4,7 +4,7 @@ import pytest
 
 import findings
 from config import Policy
-from report import Finding, IgnoreState, Treatment
+from report import Finding, IgnoreState, Secret, Treatment
 from tests.ci import examples
 
 
@@ -72,3 +72,48 @@ def test_an_ignore_of_what_would_not_reject_is_in_use_all_the_same(severity: str
 def test_a_findings_age_is_counted_in_whole_days_to_the_scan(published_at: str, age_days: int | None) -> None:
     found = examples.HIGH.model_copy(update={"published_at": published_at})
     assert [each.age_days for each in findings.judge(examples.scan([found]), Policy())] == [age_days]
+
+
+OTHER = examples.HIGH.model_copy(update={"package": "starlette"})
+
+
+@pytest.mark.parametrize("package", ["python-multipart", "Python_Multipart"])
+def test_an_ignore_that_names_a_package_hides_its_finding_in_no_other(package: str) -> None:
+    scan = examples.scan([examples.HIGH, OTHER])
+    judged = findings.judge(scan, examples.ignoring(examples.HIGH, package=package))
+    assert [(each.finding.package, each.treatment) for each in judged] == [
+        ("starlette", Treatment.REJECTS),
+        ("python-multipart", Treatment.IGNORED),
+    ]
+    everywhere = findings.judge(scan, examples.ignoring(examples.HIGH))
+    assert {each.treatment for each in everywhere} == {Treatment.IGNORED}
+
+
+def test_an_ignore_of_a_package_without_the_finding_is_dead() -> None:
+    policy = examples.ignoring(examples.HIGH, package="starlette")
+    (ignore,) = findings.judge_ignores(examples.scan([examples.HIGH]), policy)
+    assert (ignore.state, ignore.subject) == (IgnoreState.DEAD, "CVE-2024-24762 in starlette")
+
+
+KEY = Secret(rule="private-key", target="/app/tests/example.key", severity="HIGH")
+
+
+@pytest.mark.parametrize(
+    ("found", "treatment"),
+    [
+        (KEY, Treatment.IGNORED),
+        (KEY.model_copy(update={"target": "/app/example.key"}), Treatment.REJECTS),
+        (KEY.model_copy(update={"rule": "github-pat"}), Treatment.REJECTS),
+    ],
+)
+def test_an_ignore_of_a_secret_names_its_rule_and_its_place(found: Secret, treatment: Treatment) -> None:
+    scan = examples.scan(secrets=[found])
+    assert [each.treatment for each in findings.judge_secrets(scan, examples.ignoring(KEY))] == [treatment]
+
+
+def test_an_ignore_without_a_path_hides_no_secret_and_one_with_a_path_no_vulnerability() -> None:
+    by_rule_alone = examples.ignoring(KEY).ignore[0].model_copy(update={"path": ""})
+    scan = examples.scan([examples.HIGH.model_copy(update={"id": KEY.rule})], [KEY])
+    policy = Policy(ignore=[by_rule_alone])
+    assert [each.treatment for each in findings.judge_secrets(scan, policy)] == [Treatment.REJECTS]
+    assert [each.treatment for each in findings.judge(scan, examples.ignoring(KEY))] == [Treatment.REJECTS]

@@ -105,6 +105,7 @@ def ignored(finding: str, expires: object) -> Edit:
     return Edit("pipeline.toml", "[image]\n", f"{entry}[image]\n")
 
 
+PARTS = ((4, "one"), (5, "two"), (6, "three"))
 IMPATIENT = Edit("pipeline.toml", "start_seconds = 60", "start_seconds = 10")
 
 GOOD = (
@@ -139,13 +140,14 @@ MUTANTS = (
         "an image of 510 MB",
         "image size",
         "largest: /one",
-        last("\n".join(f"RUN mkdir /{name} && truncate -s 135MB /{name}/big" for name in ("one", "two", "three"))),
+        # Each of another length: copies of one file would be waste.
+        last("\n".join(f"RUN mkdir /{name} && truncate -s 13{number}MB /{name}/big" for number, name in PARTS)),
     ),
     Mutant(
         "135 MB that a later layer removed",
-        "image size",
-        "waste: /big removed 135 MB",
-        (*last("RUN truncate -s 135MB /big\nRUN rm /big"), policy("limits", "image_size_mb = 200")),
+        "wasted space",
+        "/big removed 135 MB",
+        last("RUN truncate -s 135MB /big\nRUN rm /big"),
     ),
     Mutant(
         "a token in ENV", SECRETS, "github-pat in the image's history or environment", last(f"ENV GITHUB_TOKEN={TOKEN}")
