@@ -114,6 +114,14 @@ def is_this_machine(host: str) -> bool:
     return mapped.is_loopback or mapped.is_unspecified
 
 
+class Refused(RegistryError):
+    """The registry answered, and with none of the statuses that were hoped for; `status` is the one of HTTP."""
+
+    def __init__(self, what: str, *, usually: str, next_step: str, status: int) -> None:
+        super().__init__(what, usually=usually, next_step=next_step)
+        self.status = status
+
+
 class Passing(Exception):
     """Something that may pass kept one try from its end; `final` is what people read where it does not pass."""
 
@@ -207,7 +215,7 @@ class Connection:
     ) -> AsyncIterator[httpx.Response]:
         """Ask once, for the unread answer to `method` at `url`; `what` is the thing's name for people.
 
-        Raises Passing where another try may help, RegistryError where the answer is none of the `expected` statuses.
+        Raises Passing where another try may help, Refused where the answer is none of the `expected` statuses.
         """
         action = "pull" if method in ("GET", "HEAD") else "pull,push"
         asked = f"{method} {what}"
@@ -302,23 +310,25 @@ class Connection:
         if status == httpx.codes.BAD_REQUEST and not self._has_answered:
             await self._require_plain()
         named = " ".join([str(status), *codes])
-        later = asked.startswith("PUT") and status in (400, 404) and PASSING_CODES & set(codes)
+        later = asked.startswith(("PUT", "PATCH")) and status in (400, 404) and PASSING_CODES & set(codes)
         if status in PASSING_STATUSES or later:
             after = retry_after_seconds(response.headers.get("Retry-After", ""))
             return Passing(f"{self.host} answered {named} to {asked}", retry_after_seconds=after)
         what = f"{self.host} answered {named} to {asked} of {self.name}"
         if status in (401, 403):
             right = "read" if asked.startswith(("GET", "HEAD")) else "write to"
-            return RegistryError(
+            return Refused(
                 what,
+                status=status,
                 usually=f"the credentials are missing, wrong, have run out, or may not {right} this repository",
                 next_step=(
                     f"set {USER_VARIABLE} and {PASSWORD_VARIABLE}, or for another registry than that of "
                     f"image.repository {' and '.join(SOURCE_VARIABLES)}; then run again"
                 ),
             )
-        return RegistryError(
+        return Refused(
             what,
+            status=status,
             usually="the repository's name is wrong, or a proxy before the registry does not let this through",
             next_step="check image.repository in the policy, and what the registry takes; then run again",
         )
@@ -431,7 +441,7 @@ class Connection:
         )
 
     def _seconds(self, method: str) -> float:
-        return self.patience.commit_seconds if method == "PUT" else self.patience.timeout_seconds
+        return self.patience.commit_seconds if method in ("PUT", "PATCH") else self.patience.timeout_seconds
 
     @property
     def _basic(self) -> str:

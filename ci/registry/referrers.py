@@ -12,10 +12,13 @@ from typing import Any
 
 from errors import RegistryError
 from registry import images, values
+from registry.client import Refused
 from registry.store import Store
 from registry.values import BROKEN, Descriptor, Manifest
 
 EMPTY_CONFIG = b"{}"
+# How registries say that they keep no list of referrers. The specification has 404 alone.
+NO_LIST = (400, 404, 405, 406, 501)
 
 
 async def attach(
@@ -47,7 +50,17 @@ async def attach(
 
     for blob in manifest.blobs:
         await store.ensure(blob, supply)
-    noted = await store.put(manifest, manifest.digest, supply)
+    try:
+        noted = await store.put(manifest, manifest.digest, supply)
+    except Refused as refusal:
+        raise RegistryError(
+            f"{store.where} takes the image, and nothing that belongs to it: {refusal.what}",
+            usually="it takes images only: no signature, SBOM or provenance can be attached to one there",
+            next_step=(
+                "use a repository for OCI artifacts, or a newer version of the registry; attachments = false under"
+                " [image] publishes the image alone, and then nobody can verify it"
+            ),
+        ) from refusal
     await store.require_served(manifest.digest, manifest.digest)
     if not noted:
         await _list(store, subject, manifest)
@@ -56,7 +69,7 @@ async def attach(
 
 async def referrers(store: Store, subject: str) -> tuple[Descriptor, ...]:
     """What refers to the manifest with the digest `subject`, from the registry's own list or from the tag's."""
-    pages = await store.pages(f"referrers/{subject}", "referrers", values.INDEX)
+    pages = await store.pages(f"referrers/{subject}", "referrers", values.INDEX, absent=NO_LIST)
     if pages is None:
         listed = await store.manifest(fallback_tag(subject))
         return listed.children if listed else ()
@@ -107,7 +120,14 @@ async def _list(store: Store, subject: str, manifest: Manifest) -> None:
                 before |= json.loads(listed.content)
             entries = [*(before.get("manifests") or []), manifest.descriptor.as_json()]
             after = values.manifest(values.encoded({**before, "manifests": entries}), values.INDEX)
-            await store.put(after, tag)
+            try:
+                await store.put(after, tag)
+            except Refused as refusal:
+                raise RegistryError(
+                    f"{manifest.digest} is attached, but cannot be listed: {refusal.what}",
+                    usually="the registry keeps no list of referrers itself, and does not let the list's own tag move",
+                    next_step="exempt tags that begin with sha256- from the registry's rule, then run again",
+                ) from refusal
             if await store.served(tag) == after.digest:
                 return
     raise RegistryError(

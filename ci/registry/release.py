@@ -7,7 +7,8 @@ have written, too, and looks again: all see the same tag then, and only one of t
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,10 +33,14 @@ async def push(repository: Repository, archive: Path, digest: str, name: Name) -
 
 @dataclass(frozen=True)
 class Named:
-    """All tags that lead to an image now; `before` is the digest that the first of them had until then."""
+    """All tags that lead to an image now; `before` is the digest that the first of them had until then.
+
+    `unmoved` says of each tag that should lead to it why that stays where it is.
+    """
 
     tags: tuple[str, ...]
     before: str
+    unmoved: Mapping[str, str] = field(default_factory=dict)
 
 
 async def name(
@@ -44,26 +49,47 @@ async def name(
     name: Name,
     created: datetime | None = None,
     settle_seconds: float = SETTLE_SECONDS,
+    *,
+    moving_tags: bool = True,
 ) -> Named:
-    """Give an image that is here all its names.
+    """Give an image that is here all its names; the moving ones only if `moving_tags`.
 
     `created` is the time of its commit, by which a branch's tag only goes forward; without one it does not move.
+    A registry that lets no tag move keeps no image from its first name.
     """
+    unmoved: dict[str, str] = {}
     if name.is_version:
         before = await release_version(repository, digest, name.tag, settle_seconds)
         given = [name.tag]
         if name.by_commit:
-            await repository.tag(digest, name.by_commit)
-            given.append(name.by_commit)
-        moved = await move_forward(repository, name.tag)
+            if reason := await repository.move(digest, name.by_commit):
+                unmoved[name.by_commit] = reason
+            else:
+                await repository.require_served(name.by_commit, digest)
+                given.append(name.by_commit)
+        if moving_tags:
+            moved, stayed = await move_forward(repository, name.tag)
+            given += [tag for tag, version in moved.items() if version == name.tag]
+            unmoved |= stayed
         # Once more and last: another run's write may have been on its way for longer than anybody waits.
         _require_ours(repository, name.tag, digest, await repository.served(name.tag))
-        return Named((*given, *(tag for tag, version in moved.items() if version == name.tag)), before)
+        return Named(tuple(given), before, unmoved)
     before = await repository.digest(name.tag) or ""
-    await repository.tag(digest, name.tag)
-    if name.branch and created and await move_branch(repository, digest, name.branch, created, settle_seconds):
-        return Named((name.tag, name.branch), before)
-    return Named((name.tag,), before)
+    if reason := await repository.move(digest, name.tag):
+        raise RegistryError(
+            f"{repository.where}:{name.tag} stays at {before}: {reason}",
+            usually="the registry lets no tag move, or these credentials may not",
+            next_step="exempt this tag from the registry's rule, or push under a new one with --tag",
+        )
+    await repository.require_served(name.tag, digest)
+    given = [name.tag]
+    if moving_tags and name.branch and created:
+        reason = await move_branch(repository, digest, name.branch, created, settle_seconds)
+        if reason:
+            unmoved[name.branch] = reason
+        else:
+            given.append(name.branch)
+    return Named(tuple(given), before, unmoved)
 
 
 async def release_version(
@@ -82,40 +108,43 @@ async def release_version(
     return ""
 
 
-async def move_forward(repository: Repository, version: str) -> dict[str, str]:
+async def move_forward(repository: Repository, version: str) -> tuple[dict[str, str], dict[str, str]]:
     """Let each moving tag of a version point to the highest version that there is; which one that is, by tag.
 
-    Looks at all versions again after each write, so an older run that finishes last takes no tag back.
+    Also, by tag, why one stays at another. Looks at all versions again after each write, so an older run that finishes
+    last takes no tag back.
     """
     gone: set[str] = set()
+    unmoved: dict[str, str] = {}
     for _ in range(ROUNDS):
         highest = tags.targets({*await repository.tags(), version} - gone)
-        wanted = {tag: highest[tag] for tag in tags.moving(version) if tag in highest}
+        wanted = {tag: highest[tag] for tag in tags.moving(version) if tag in highest and tag not in unmoved}
         digests = {target: await repository.digest(target) for target in set(wanted.values())}
         # A deleted version may be listed for a while.
         gone |= {target for target, digest in digests.items() if not digest}
         late = [tag for tag, target in wanted.items() if await repository.digest(tag) != digests[target]]
         if not late:
-            return wanted
+            return wanted, unmoved
         for tag in late:
-            if digest := digests[wanted[tag]]:
-                await repository.point(digest, tag)
+            if (digest := digests[wanted[tag]]) and (reason := await repository.move(digest, tag)):
+                unmoved[tag] = reason
     raise _restless(repository, " and ".join(tags.moving(version)))
 
 
 async def move_branch(
     repository: Repository, digest: str, tag: str, created: datetime, settle_seconds: float = SETTLE_SECONDS
-) -> bool:
-    """Let a branch's tag point to an image made at `created`, and say so; it stays where a later image has it."""
+) -> str:
+    """Let a branch's tag point to an image made at `created`; empty, or why it stays where it is."""
     for number in range(ROUNDS):
         current = await repository.digest(tag)
         if current == digest:
-            return True
+            return ""
         theirs = await _created(repository, current) if current else None
         # Who came in between after our write was made in the same second at the earliest; both would go on for ever.
         if theirs and (theirs > created or (number > 0 and theirs == created)):
-            return False
-        await repository.point(digest, tag)
+            return f"it leads to an image of a later commit, of {theirs.isoformat()}"
+        if reason := await repository.move(digest, tag):
+            return reason
         await anyio.sleep(settle_seconds)
     raise _restless(repository, tag)
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from registry import images, referrers
-from registry.client import Credentials, Patience, connected
+from registry.client import Credentials, Patience, Refused, connected
 from registry.store import Store
 from registry.values import Descriptor
 
@@ -32,6 +32,23 @@ class Repository(Store):
         """Let a tag point at a manifest that is here, and read the tag back: it serves this manifest and no other."""
         await self.point(digest, tag)
         await self.require_served(tag, digest)
+
+    async def move(self, digest: str, tag: str) -> str:
+        """Let a tag point at a manifest that is here; empty, or why the tag stays at another one.
+
+        Registries that let no tag move say so in many ways: 400, 403, 409, 412. What they have in common is that the
+        tag is there, and stays. A tag that is right is not written: such registries refuse that as well.
+        """
+        if await self.digest(tag) == digest:
+            return ""
+        try:
+            await self.point(digest, tag)
+        except Refused as refusal:
+            served = await self.digest(tag)
+            if not served:
+                raise
+            return "" if served == digest else refusal.what
+        return ""
 
     async def claim(self, digest: str, tag: str) -> str:
         """Let a tag that nobody has point at a manifest that is here; empty, or the digest that was there before."""

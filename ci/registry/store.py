@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Callable
+import sys
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ import anyio
 import httpx
 
 from errors import RegistryError
-from registry.client import Connection, Passing, read
+from registry.client import Connection, Passing, Refused, read
 from registry.values import MANIFESTS, Descriptor, Manifest, digest_of, manifest
 
 # The specification lets a registry refuse larger manifests, so nobody makes them.
@@ -25,6 +26,9 @@ MANIFEST_BYTES = 4 * 1024 * 1024
 BLOB_BYTES = 32 * 1024 * 1024
 LIST_BYTES = 32 * 1024 * 1024
 PAGES = 1000
+# A proxy before the registry may take no body as long as a layer; then it is sent in pieces, of the first length that
+# goes through. nginx takes 1 MiB unless it is told otherwise, Cloudflare 100 MB.
+PIECE_BYTES = (32 * 1024 * 1024, 4 * 1024 * 1024, 512 * 1024, 64 * 1024)
 
 # Where a blob's bytes come from, for a descriptor; asked again for every try.
 Supply = Callable[[Descriptor], AsyncGenerator[bytes, None]]
@@ -36,6 +40,7 @@ class Store:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.listing = anyio.Lock()
+        self._longest_body_bytes = sys.maxsize
 
     @property
     def where(self) -> str:
@@ -111,7 +116,14 @@ class Store:
                 return found.digest
             tried = True
             if not found:
-                await self._put(manifest, tag)
+                try:
+                    await self._put(manifest, tag)
+                except Refused:
+                    # Somebody was first after our look, and the registry lets no tag move.
+                    found = await self._manifest(tag)
+                    if not found:
+                        raise
+                    return found.digest
             return ""
 
         return await self.connection.patiently(once)
@@ -137,12 +149,17 @@ class Store:
                 next_step="do not deploy this tag; find out who writes to the repository, then run again",
             )
 
-    async def pages(self, path: str, what: str, media_type: str = "application/json") -> list[dict[str, Any]] | None:
-        """Every page of a list, in order; None where there is no such list, or what is there is of another type."""
+    async def pages(
+        self, path: str, what: str, media_type: str = "application/json", absent: Collection[int] = (404,)
+    ) -> list[dict[str, Any]] | None:
+        """Every page of a list, in order; None if there is no such list, or what is there is of another type.
+
+        `absent` are the statuses that say that there is none.
+        """
         found: list[dict[str, Any]] = []
         url: str | None = f"{self.connection.url}/{path}"
         while url:
-            answer = await self.connection.patiently(partial(self._page, url, what, media_type))
+            answer = await self.connection.patiently(partial(self._page, url, what, media_type, absent))
             if answer is None:
                 return None
             page, url = answer
@@ -151,10 +168,12 @@ class Store:
                 raise self._wrong(f"the list of {what} does not end")
         return found
 
-    async def _page(self, url: str, what: str, media_type: str) -> tuple[dict[str, Any], str | None] | None:
+    async def _page(
+        self, url: str, what: str, media_type: str, absent: Collection[int]
+    ) -> tuple[dict[str, Any], str | None] | None:
         accept = {"Accept": media_type}
-        async with self.connection.sent("GET", url, what, expected=(200, 404), headers=accept) as response:
-            if response.status_code == httpx.codes.NOT_FOUND:
+        async with self.connection.sent("GET", url, what, expected=(200, *absent), headers=accept) as response:
+            if response.status_code != httpx.codes.OK:
                 return None
             if media_type not in ("application/json", _type(response)):
                 return None
@@ -195,12 +214,43 @@ class Store:
         async with self.connection.sent("HEAD", f"{url}/{blob.digest}", "blob", expected=(200, 404)) as response:
             if response.status_code == httpx.codes.OK:
                 return
-        async with self.connection.sent("POST", f"{url}/uploads/", "blob", expected=(202,)) as response:
+        for length_bytes in sorted({blob.size_bytes, *PIECE_BYTES}, reverse=True):
+            if length_bytes > min(blob.size_bytes, self._longest_body_bytes):
+                continue
+            try:
+                await self._upload(blob, supply, length_bytes)
+            except Refused as refusal:
+                if refusal.status != httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+                    raise
+                self._longest_body_bytes = length_bytes - 1
+            else:
+                return
+        raise RegistryError(
+            f"{self.connection.host} answered 413 to a layer of {blob.size_bytes:,} bytes: {blob.digest}",
+            usually="a proxy before the registry takes no body as long as this, in pieces neither",
+            next_step="raise the limit of the proxy, which nginx calls client_max_body_size; or push past the proxy",
+        )
+
+    async def _upload(self, blob: Descriptor, supply: Supply, length_bytes: int) -> None:
+        """Send a blob in pieces of so many bytes; in one, if it has no more."""
+        connection, headers = self.connection, {"Content-Type": "application/octet-stream"}
+        async with connection.sent("POST", f"{connection.url}/blobs/uploads/", "blob", expected=(202,)) as response:
             location = str(response.url.join(response.headers.get("Location", "")))
+        body: partial[AsyncGenerator[bytes, None]] | bytes = partial(supply, blob)
+        size_bytes = blob.size_bytes
+        if length_bytes < blob.size_bytes:
+            start, body, size_bytes = 0, b"", 0
+            async with aclosing(_pieces(supply(blob), length_bytes)) as pieces:
+                async for piece in pieces:
+                    ranged = {"Content-Length": str(len(piece)), "Content-Range": f"{start}-{start + len(piece) - 1}"}
+                    async with connection.sent(
+                        "PATCH", location, "blob", expected=(202,), headers=headers | ranged, content=piece
+                    ) as response:
+                        location = str(response.url.join(response.headers.get("Location", location)))
+                    start += len(piece)
         location += f"{'&' if '?' in location else '?'}digest={quote(blob.digest, safe='')}"
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size_bytes)}
-        body = partial(supply, blob)
-        async with self.connection.sent("PUT", location, "blob", expected=(201,), headers=headers, content=body):
+        headers["Content-Length"] = str(size_bytes)
+        async with connection.sent("PUT", location, "blob", expected=(201,), headers=headers, content=body):
             pass
 
     async def _received(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
@@ -239,6 +289,19 @@ async def verified(chunks: AsyncGenerator[bytes, None], blob: Descriptor, where:
             next_step="do not deploy from there; find out who answers, then run again",
         )
     yield last
+
+
+async def _pieces(chunks: AsyncGenerator[bytes, None], length_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The same bytes in pieces of this length; the last one may be shorter."""
+    waiting = bytearray()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            waiting += chunk
+            while len(waiting) >= length_bytes:
+                yield bytes(waiting[:length_bytes])
+                del waiting[:length_bytes]
+    if waiting:
+        yield bytes(waiting)
 
 
 def _type(response: httpx.Response) -> str:

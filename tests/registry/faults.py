@@ -6,14 +6,14 @@ import base64
 import shutil
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 
 import registry
 from registry import Credentials, Patience
 from tests.registry import program, proxy
-from tests.registry.proxy import ALWAYS, Rule
+from tests.registry.proxy import ALWAYS, Exchange, Rule
 from tests.registry.world import VERSION, Outcome, World, run
 
 MOVED = {"1": "ours", "1.2": "ours", "1.2.3": "ours"}
@@ -43,9 +43,14 @@ class Fault:
     locked: bool = False
 
     async def outcomes(self, world: World) -> list[Outcome]:
-        """Let it happen."""
+        """Let it happen. A run that was right has what it warned of as its sentence; HOST is the registry in all."""
         world.door.rules += self.rules(world)
-        return await self.work(world) if self.work else [await run(world.publish())]
+        outcomes = await self.work(world) if self.work else [await run(world.publish())]
+        sentences = [outcome.what or "; ".join(world.warnings) for outcome in outcomes]
+        return [
+            replace(outcome, what=sentence.replace(world.door.host, "HOST").replace(f"{world.folder}/", ""))
+            for outcome, sentence in zip(outcomes, sentences, strict=True)
+        ]
 
 
 async def wrong_password(world: World) -> list[Outcome]:
@@ -177,6 +182,60 @@ async def given_archive(world: World) -> list[Outcome]:
     return [await run(world.publish_archive(world.folder / "ours.tar", digest))]
 
 
+async def after_another_version(world: World) -> list[Outcome]:
+    await world.publish("before", "1.2.2", directly=True)
+    return [await run(world.publish())]
+
+
+async def without_moving_tags(world: World) -> list[Outcome]:
+    world.moving_tags = False
+    return await after_another_version(world)
+
+
+async def twice_over(world: World) -> list[Outcome]:
+    return [await run(world.publish()), await run(world.publish())]
+
+
+async def branch_again(world: World) -> list[Outcome]:
+    await world.publish("before", "main", directly=True)
+    return await under_a_branch(world)
+
+
+def another_first_and_tags_stay(world: World) -> list[Rule]:
+    """Another run writes the version between our look and our write, and the registry lets no tag move."""
+    act = proxy.keeps_tags(412, "PRECONDITION")
+
+    def put(exchange: Exchange) -> None:
+        anyio.run(lambda: world.publish("another", directly=True))
+        act(exchange)
+
+    return [Rule("PUT", TAG, put)]
+
+
+async def with_a_document(world: World) -> list[Outcome]:
+    """Published with a document attached before it has its tags, as a run does it, and all of it found again."""
+
+    async def work() -> None:
+        archive, digest = world.image()
+        async with registry.opened(f"{world.door.host}/{world.name}", None, world.told.append) as repository:
+            await repository.push(archive, digest)
+        assert len(await world.attach(digest)) == 1
+        await world.publish_archive(archive, digest)
+
+    return [await run(work())]
+
+
+async def two_documents(world: World) -> list[Outcome]:
+    """The list of what is attached has to change."""
+
+    async def work() -> None:
+        await with_a_document(world)
+        async with registry.opened(f"{world.door.host}/{world.name}", None, world.told.append) as repository:
+            await repository.attach(world.image()[1], "a/document", b"[]", {})
+
+    return [await run(work())]
+
+
 def twice(method: str, path: str, status: int, code: str = "") -> Callable[[World], list[Rule]]:
     return lambda _: [Rule(method, path, proxy.answers(status, code), times=2)]
 
@@ -194,6 +253,8 @@ def forgets_blobs(world: World) -> list[Rule]:
 
 
 OURS = ("ours",)
+STAYED = {"1": "before", "1.2": "before", "1.2.2": "before", "1.2.3": "ours"}
+ANY_TAG = r"/manifests/(?!sha256:)"
 FAULTS = (
     Fault(25, "wrong password", (6,), says="answered 401 UNAUTHORIZED to GET", work=wrong_password, locked=True),
     Fault(25, "no password where one is needed", (6,), says="answered 401 UNAUTHORIZED to GET", locked=True),
@@ -376,6 +437,116 @@ FAULTS = (
         there=OURS,
         rules=replaced_in_mid_push,
         work=given_archive,
+    ),
+    *(
+        Fault(
+            42,
+            f"no tag moves, as {who} says it",
+            (0,),
+            says=f"1 stays: HOST answered {status} {code} to PUT manifest",
+            tags=STAYED,
+            there=("before", "ours"),
+            rules=always("PUT", ANY_TAG, proxy.keeps_tags(status, code)),
+            work=after_another_version,
+        )
+        for who, status, code in (
+            ("Amazon and Google", 400, "TAG_INVALID"),
+            ("Harbor", 412, "PRECONDITION"),
+            ("Docker Hub", 403, "DENIED"),
+        )
+    ),
+    Fault(
+        42,
+        "no tag moves, and none is to",
+        (0,),
+        tags=STAYED,
+        there=("before", "ours"),
+        rules=always("PUT", ANY_TAG, proxy.keeps_tags(400, "TAG_INVALID")),
+        work=without_moving_tags,
+    ),
+    Fault(
+        42,
+        "no tag moves, and the version is there with this digest",
+        (0, 0),
+        tags=MOVED,
+        there=OURS,
+        rules=always("PUT", ANY_TAG, proxy.keeps_tags(412, "PRECONDITION")),
+        work=twice_over,
+    ),
+    Fault(
+        42,
+        "no tag moves, and the version is there with another digest",
+        (7,),
+        says="exists, with digest sha256:",
+        tags=dict.fromkeys(MOVED, "another"),
+        there=("another",),
+        rules=always("PUT", ANY_TAG, proxy.keeps_tags(412, "PRECONDITION")),
+        work=other_first,
+    ),
+    Fault(
+        42,
+        "no tag moves, and another run is first",
+        (7,),
+        says="exists, with digest sha256:",
+        tags=dict.fromkeys(MOVED, "another"),
+        there=("another", "ours"),
+        rules=another_first_and_tags_stay,
+    ),
+    Fault(
+        42,
+        "no tag moves, and a branch's is the only one",
+        (6,),
+        says=":main stays at sha256:",
+        tags={"main": "before"},
+        there=("before", "ours"),
+        rules=always("PUT", ANY_TAG, proxy.keeps_tags(403, "DENIED")),
+        work=branch_again,
+    ),
+    Fault(
+        42,
+        "no tag moves, and one has the list of referrers",
+        (6,),
+        says="is attached, but cannot be listed",
+        tags={**MOVED, "sha256-…": "?"},
+        there=("its document", "ours"),
+        rules=always("PUT", ANY_TAG, proxy.keeps_tags(400, "TAG_INVALID")),
+        work=two_documents,
+    ),
+    *(
+        Fault(
+            42,
+            f"{status} to the list of referrers",
+            (0,),
+            tags={**MOVED, "sha256-…": "?"},
+            there=("its document", "ours"),
+            rules=always("GET", "/referrers/", proxy.answers(status, "UNSUPPORTED")),
+            work=with_a_document,
+        )
+        for status in (400, 405, 406, 501)
+    ),
+    Fault(
+        42,
+        "images only",
+        (6,),
+        says="takes the image, and nothing that belongs to it",
+        there=OURS,
+        rules=always("PUT", "/manifests/", proxy.takes_images_only),
+        work=with_a_document,
+    ),
+    Fault(
+        42,
+        "413 to more than 100,000 bytes at once",
+        (0,),
+        tags=MOVED,
+        there=OURS,
+        rules=always("PUT|PATCH", UPLOAD, proxy.takes_bodies_up_to(100_000)),
+    ),
+    Fault(
+        42,
+        "413 to whatever is sent",
+        (6,),
+        says="answered 413 to a layer of 200,000 bytes: sha256:",
+        rules=always("PUT|PATCH", UPLOAD, proxy.takes_bodies_up_to(1_000)),
     ),
 )
 

@@ -11,6 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
+
+from registry.values import MANIFESTS
+
 ALWAYS = 1_000_000
 # What is sent on has a length of its own.
 NOT_PASSED_ON = ("Transfer-Encoding", "Content-Length")
@@ -54,6 +58,11 @@ class Exchange:
             self.handler.send_header(name, value)
         self.handler.end_headers()
         self.handler.wfile.write(body)
+
+    def refuse(self, status: int, code: str) -> None:
+        """Answer with an error of the form that registries have."""
+        body = json.dumps({"errors": [{"code": code, "message": "of a test"}] if code else []}).encode()
+        self.say(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))], body)
 
 
 Act = Callable[[Exchange], None]
@@ -162,6 +171,44 @@ def rewrites(content: bytes) -> Act:
         status, headers, _ = exchange.ask()
         kept = [(name, value) for name, value in headers if name != "Content-Length"]
         exchange.say(status, [*kept, ("Content-Length", str(len(content)))], content)
+
+    return act
+
+
+def keeps_tags(status: int, code: str) -> Act:
+    """A tag that is there is written no more, not even with the same manifest."""
+
+    def act(exchange: Exchange) -> None:
+        body = exchange.body()
+        wanted = {"Accept": ", ".join(MANIFESTS)}
+        there = httpx.get(f"http://{exchange.upstream}{exchange.handler.path}", headers=wanted, trust_env=False)
+        if there.is_success:
+            exchange.refuse(status, code)
+        else:
+            exchange.say(*exchange.ask(body))
+
+    return act
+
+
+def takes_images_only(exchange: Exchange) -> None:
+    """A manifest whose configuration is no image's is refused, as older registries do it."""
+    body = exchange.body()
+    config = json.loads(body).get("config", {}).get("mediaType", "application/vnd.oci.image.config.v1+json")
+    if config.endswith((".image.config.v1+json", ".container.image.v1+json")):
+        exchange.say(*exchange.ask(body))
+    else:
+        exchange.refuse(400, "MANIFEST_INVALID")
+
+
+def takes_bodies_up_to(most_bytes: int) -> Act:
+    """A longer body is refused, as a proxy before the registry does it."""
+
+    def act(exchange: Exchange) -> None:
+        body = exchange.body()
+        if len(body) > most_bytes:
+            exchange.say(413, [("Content-Type", "text/html"), ("Content-Length", "4")], b"413\n")
+        else:
+            exchange.say(*exchange.ask(body))
 
     return act
 

@@ -23,6 +23,7 @@ def test_a_fault_ends_as_it_should(fault: Fault, make: Make) -> None:
     outcomes = anyio.run(fault.outcomes, world)
     assert tuple(outcome.exit_code for outcome in outcomes) == fault.exit_codes
     assert fault.says in outcomes[-1].what
+    assert bool(fault.says) == bool(outcomes[-1].what)
     assert len(world.told) == fault.retries, world.told
     assert anyio.run(world.state) == (fault.tags, list(fault.there))
     said = "".join([*(outcome.said for outcome in outcomes), *world.told])

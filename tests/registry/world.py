@@ -33,7 +33,9 @@ class World:
     name: str
     login: Credentials | None = None
     patience: Patience = PATIENCE
+    moving_tags: bool = True
     told: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -56,7 +58,19 @@ class World:
         host, on_retry = (self.host, lambda _: None) if directly else (self.door.host, self.told.append)
         async with registry.opened(f"{host}/{self.name}", self.login, on_retry, self.patience) as repository:
             await release.push(repository, archive, digest, Name(tag=tag))
-            await release.name(repository, digest, Name(tag=tag), settle_seconds=0)
+            named = await release.name(
+                repository, digest, Name(tag=tag), settle_seconds=0, moving_tags=directly or self.moving_tags
+            )
+        if not directly:
+            self.warnings += [f"{tag} stays: {reason}" for tag, reason in named.unmoved.items()]
+
+    async def attach(self, digest: str) -> tuple[str, ...]:
+        """Attach a document to an image that is there; the digests of all that is attached."""
+        async with registry.opened(
+            f"{self.door.host}/{self.name}", None, self.told.append, self.patience
+        ) as repository:
+            self.names[await repository.attach(digest, "a/document", b"{}", {})] = "its document"
+            return tuple(found.digest for found in await repository.referrers(digest))
 
     async def state(self) -> tuple[dict[str, str], list[str]]:
         """Which image each tag serves, and whose manifests are there, as the registry itself says."""
@@ -64,7 +78,9 @@ class World:
         async with registry.opened(f"{self.host}/{self.name}", login) as repository:
             tags = {tag: self.names.get(await repository.digest(tag) or "", "?") for tag in await repository.tags()}
             there = [name for digest, name in self.names.items() if await repository.digest(digest)]
-        return dict(sorted(tags.items())), sorted(there)
+        # The list of referrers, of a registry that does not keep it itself, is named for the image's digest.
+        named = {"sha256-…" if tag.startswith("sha256-") else tag: image for tag, image in tags.items()}
+        return dict(sorted(named.items())), sorted(there)
 
 
 @dataclass(frozen=True)
