@@ -38,22 +38,20 @@ ATTEST_ROUNDS = 5
 
 @asynccontextmanager
 async def connect(plan: Plan, on_retry: Callable[[str], None] = registry.silent) -> AsyncIterator[EngineStages]:
-    """Hold a session with the engine that the environment names, or that the Dagger CLI starts.
+    """Open a session with the engine that the environment names, or that the Dagger CLI starts.
 
-    `on_retry` is told a sentence before the registry is asked once more.
+    `on_retry` gets a sentence before the registry is asked once more, and while an engine is downloaded.
     """
     address = os.environ.get(session.ENGINE_VARIABLE, "")
-    session.require_engine(address)
     path = plan.report_dir / "engine.log"
     try:
-        with path.open("w", encoding="utf-8") as log, session.engine_errors(), session.client_dies_with_engine(address):
+        with path.open("w", encoding="utf-8") as log, session.engine_errors():
             async with AsyncExitStack() as stack:
-                # What did not reach the engine is not asked again: the client keeps no state to go on from.
-                with session.starts_soon(address):
-                    await stack.enter_async_context(dagger.connection(dagger.Config(log_output=log, retry=None)))
-                if plan.no_cache:
-                    await dag.engine().local_cache().prune()
+                await session.open_connection(stack, address, log, on_retry)
+                await stack.enter_async_context(session.client_dies_with_engine(address))
                 try:
+                    if plan.no_cache:
+                        await dag.engine().local_cache().prune()
                     yield EngineStages(plan, on_retry)
                 finally:
                     with suppress(dagger.SessionError), session.client_within(GOODBYE_SECONDS):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import socket
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,72 +16,10 @@ import stages
 from config import Policy
 from errors import BuildError, EngineError
 from report import Updates
-from stages import archives, running, session, signer
+from stages import archives, running, signer
 from tests.ci import examples
 from tests.ci.server import Response, serving
 from tests.ci.test_contract import put
-
-
-@pytest.mark.parametrize("address", ["unix://{}/none.sock", "tcp://127.0.0.1:{}", "tcp://127.0.0.1:none"])
-def test_an_engine_that_does_not_answer_is_said_at_once(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    named = address.format(tmp_path if address.startswith("unix") else port)
-    monkeypatch.setenv("_EXPERIMENTAL_DAGGER_RUNNER_HOST", named)
-
-    async def connected() -> None:
-        async with stages.connect(examples.plan(tmp_path)):
-            raise AssertionError("somebody answered")
-
-    with pytest.raises(EngineError) as silent:
-        anyio.run(connected)
-    assert silent.value.what.startswith(f"no engine answers at {named}: ")
-    assert silent.value.next_step.startswith("make run starts one")
-
-
-def test_an_engine_that_takes_a_call_and_stays_silent_is_no_engine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = tmp_path / "dagger"
-    client.write_text("#!/bin/sh\nexec sleep 600\n")
-    client.chmod(0o755)
-    address = f"unix://{tmp_path}/silent.sock"
-    monkeypatch.setenv("_EXPERIMENTAL_DAGGER_CLI_BIN", str(client))
-    monkeypatch.setenv("_EXPERIMENTAL_DAGGER_RUNNER_HOST", address)
-    monkeypatch.delenv("DAGGER_SESSION_PORT", raising=False)
-    monkeypatch.setattr(session, "START_SECONDS", 0.1)
-
-    async def connected() -> None:
-        async with stages.connect(examples.plan(tmp_path)):
-            raise AssertionError("somebody answered")
-
-    with socket.socket(socket.AF_UNIX) as silent, pytest.raises(EngineError) as refused:
-        silent.bind(f"{tmp_path}/silent.sock")
-        silent.listen()
-        anyio.run(connected)
-    assert refused.value.what == f"the engine at {address} was silent for 0.1 s"
-    assert refused.value.next_step.startswith("make run starts one")
-
-
-def test_a_client_lives_as_long_as_its_engine_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "PROBE_SECONDS", 0.01)
-    path = tmp_path / "engine.sock"
-    with socket.socket(socket.AF_UNIX) as engine, subprocess.Popen(["sleep", "600"]) as client:
-        engine.bind(str(path))
-        engine.listen()
-        try:
-            with session.client_dies_with_engine(f"unix://{path}"):
-                for _ in range(3):
-                    engine.accept()[0].close()
-                assert client.poll() is None
-                path.unlink()
-                # Raises TimeoutExpired.
-                assert client.wait(timeout=10) == -signal.SIGKILL
-        finally:
-            client.kill()
 
 
 class Recorded:
