@@ -1,12 +1,13 @@
 """What can break in a run: one tree, one exit code a branch, and every error ends with what to type next.
 
     DrydockError
-    ├── UsageError       2    the command line, the policy or the checkout is wrong, or the report cannot be written
+    ├── UsageError       2    the command line, the policy, the checkout or the report directory is wrong
     ├── EngineError      3    no engine answers, or it went away
     ├── BuildError       4    the image did not build
     ├── ScanError        5    the scan could not be done; never reported as clean
     ├── RegistryError    6    the registry refused, or what it serves is not what was approved; or GitHub took no issue
     ├── VersionTaken     7    this version exists with another digest
+    ├── InternalError   70    Drydock itself broke: EX_SOFTWARE of sysexits.h
     └── Interrupted    130    Ctrl-C or SIGTERM
 
 0 (published, or approved with --no-push) and 1 (judged and rejected) are verdicts, not errors: see `report.Report`.
@@ -35,7 +36,7 @@ class DrydockError(Exception):
 
 
 class UsageError(DrydockError):
-    """The command line, the policy or the checkout is wrong, or the report cannot be written."""
+    """The command line, the policy or the checkout is wrong, or the report directory is in use or cannot be written."""
 
     exit_code = 2
 
@@ -68,6 +69,12 @@ class VersionTaken(DrydockError):
     """This version exists in the registry with another digest."""
 
     exit_code = 7
+
+
+class InternalError(DrydockError):
+    """Drydock itself broke, which says nothing about the image."""
+
+    exit_code = 70
 
 
 class Interrupted(DrydockError):

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import checks
 import contents
 import findings
+import records
 from checks import Facts
 from errors import DrydockError, Interrupted
 from plan import Plan
@@ -72,7 +73,7 @@ class Journal:
         """Await `work` as the stage `name`; what breaks it is noted, and the others go on without its facts."""
         try:
             return await self.stage(name, work)
-        except DrydockError as error:
+        except Exception as error:
             self._note(name, error)
             return None
 
@@ -81,7 +82,7 @@ class Journal:
         """Note what ended the run, by the stage that it was in, and let it come to its report."""
         try:
             yield
-        except DrydockError as error:
+        except Exception as error:
             self._note(self._last, error)
 
     def interrupted(self) -> None:
@@ -124,7 +125,8 @@ class Journal:
             publication=publication,
         )
 
-    def _note(self, stage: str, error: DrydockError) -> None:
+    def _note(self, stage: str, broken: Exception) -> None:
+        error = broken if isinstance(broken, DrydockError) else records.internal_error(broken, self._plan.report_dir)
         self.reasons[stage] = error.what
         self._failures.append(
             Failure(

@@ -5,21 +5,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import secrets
-import signal
 import sys
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
-from rich.console import Console
-from rich.text import Text
 
 import arguments
 import checks
@@ -33,58 +28,83 @@ import records
 import reference
 import released
 import stages
+from console import Terminal
 from errors import DrydockError, Interrupted, UsageError
-from render import commands, text, words
+from interrupts import Interrupts
+from render import commands, text
 from render import contents as render_contents
 from render.progress import Live
 from report import MB, Assessment, Report, Verdict
 
 Result = TypeVar("Result")
 DATA_LIMIT_MB = 50
-STYLES = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "SKIP": "yellow", "NOT RUN": "yellow"}
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """Where words go: what was asked for to one stream, what is said on the way there to the other."""
-
-    out: Console
-    errors: Console
-    on_github: bool
+INTERRUPTS = Interrupts()
 
 
 def main(given: Sequence[str] | None = None) -> int:
     """Do what was asked for and return the exit code that README.md lists."""
+    terminal = Terminal(on_github=os.environ.get("GITHUB_ACTIONS") == "true")
     asked = arguments.parse(sys.argv[1:] if given is None else given)
-    on_github = os.environ.get("GITHUB_ACTIONS") == "true"
-    # GitHub reads commands from both streams, and their order only within one.
-    terminal = Terminal(Console(soft_wrap=True), Console(stderr=not on_github, soft_wrap=True), on_github)
-    try:
-        return COMMANDS[asked.command](asked, terminal)
-    except DrydockError as error:
-        with _no_commands(on_github):
-            terminal.errors.print(Text(f"{error.what}\n"), end="", style="bold red")
-            terminal.errors.print(Text("".join(f"  {line}\n" for line in error.log.splitlines())), end="")
-            terminal.errors.print(Text(f"  usually   {error.usually}\n" if error.usually else ""), end="")
-            terminal.errors.print(Text(f"  next      {error.next_step}"))
-        return error.exit_code
+    with INTERRUPTS.caught():
+        try:
+            exit_code = COMMANDS[asked.command](asked, terminal)
+        except KeyboardInterrupt:
+            exit_code = _say(
+                Interrupted("stopped by a signal", next_step="run again; nothing has to be cleaned up"), terminal
+            )
+        except DrydockError as error:
+            exit_code = _say(error, terminal)
+        except Exception as error:
+            exit_code = _say(records.internal_error(error, getattr(asked, "report_dir", Path("dist"))), terminal)
+        return _say_what_was_not_shown(exit_code, terminal)
+
+
+def _say(error: DrydockError, terminal: Terminal) -> int:
+    with terminal.no_commands():
+        terminal.note(f"{error.what}\n", style="bold red")
+        terminal.note("".join(f"  {line}\n" for line in error.log.splitlines()))
+        terminal.note(f"  usually   {error.usually}\n" if error.usually else "")
+        terminal.note(f"  next      {error.next_step}\n")
+    return error.exit_code
+
+
+def _say_what_was_not_shown(exit_code: int, terminal: Terminal) -> int:
+    """The exit code, and a sentence for a standard output that broke. A reader that has read enough broke nothing."""
+    broken = terminal.out.error
+    if exit_code or broken is None or broken.errno == errno.EPIPE:
+        return exit_code
+    error = UsageError(
+        f"standard output cannot be written: {broken.strerror}",
+        usually="its disk is full, or its terminal was closed",
+        next_step="read the report in the report directory; a command without one has to be run again",
+    )
+    return _say(error, terminal)
 
 
 def _run(asked: Namespace, terminal: Terminal) -> int:
     run = _plan(asked, publishes=True, tag=asked.tag, push=asked.push)
-    records.clear(run.report_dir)
-    terminal.errors.print(preamble(run), highlight=False)
-    with Live(terminal.errors) as live:
-        report = anyio.run(_to_its_report, run, live)
-    # First, since what was published has to be known even where the disk is full.
-    with _no_commands(terminal.on_github):
-        _show(text.render(report), terminal.out)
-        if asked.debug and (log := run.report_dir / "engine.log").exists():
-            terminal.errors.print(Text(log.read_text(encoding="utf-8", errors="replace")))
-    if terminal.on_github:
-        print(commands.render(report), end="")
-    records.write(report, run.report_dir, os.environ)
+    with records.exclusive(run.report_dir):
+        records.clear(run.report_dir)
+        terminal.note(preamble(run))
+        # What was published has its record, whatever is shown of it, and shown whatever becomes of the record.
+        with INTERRUPTS.deferred():
+            with Live(terminal.errors) as live:
+                report = anyio.run(_to_its_report, run, live)
+            try:
+                records.write(report, run.report_dir, os.environ)
+            except BaseException:
+                _show_report(report, asked, run, terminal)
+                raise
+        _show_report(report, asked, run, terminal)
     return report.exit_code
+
+
+def _show_report(report: Report, asked: Namespace, run: plan.Plan, terminal: Terminal) -> None:
+    with terminal.no_commands():
+        terminal.show(text.render(report))
+        if asked.debug and (log := run.report_dir / "engine.log").exists():
+            terminal.note(log.read_text(encoding="utf-8", errors="replace"))
+    terminal.command_github(commands.render(report))
 
 
 def _train(asked: Namespace, terminal: Terminal) -> int:
@@ -96,14 +116,15 @@ def _train(asked: Namespace, terminal: Terminal) -> int:
             usually=f"{run.policy.origins['model.train']} says that the model is trained already",
             next_step="name a train command under [model], or run the pipeline as it is",
         )
-    records.clear(run.report_dir)
 
     async def train() -> None:
         async with stages.connect(run) as engine:
             await engine.train_into(run.root / model.path)
 
-    _unless_interrupted(train())
-    terminal.errors.print(Text(f"trained    {Path(model.path) / 'model.json'}, and the model that it names"))
+    with records.exclusive(run.report_dir):
+        records.clear(run.report_dir)
+        _unless_interrupted(train())
+    terminal.note(f"trained    {Path(model.path) / 'model.json'}, and the model that it names\n")
     return 0
 
 
@@ -117,17 +138,17 @@ def _contract(asked: Namespace, terminal: Terminal) -> int:
             usually="it is all that the model was trained on",
             next_step="name a file with some hundred rows that it has not seen: they are enough",
         )
-    records.clear(run.report_dir)
 
     async def describe() -> str:
         async with stages.connect(run) as engine:
             return await engine.describe(model, data, asked.name or run.policy.image.name, asked.target, asked.words)
 
-    lines = _unless_interrupted(describe()).splitlines()
+    with records.exclusive(run.report_dir):
+        records.clear(run.report_dir)
+        lines = _unless_interrupted(describe()).splitlines()
     if run.policy.model.train:
         lines.append('next       say train = "" under [model], or the next run trains a model of its own')
-    with _no_commands(terminal.on_github):
-        terminal.out.print(Text("".join(f"{words.printable(line)}\n" for line in lines)), end="")
+    terminal.show("".join(f"{line}\n" for line in lines))
     return 0
 
 
@@ -143,9 +164,7 @@ def _given(path: Path) -> Path:
 
 
 def _explain(asked: Namespace, terminal: Terminal) -> int:
-    words = explanation(asked.archive or asked.report_dir / "image.tar", asked.layer, asked.report_dir)
-    with _no_commands(terminal.on_github):
-        terminal.out.print(Text(words), end="")
+    terminal.show(explanation(asked.archive or asked.report_dir / "image.tar", asked.layer, asked.report_dir))
     return 0
 
 
@@ -184,7 +203,7 @@ def _reproduce(asked: Namespace, terminal: Terminal) -> int:
 
 def _lock(asked: Namespace, terminal: Terminal) -> int:
     lines = _unless_interrupted(lock.refresh(asked.images, lock.from_registries))
-    terminal.out.print(Text("\n".join([*lines, f"locked     {len(lines)} images in {asked.images}"])))
+    terminal.show("\n".join([*lines, f"locked     {len(lines)} images in {asked.images}", ""]))
     return 0
 
 
@@ -205,9 +224,8 @@ def preamble(run: plan.Plan) -> str:
     """What the run is about to do, and where each value that was set comes from."""
     target = f"push to {run.reference}" if run.push else "push nothing"
     origins = run.policy.origins.get("image.repository", "default")
-    return (
-        f"policy     {run.root.name}: {target} ({origins}); {run.images.world} images; report in {run.report_dir.name}/"
-    )
+    images = f"{run.images.world} images"
+    return f"policy     {run.root.name}: {target} ({origins}); {images}; report in {run.report_dir.name}/\n"
 
 
 def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
@@ -249,33 +267,22 @@ def _plan(
 
 def _assessed(work: Callable[[Live], Awaitable[Assessment]], run: plan.Plan, terminal: Terminal) -> int:
     """Do what looks at published images, and show its lines."""
-    records.make(run.report_dir)
-    with Live(terminal.errors) as live:
+    with records.exclusive(run.report_dir), Live(terminal.errors) as live:
         assessment = _unless_interrupted(work(live))
-    with _no_commands(terminal.on_github):
-        _show(text.assessment(assessment), terminal.out)
+    terminal.show(text.assessment(assessment))
     return assessment.exit_code
 
 
 def _unless_interrupted(work: Awaitable[Result]) -> Result:
-    """Await `work`. Raises what it raises, and Interrupted where somebody stops it."""
+    """Await `work`. Raises what it raises, and Interrupted if somebody stops it."""
     done: list[Result] = []
-    broken: list[DrydockError] = []
 
     async def watched() -> None:
         interruption = anyio.CancelScope()
-        async with anyio.create_task_group() as group:
-            group.start_soon(_watch_signals, interruption)
-            with interruption:
-                try:
-                    done.append(await work)
-                except DrydockError as error:
-                    broken.append(error)
-            group.cancel_scope.cancel()
+        with INTERRUPTS.cancel(interruption), interruption:
+            done.append(await work)
 
     anyio.run(watched)
-    for error in broken:
-        raise error
     for result in done:
         return result
     raise Interrupted("stopped by a signal", next_step="run again; nothing has to be cleaned up")
@@ -283,38 +290,13 @@ def _unless_interrupted(work: Awaitable[Result]) -> Result:
 
 async def _to_its_report(run: plan.Plan, live: Live) -> Report:
     interruption = anyio.CancelScope()
-    async with anyio.create_task_group() as group:
-        group.start_soon(_watch_signals, interruption)
-        report = await pipeline.run(run, stages.connect, live, interruption)
-        group.cancel_scope.cancel()
-    return report
-
-
-async def _watch_signals(scope: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            scope.cancel()
-
-
-@contextmanager
-def _no_commands(on_github: bool) -> Iterator[None]:
-    """On GitHub, let no line that is printed in here be a command: only who knows the token can end that."""
-    token = secrets.token_hex(16)
-    if on_github:
-        print(f"::stop-commands::{token}", flush=True)
-    try:
-        yield
-    finally:
-        if on_github:
-            print(f"::{token}::", flush=True)
-
-
-def _show(rendered: str, console: Console) -> None:
-    words = Text(rendered)
-    for word, style in STYLES.items():
-        words.highlight_regex(rf"(?m)^ {word}\b", style)
-    console.print(words, end="")
+    with INTERRUPTS.cancel(interruption):
+        return await pipeline.run(run, stages.connect, live, interruption)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == Interrupted.exit_code:
+        # A thread may be in the midst of an archive, and Python would wait for its end.
+        os._exit(code)
+    sys.exit(code)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from errors import UsageError
+from errors import InternalError, UsageError
 from render import html, summary, text
 from report import Release, Report
 from tags import is_version
 
 RECORD = "release.json"
 RECORD_BEFORE = "previous-release.json"
+TRACEBACK = "traceback.txt"
+LOCK = ".lock"
 LEAVINGS = (
     *("report.json", "report.html", "report.txt", "summary.md"),
     *("trivy.json", "canary.json", "trivy.txt", "trivy.sarif", "sbom.cdx.json", "sbom.spdx.json"),
-    *("image.tar", "engine.log"),
+    *("image.tar", "engine.log", TRACEBACK),
 )
 
 
@@ -31,6 +37,31 @@ def clear(report_dir: Path) -> None:
     with _writing():
         for name in LEAVINGS:
             (report_dir / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(report_dir: Path) -> Iterator[None]:
+    """Make the folder, and keep other runs out of it. Raises UsageError if another one is in it.
+
+    The lock is the kernel's (flock): that of a run which died is gone with it.
+    """
+    make(report_dir)
+    with ExitStack() as stack:
+        with _writing():
+            lock = stack.enter_context((report_dir / LOCK).open("a+", encoding="utf-8"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                lock.seek(0)
+                raise UsageError(
+                    f"another run is using {report_dir}: {lock.read(100).strip() or 'it has just begun'}",
+                    usually="make run was typed in two terminals",
+                    next_step="wait for its end, or name another folder with --report-dir",
+                ) from error
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()}, since {datetime.now(UTC).isoformat(timespec='seconds')}\n")
+            lock.flush()
+        yield
 
 
 def make(report_dir: Path) -> None:
@@ -47,25 +78,59 @@ def write_documents(report_dir: Path, documents: Mapping[str, str]) -> None:
 
 
 def write(report: Report, report_dir: Path, environment: Mapping[str, str]) -> None:
-    """Write the report in all its forms, and release.json for what was published; on GitHub its summary and outputs.
+    """Write the record of what was published and the report in all its forms; on GitHub its summary and outputs too.
 
     A run that published nothing leaves an earlier release.json as it is; one that published another image keeps it as
-    previous-release.json.
+    previous-release.json. Each file is written whatever becomes of the others. Raises the first of their errors.
     """
-    with _writing():
-        write_whole(report_dir / "report.json", report.model_dump_json(indent=2) + "\n")
-        if report.publication:
-            record = release(report)
-            if (before := _record(report_dir / RECORD)) and before.digest != record.digest:
-                write_whole(report_dir / RECORD_BEFORE, before.model_dump_json(indent=2) + "\n")
-            write_whole(report_dir / RECORD, record.model_dump_json(indent=2) + "\n")
-        write_whole(report_dir / "report.txt", text.render(report))
-        write_whole(report_dir / "summary.md", summary.render(report))
-        write_whole(report_dir / "report.html", html.render(report))
-        if path := environment.get("GITHUB_STEP_SUMMARY"):
-            _append(Path(path), summary.render(report))
-        if (path := environment.get("GITHUB_OUTPUT")) and report.publication:
-            _append(Path(path), f"digest={report.publication.digest}\nimage={report.publication.reference}\n")
+    publication = report.publication
+    writes: list[Callable[[], None]] = [
+        *([partial(_write_record, report, report_dir)] if publication else []),
+        lambda: write_whole(report_dir / "report.json", report.model_dump_json(indent=2) + "\n"),
+        lambda: write_whole(report_dir / "report.txt", text.render(report)),
+        lambda: write_whole(report_dir / "summary.md", summary.render(report)),
+        lambda: write_whole(report_dir / "report.html", html.render(report)),
+    ]
+    if publication and (path := environment.get("GITHUB_OUTPUT")):
+        writes.append(partial(_append, Path(path), f"digest={publication.digest}\nimage={publication.reference}\n"))
+    if path := environment.get("GITHUB_STEP_SUMMARY"):
+        writes.append(lambda: _append(Path(path), summary.render(report)))
+    broken: list[Exception] = []
+    for each in writes:
+        try:
+            with _writing():
+                each()
+        except Exception as error:
+            broken.append(error)
+    if broken:
+        raise broken[0]
+
+
+def internal_error(error: Exception, report_dir: Path) -> InternalError:
+    """The error of Drydock's own that `error` is, after its traceback was written to a file: no terminal shows it."""
+    cause: BaseException = error
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    first_line = next(iter(str(cause).splitlines()), "")
+    return InternalError(
+        f"Drydock itself broke: {type(cause).__name__}{': ' if first_line else ''}{first_line}",
+        usually="a mistake in Drydock, which says nothing about the image",
+        next_step=f"report it, with {_keep_traceback(error, report_dir)}",
+    )
+
+
+def _keep_traceback(error: Exception, report_dir: Path) -> str:
+    """Where the traceback is now: in the report directory, or in a temporary file if it takes none."""
+    lines = "".join(traceback.format_exception(error))
+    for directory in (report_dir, Path(tempfile.gettempdir())):
+        path = directory / TRACEBACK
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            write_whole(path, lines)
+        except OSError:
+            continue
+        return f"{path}, which has the traceback"
+    return "the sentence above: its traceback could not be written"
 
 
 def release(report: Report) -> Release:
@@ -144,6 +209,13 @@ def write_whole(path: Path, content: str) -> None:
         part.unlink(missing_ok=True)
 
 
+def _write_record(report: Report, report_dir: Path) -> None:
+    record = release(report)
+    if (before := _record(report_dir / RECORD)) and before.digest != record.digest:
+        write_whole(report_dir / RECORD_BEFORE, before.model_dump_json(indent=2) + "\n")
+    write_whole(report_dir / RECORD, record.model_dump_json(indent=2) + "\n")
+
+
 def _record(path: Path) -> Release | None:
     try:
         return Release.model_validate_json(path.read_bytes(), extra="ignore")
@@ -157,7 +229,7 @@ def _writing() -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(
-            f"{error.filename or 'the report'} cannot be written: {error.strerror}",
+            f"{error.filename2 or error.filename or 'the report'} cannot be written: {error.strerror}",
             usually="the disk is full, or the folder belongs to somebody else",
             next_step="free some space, or name another folder with --report-dir, then run again",
         ) from error

@@ -136,7 +136,7 @@ async def _rescanned(run: Plan, record: Release, connect: Connect, tell: Tell) -
     path = directory / "image.tar"
     async with registry.opened(repository, run.source_login, tell.notes) as released:
         await released.pull(record.digest, path)
-    facts = await anyio.to_thread.run_sync(image.read, path)
+    facts = await anyio.to_thread.run_sync(image.read, path, abandon_on_cancel=True)
     async with connect(replace(run, report_dir=directory, locked_packages=python), tell.notes) as stages:
         scan = await trivy.covered(await stages.scan(await stages.hold(path)), facts)
     path.unlink()
@@ -175,13 +175,13 @@ async def reproduce(run: Plan, digest: str, record: Release | None, connect: Con
         async with connect(run, tell.notes) as stages:
             contract = await told(tell, "train", stages.train())
             archive = await told(tell, "build", stages.build(contract))
-        built = await anyio.to_thread.run_sync(image.read, archive.path)
+        built = await anyio.to_thread.run_sync(image.read, archive.path, abandon_on_cancel=True)
         if built.manifest_digest == digest:
             row = Row(name="digest", measured=digest, limit="", verdict=Verdict.PASS)
             return Assessment(rows=(row,), conclusion=f"reproduced {repository_name}@{digest}")
         path = run.report_dir / "released.tar"
         await told(tell, "pull", repository.pull(digest, path))
-    differences = await anyio.to_thread.run_sync(difference.between, path, archive.path)
+    differences = await anyio.to_thread.run_sync(difference.between, path, archive.path, abandon_on_cancel=True)
     path.unlink()
     details = tuple(in_words.lines(differences))
     if record and record.base_images != {"builder": run.images.builder, "runtime": run.images.runtime}:

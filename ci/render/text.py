@@ -35,12 +35,12 @@ def render(report: Report) -> str:
         lines += _published(report.publication)
     if warned := sum(row.verdict is Verdict.WARN for row in report.rows):
         lines.append(f"warned     {warned} of {len(report.rows)} checks; read them above")
-    return "\n".join([*map(words.printable, lines), verdict(report), ""])
+    return "\n".join([*map(words.printable, [*lines, verdict(report)]), ""])
 
 
 def assessment(assessed: Assessment) -> str:
     """What was found about published images, in the same form and in full, and what to quote of it."""
-    return "\n".join([*map(words.printable, [*_rows(assessed.rows), ""]), words.printable(assessed.conclusion), ""])
+    return "\n".join([*map(words.printable, [*_rows(assessed.rows), "", assessed.conclusion]), ""])
 
 
 def verdict(report: Report) -> str:

@@ -161,7 +161,7 @@ class EngineStages:
 
     async def inspect(self, archive: Archive) -> Image:
         """Read the archive's layers; in a thread, since decompressing them takes a second or two."""
-        read = await anyio.to_thread.run_sync(image.read, archive.path)
+        read = await anyio.to_thread.run_sync(image.read, archive.path, abandon_on_cancel=True)
         return dockerfile.located(read, self._dockerfile())
 
     async def smoke(self, archive: Archive, contract: Contract) -> Smoke:

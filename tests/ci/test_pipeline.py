@@ -197,6 +197,11 @@ def test_an_interrupted_run_ends_in_a_report_and_publishes_nothing(plan: Plan, s
     assert report.publication is None
 
 
-def test_a_bug_of_our_own_is_not_dressed_up(plan: Plan) -> None:
-    with pytest.raises(ZeroDivisionError):
-        run(plan, StandIn(breaks={"build": ZeroDivisionError()}))
+@pytest.mark.parametrize("stage", ["connect", "build", "smoke", "publish"])
+def test_a_mistake_of_our_own_ends_in_a_report_too(plan: Plan, stage: str) -> None:
+    report = run(plan, StandIn(breaks={stage: ZeroDivisionError("division by zero")}))
+    assert [(failure.stage, failure.exit_code) for failure in report.failures] == [
+        ("engine" if stage == "connect" else stage, 70)
+    ]
+    assert report.failures[0].what == "Drydock itself broke: ZeroDivisionError: division by zero"
+    assert report.publication is None
