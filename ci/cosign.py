@@ -36,11 +36,15 @@ VERDICT = "https://drydock.dev/verdict/v1"
 # As a scanner looks for it beside an image, unsigned.
 SBOM_MEDIA_TYPE = "application/vnd.cyclonedx+json"
 IN_TOTO = "application/vnd.in-toto+json"
+# Of its bundles, each with its version at the end.
+BUNDLE_MEDIA_TYPE = "application/vnd.dev.sigstore.bundle"
 # cosign's verdicts on what it found; whatever else ends it kept it from one.
 VERDICTS = (
     *("no signatures found", "no matching signatures", "no matching attestations"),
     "none of the attestations matched",
 )
+# What reading raises: the JSON of others may have anything, or nothing, in every place.
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 # cosign wrote the second one before its version 2.
 PRIVATE_KEYS = tuple(f"-----BEGIN ENCRYPTED {maker} PRIVATE KEY-----" for maker in ("SIGSTORE", "COSIGN"))
 
@@ -164,13 +168,11 @@ def attest_arguments(reference: str, signer: Signer, predicate_type: str, *, pla
     ]
 
 
-def verify_arguments(reference: str, trust: Trust, *, plain_http: bool) -> list[str]:
-    """Print what somebody trusted signed about the image, each with its type: also where none of it is a signature."""
-    return ["verify", *_verifying(trust, plain_http), reference]
+def verify_arguments(reference: str, trust: Trust, predicate_type: str, *, plain_http: bool) -> list[str]:
+    """Print the statements of this type that somebody trusted signed about the image, an envelope a line.
 
-
-def verify_attestation_arguments(reference: str, trust: Trust, predicate_type: str, *, plain_http: bool) -> list[str]:
-    """Print the statements of this type that somebody trusted signed about the image, an envelope a line."""
+    A signature is one of them. `cosign verify` would say no more of it, and not which of several it found.
+    """
     return ["verify-attestation", "--type", predicate_type, *_verifying(trust, plain_http), reference]
 
 
@@ -198,11 +200,23 @@ def _registry(plain_http: bool) -> list[str]:
 
 @dataclass(frozen=True)
 class Statement:
-    """Somebody's signed word about images: their digests, as `sha256:…`, and a JSON object; its type is a URI."""
+    """Somebody's signed word about images: their digests, as `sha256:…`, and a JSON object; its type is a URI.
+
+    `envelope` names the signed bytes and their signatures; it is the same in what cosign prints and in the bundle.
+    """
 
     digests: tuple[str, ...]
     predicate_type: str
     predicate: dict[str, Any]
+    envelope: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a registry keeps of a statement; `by_key` if a key signed it, and no identity's certificate."""
+
+    envelope: str
+    by_key: bool
 
 
 @dataclass(frozen=True)
@@ -216,6 +230,13 @@ class Verified:
     why_not_signed: str
     statements: Mapping[str, tuple[Statement, ...]]
     why_not: Mapping[str, str]
+    signatures: tuple[Statement, ...] = field(default=(), compare=False)
+
+    @property
+    def envelopes(self) -> frozenset[str]:
+        """The envelopes of all that verified."""
+        found = (self.signatures, *self.statements.values())
+        return frozenset(statement.envelope for statements in found for statement in statements)
 
 
 def reason(stderr: str) -> str:
@@ -227,19 +248,6 @@ def reason(stderr: str) -> str:
 def is_verdict(reason: str) -> bool:
     """Whether cosign looked and found nothing that holds, and not that something kept it from looking."""
     return reason.startswith(VERDICTS)
-
-
-def is_signed(stdout: str, digest: str) -> bool:
-    """Whether what `cosign verify` printed has a signature of the image with this digest.
-
-    It prints every attestation that verified as well, and its exit code is 0 where there is nothing but these.
-    """
-    try:
-        found = json.loads(stdout)
-        critical = [each["critical"] for each in found]
-        return any(each["type"] == SIGNATURE and each["image"]["docker-manifest-digest"] == digest for each in critical)
-    except (ValueError, TypeError, LookupError):
-        return False
 
 
 def statements(stdout: str) -> tuple[Statement, ...]:
@@ -257,6 +265,25 @@ def about(found: Iterable[Statement], digest: str, predicate_type: str) -> tuple
     return tuple(each for each in found if each.predicate_type == predicate_type and digest in each.digests)
 
 
+def bundle(document: bytes) -> Bundle | None:
+    """A Sigstore bundle with a statement in it; None if the bytes are nothing of that kind.
+
+    https://github.com/sigstore/protobuf-specs/blob/v0.5.1/protos/sigstore_bundle.proto
+    """
+    try:
+        read = json.loads(document)
+        return Bundle(_envelope(read["dsseEnvelope"]), by_key="publicKey" in read["verificationMaterial"])
+    except UNREADABLE:
+        return None
+
+
+def _envelope(written: Mapping[str, Any]) -> str:
+    """Name an envelope by what it signs and by its signatures, in whatever form its JSON has them."""
+    signed = [written["payloadType"].encode(), base64.b64decode(written["payload"], validate=True)]
+    signed += sorted(base64.b64decode(signature["sig"], validate=True) for signature in written["signatures"])
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in signed)).hexdigest()
+
+
 def _statement(line: str) -> Statement | None:
     try:
         envelope = json.loads(line)
@@ -267,6 +294,8 @@ def _statement(line: str) -> Statement | None:
             f"{algorithm}:{value}" for subject in statement["subject"] for algorithm, value in subject["digest"].items()
         )
         predicate = statement["predicate"]
-        return Statement(digests, str(statement["predicateType"]), predicate) if isinstance(predicate, dict) else None
-    except (ValueError, TypeError, LookupError, AttributeError):
+        if not isinstance(predicate, dict):
+            return None
+        return Statement(digests, str(statement["predicateType"]), predicate, _envelope(envelope))
+    except UNREADABLE:
         return None

@@ -94,6 +94,22 @@ def read_verdict(predicate: Mapping[str, Any]) -> Report:
     return Report.model_validate_json(json.dumps({**predicate, "push": False}), extra="ignore")
 
 
+def is_sbom(document: bytes, verified: Verified) -> bool:
+    """Whether an unsigned document says what an SBOM says that verified, and says it once."""
+    try:
+        read = json.loads(document, object_pairs_hook=_unambiguous)
+    except (ValueError, RecursionError):
+        return False
+    return read in [statement.predicate for statement in verified.statements.get(cosign.SBOM, ())]
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of a key that stands there twice one reader takes the first value and another the last.
+    if len(found := dict(pairs)) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
 def tag(predicate: Mapping[str, Any]) -> str:
     """Under which tag the image of a provenance was built; empty if it does not say so."""
     try:

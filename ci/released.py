@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import anyio
@@ -15,41 +16,51 @@ import cosign
 import difference
 import findings
 import image
+import provenance
 import records
 import registry
 import revision
 import tags
 import trivy
 import verification
-from cosign import Identity
+from cosign import Identity, Verified
 from errors import DrydockError, RegistryError, UsageError
 from journal import Tell, told
 from pipeline import Connect
 from plan import Plan
 from reference import Reference
-from registry import Repository, release
+from registry import Descriptor, Manifest, Repository, release
 from render import difference as in_words
 from render import words
 from report import Assessment, Release, Row, Treatment, Verdict
 from tags import Name
 from verification import Evidence
 
+LEFT_SHOWN = 10
+
 
 async def verify(run: Plan, asked: Reference, connect: Connect, tell: Tell) -> Assessment:
     """Judge one image by what its builders signed."""
     run = _reading(run, asked.repository, run.policy.image.repository)
-    return (await _verified(run, asked, _named(asked.tag), connect, tell))[0]
+    return (await _verified(run, asked, _named(asked.tag), connect, tell)).assessment
 
 
-async def _verified(
-    run: Plan, asked: Reference, named: tuple[str, ...], connect: Connect, tell: Tell
-) -> tuple[Assessment, str]:
-    """The assessment, and the digest that it is about; each of the tags that are `named` has to fit it."""
+@dataclass(frozen=True)
+class _Judged:
+    """An assessment, the digest that it is about, and all that anybody trusted signed about that."""
+
+    assessment: Assessment
+    digest: str
+    trusted: Verified
+
+
+async def _verified(run: Plan, asked: Reference, named: tuple[str, ...], connect: Connect, tell: Tell) -> _Judged:
+    """Judge an image; each of the tags that are `named` has to fit it."""
     async with registry.opened(asked.repository, run.source_login, tell.notes) as repository:
         digest = await _digest(repository, asked)
         labels = await _labels(repository, digest)
     async with connect(run, tell.notes) as stages:
-        verified = await told(tell, "verify", stages.verify(asked.repository, digest, run.trust))
+        verified = trusted = await told(tell, "verify", stages.verify(asked.repository, digest, run.trust))
         builder = verification.builder(verified, named)
         if isinstance(run.trust, Identity) and re.fullmatch(run.trust.regexp, builder):
             # A statement says itself who built the image: only what that builder's own certificate signed may count.
@@ -60,17 +71,18 @@ async def _verified(
     against = sum(row.verdict is Verdict.FAIL for row in rows)
     name = Reference(asked.repository, asked.tag, digest)
     conclusion = f"refused    {against} of {len(rows)} lines fail for {name}" if against else f"verified   {name}"
-    return Assessment(rows=rows, conclusion=conclusion), digest
+    return _Judged(Assessment(rows=rows, conclusion=conclusion), digest, trusted)
 
 
 async def promote(run: Plan, source: Reference, target: Reference, connect: Connect, tell: Tell) -> Assessment:
-    """Verify an image, then copy it with all that belongs to it, byte for byte, and tag it last; nothing is rebuilt."""
+    """Verify an image, then copy it and what verified of it, byte for byte, and tag it last; nothing is rebuilt."""
     run = _reading(run, source.repository, target.repository)
     tag = target.tag or source.tag
     name = revision.named(tag, where="the promoted tag") if tag else Name(tag="")
     # Whoever promotes chooses another name than a version's or a commit's, so there is nothing to hold it against.
     promised = name.tag if name.is_version or name.tag.startswith(tags.BY_COMMIT) else ""
-    assessment, digest = await _verified(run, source, _named(source.tag, promised), connect, tell)
+    judged = await _verified(run, source, _named(source.tag, promised), connect, tell)
+    assessment, digest = judged.assessment, judged.digest
     if assessment.exit_code:
         return assessment
     host = target.repository.partition("/")[0]
@@ -86,10 +98,9 @@ async def promote(run: Plan, source: Reference, target: Reference, connect: Conn
         registry.opened(source.repository, run.source_login, tell.notes) as here,
         registry.opened(target.repository, run.login, tell.notes) as there,
     ):
-        await told(tell, "copy", here.copy(digest, there))
-        copied = {found.digest for found in await there.referrers(digest)}
-        missing = [found.digest for found in await here.referrers(digest) if found.digest not in copied]
-        if missing or await there.digest(digest) != digest:
+        copied, left = await told(tell, "copy", _copy(here, there, digest, judged.trusted))
+        listed = {found.digest for found in await there.referrers(digest)}
+        if not listed.issuperset(copied) or await there.digest(digest) != digest:
             raise RegistryError(
                 f"{target.repository} does not list all that belongs to {digest}",
                 usually="something else writes to the list of its referrers at the same time",
@@ -98,8 +109,51 @@ async def promote(run: Plan, source: Reference, target: Reference, connect: Conn
         if name.tag:
             await told(tell, "tag", release.name(there, digest, name))
     promoted = Reference(target.repository, name.tag, digest)
-    row = Row(name="copied", measured=f"1 image, {len(copied)} referrers", limit="", verdict=Verdict.PASS)
-    return Assessment(rows=(*assessment.rows, row), conclusion=f"promoted   {promoted}")
+    return Assessment(rows=(*assessment.rows, _copied(copied, left)), conclusion=f"promoted   {promoted}")
+
+
+async def _copy(
+    here: Repository, there: Repository, digest: str, trusted: Verified
+) -> tuple[set[str], tuple[Descriptor, ...]]:
+    """Copy an image and what was verified of it; the digests of the latter, and what was left.
+
+    Raises RegistryError if something that verified is not there any more.
+    """
+    verified: list[Manifest] = []
+    left: list[Descriptor] = []
+    missing = set(trusted.envelopes)
+    async with aclosing(here.attached(digest, (cosign.BUNDLE_MEDIA_TYPE, cosign.SBOM_MEDIA_TYPE))) as all_attached:
+        async for attached in all_attached:
+            bundle = cosign.bundle(attached.document)
+            envelope = bundle.envelope if bundle else ""
+            if attached.manifest and (envelope in trusted.envelopes or provenance.is_sbom(attached.document, trusted)):
+                verified.append(attached.manifest)
+                missing.discard(envelope)
+            else:
+                left.append(attached.entry)
+    if missing:
+        raise RegistryError(
+            f"{here.where} does not serve all that verified of {digest}",
+            usually="something else wrote to the list of its referrers since, or made it too long to be read",
+            next_step="look at what refers to the image (oras discover), remove what is not yours, then run again",
+        )
+    await here.copy(digest, there, verified)
+    return {manifest.digest for manifest in verified}, tuple(left)
+
+
+def _copied(copied: set[str], left: Sequence[Descriptor]) -> Row:
+    """How much of what refers to an image was copied; a warning names the rest."""
+    because = "no trusted signer vouches for it"
+    details = [f"left {each.digest}, {each.artifact_type[:100] or 'of no type'}: {because}" for each in left]
+    if len(details) > LEFT_SHOWN:
+        details = [*details[:LEFT_SHOWN], f"left {len(details) - LEFT_SHOWN} more"]
+    return Row(
+        name="copied",
+        measured=f"1 image, {len(copied)} of {len(copied) + len(left)} referrers",
+        limit="",
+        verdict=Verdict.WARN if left else Verdict.PASS,
+        details=tuple(details),
+    )
 
 
 async def rescan(run: Plan, releases: Sequence[Release], connect: Connect, tell: Tell) -> Assessment:

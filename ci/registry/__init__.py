@@ -17,6 +17,7 @@ from registry.client import (
     is_local,
     require_answer,
 )
+from registry.referrers import Attached
 from registry.repository import Repository, manifest_digest, opened, silent
 from registry.tls import CA_VARIABLE, tls_context
 from registry.values import Descriptor, Manifest
@@ -28,6 +29,7 @@ __all__ = [
     "SOURCE_VARIABLES",
     "TIMEOUT_SECONDS",
     "USER_VARIABLE",
+    "Attached",
     "Credentials",
     "Descriptor",
     "Manifest",

@@ -12,6 +12,9 @@ from registry import layout
 from registry.store import Store
 from registry.values import Descriptor, Manifest
 
+# An index names an image for each platform; there are some dozens.
+MANIFESTS_LIMIT = 1000
+
 
 class Source(Protocol):
     """Where images come from: an archive, or a repository."""
@@ -42,19 +45,19 @@ async def push(target: Store, archive: Path, manifest_digest: str) -> None:
         await transfer(opened, target, manifest_digest)
 
 
-async def transfer(source: Source, target: Store, digest: str) -> list[tuple[Manifest, str]]:
-    """Bring an image, or an index with its images, to `target`, which then serves it by its digest and not by a tag.
-
-    Returns the manifests that were brought, what an index names before the index, and what `Store.put` said of each.
-    """
-    brought = []
+async def transfer(source: Source, target: Store, digest: str) -> None:
+    """Bring an image, or an index with its images, to `target`, which then serves it by its digest and not by a tag."""
     for manifest in await family(source, digest):
-        for blob in manifest.blobs:
-            await target.ensure(blob, source.chunks)
-        noted = await target.put(manifest, manifest.digest, source.chunks)
-        await target.require_served(manifest.digest, manifest.digest)
-        brought.append((manifest, noted))
-    return brought
+        await bring(source, target, manifest)
+
+
+async def bring(source: Source, target: Store, manifest: Manifest) -> str:
+    """Bring one manifest and its blobs to `target`; returns what `Store.put` said."""
+    for blob in manifest.blobs:
+        await target.ensure(blob, source.chunks)
+    noted = await target.put(manifest, manifest.digest, source.chunks)
+    await target.require_served(manifest.digest, manifest.digest)
+    return noted
 
 
 async def pull(source: Store, digest: str, path: Path) -> None:
@@ -77,13 +80,30 @@ async def pull(source: Store, digest: str, path: Path) -> None:
 
 
 async def family(source: Source, digest: str) -> list[Manifest]:
-    """A manifest, after all that it names if it is an index; each once. Raises RegistryError where one is missing."""
+    """A manifest, after all that it names if it is an index; each once.
+
+    Raises RegistryError if one is missing, or if there are more than MANIFESTS_LIMIT.
+    """
+    read: dict[str, Manifest] = {}
     found: dict[str, Manifest] = {}
-    manifest = await required(source, digest)
-    for child in manifest.children:
-        if child.digest not in found:
-            found |= {each.digest: each for each in await family(source, child.digest)}
-    return [*found.values(), manifest]
+    waiting = [digest]
+    while waiting:
+        current = waiting[-1]
+        if current not in read:
+            read[current] = await required(source, current)
+        missing = [child.digest for child in read[current].children if child.digest not in read]
+        if len(read) + len(waiting) + len(missing) > MANIFESTS_LIMIT:
+            raise RegistryError(
+                f"{source.where}@{digest} names more than {MANIFESTS_LIMIT} manifests",
+                usually="it is no image of some platforms, but was made to cost whoever reads it",
+                next_step="name the manifest of one platform by its digest",
+            )
+        if missing:
+            waiting += missing
+        else:
+            found[current] = read[current]
+            waiting.pop()
+    return list(found.values())
 
 
 async def required(source: Source, digest: str) -> Manifest:

@@ -1,4 +1,4 @@
-"""Attaches documents to an image, finds them again, and takes them along: signatures, attestations, lists of parts.
+"""Attaches documents to an image, reads them again, and copies them: signatures, attestations, lists of parts.
 
 A registry that knows of referrers lists them itself; for one that does not, the list is an index under a tag made of
 the image's digest. https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers
@@ -7,18 +7,31 @@ the image's digest. https://github.com/opencontainers/distribution-spec/blob/v1.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from errors import RegistryError
 from registry import images, values
 from registry.client import Refused
-from registry.store import Store
+from registry.store import BLOB_BYTES, Store
 from registry.values import BROKEN, Descriptor, Manifest
 
 EMPTY_CONFIG = b"{}"
 # How registries say that they keep no list of referrers. The specification has 404 alone.
 NO_LIST = (400, 404, 405, 406, 501)
+# Whoever may push can attach anything, and in any number: so much of it is read.
+DOCUMENTS_LIMIT = 200
+DOCUMENTS_BYTES = 128 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What refers to a manifest: its entry in the list, and the document that it attaches, if that was read."""
+
+    entry: Descriptor
+    manifest: Manifest | None = None
+    document: bytes = b""
 
 
 async def attach(
@@ -84,23 +97,50 @@ async def referrers(store: Store, subject: str) -> tuple[Descriptor, ...]:
     return tuple({entry.digest: entry for entry in found}.values())
 
 
-async def copy(source: Store, target: Store, digest: str) -> None:
-    """Copy an image, or an index with its images, and all that refers to them, and to that in turn."""
-    waiting, seen = [(digest, "")], set[str]()
-    while waiting:
-        wanted, subject = waiting.pop()
-        brought = await images.transfer(source, target, wanted)
-        manifest, noted = brought[-1]
-        if subject and not noted:
-            await _list(target, subject, manifest)
-        for manifest in [manifest for manifest, _ in brought if manifest.digest not in seen]:
-            seen.add(manifest.digest)
-            waiting += [(entry.digest, manifest.digest) for entry in await referrers(source, manifest.digest)]
+async def documents(store: Store, subject: str, kinds: Sequence[str]) -> AsyncGenerator[Attached, None]:
+    """All that refers to the manifest with the digest `subject`, with the documents of these kinds.
+
+    A kind is what an artifact's type begins with. What is no single document in a manifest that refers to `subject`
+    and carries nothing else is not read, nor is what is beyond DOCUMENTS_LIMIT or DOCUMENTS_BYTES.
+    """
+    count, left_bytes = 0, DOCUMENTS_BYTES
+    for entry in await referrers(store, subject):
+        # A list under a tag need not have the types.
+        wanted = not entry.artifact_type or entry.artifact_type.startswith(tuple(kinds))
+        if not wanted or count == DOCUMENTS_LIMIT:
+            yield Attached(entry)
+            continue
+        count += 1
+        manifest = await store.manifest(entry.digest)
+        layer = _single(manifest, subject, kinds) if manifest else None
+        if layer is None or layer.size_bytes > min(left_bytes, BLOB_BYTES):
+            yield Attached(entry)
+            continue
+        left_bytes -= layer.size_bytes
+        yield Attached(entry, manifest, await store.blob(layer.digest))
+
+
+async def copy(source: Store, target: Store, digest: str, attached: Sequence[Manifest]) -> None:
+    """Copy an image, or an index with its images, and these manifests that refer to it, byte for byte."""
+    await images.transfer(source, target, digest)
+    for manifest in attached:
+        if not await images.bring(source, target, manifest):
+            await _list(target, digest, manifest)
 
 
 def fallback_tag(subject: str) -> str:
     """The tag under which a registry that does not list referrers has their list."""
     return subject.replace(":", "-")
+
+
+def _single(manifest: Manifest, subject: str, kinds: Sequence[str]) -> Descriptor | None:
+    """The one document that a manifest attaches to `subject`; None if it carries another, or something besides."""
+    config, layers = manifest.config, manifest.layers
+    if manifest.subject != subject or len(layers) != 1 or manifest.children:
+        return None
+    if config is None or config.size_bytes > len(EMPTY_CONFIG):
+        return None
+    return layers[0] if layers[0].media_type.startswith(tuple(kinds)) else None
 
 
 async def _list(store: Store, subject: str, manifest: Manifest) -> None:

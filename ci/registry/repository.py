@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from registry import images, referrers
 from registry.client import Credentials, Patience, Refused, connected
+from registry.referrers import Attached
 from registry.store import Store
-from registry.values import Descriptor
+from registry.values import Descriptor, Manifest
 
 PATIENCE = Patience()
 
@@ -66,9 +67,13 @@ class Repository(Store):
         """Write an image as an OCI archive to `path`, every blob verified; a half-written one is never there."""
         await images.pull(self, digest, path)
 
-    async def copy(self, digest: str, target: Repository) -> None:
-        """Copy an image, or an index with its images, and all that refers to them, byte for byte; no tag is made."""
-        await referrers.copy(self, target, digest)
+    def attached(self, subject: str, kinds: Sequence[str]) -> AsyncGenerator[Attached, None]:
+        """What is attached to a manifest, with the documents whose types begin with one of these kinds."""
+        return referrers.documents(self, subject, kinds)
+
+    async def copy(self, digest: str, target: Repository, attached: Sequence[Manifest] = ()) -> None:
+        """Copy an image and these manifests that refer to it, byte for byte; no tag is made."""
+        await referrers.copy(self, target, digest, attached)
 
 
 def silent(_: str) -> None:

@@ -157,20 +157,22 @@ class Store:
         `absent` are the statuses that say that there is none.
         """
         found: list[dict[str, Any]] = []
+        total_bytes = 0
         url: str | None = f"{self.connection.url}/{path}"
         while url:
             answer = await self.connection.patiently(partial(self._page, url, what, media_type, absent))
             if answer is None:
                 return None
-            page, url = answer
+            page, url, size_bytes = answer
             found.append(page)
-            if len(found) > PAGES:
+            total_bytes += size_bytes
+            if len(found) > PAGES or total_bytes > LIST_BYTES:
                 raise self._wrong(f"the list of {what} does not end")
         return found
 
     async def _page(
         self, url: str, what: str, media_type: str, absent: Collection[int]
-    ) -> tuple[dict[str, Any], str | None] | None:
+    ) -> tuple[dict[str, Any], str | None, int] | None:
         accept = {"Accept": media_type}
         async with self.connection.sent("GET", url, what, expected=(200, *absent), headers=accept) as response:
             if response.status_code != httpx.codes.OK:
@@ -185,7 +187,7 @@ class Store:
         except (ValueError, TypeError, RecursionError) as error:
             raise self._wrong(f"the list of {what} cannot be read: {error}") from error
         following = response.links.get("next", {}).get("url")
-        return page, str(response.url.join(following)) if following else None
+        return page, str(response.url.join(following)) if following else None, len(content)
 
     async def _manifest(self, reference: str) -> Manifest | None:
         url = f"{self.connection.url}/manifests/{reference}"

@@ -68,6 +68,12 @@ class Manifest:
         config = self._document.get("config")
         return descriptor(config) if config else None
 
+    @property
+    def subject(self) -> str:
+        """The digest of the manifest that this one refers to; empty if it refers to none."""
+        subject = self._document.get("subject")
+        return descriptor(subject).digest if subject else ""
+
     @cached_property
     def layers(self) -> tuple[Descriptor, ...]:
         """The layers, the lowest first; one may stand there twice."""
@@ -101,7 +107,7 @@ def manifest(content: bytes, media_type: str) -> Manifest:
         document = json.loads(content)
         read = Manifest(digest, str(document.get("mediaType") or media_type), content)
         # Once read, they are kept: nobody who asks later has to expect an error.
-        _ = read.blobs, read.children, read.descriptor
+        _ = read.blobs, read.children, read.descriptor, read.subject
     except BROKEN as error:
         raise RegistryError(
             f"{digest} is no manifest: {error}",

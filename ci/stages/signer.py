@@ -26,7 +26,7 @@ from stages import session
 LOCAL_REGISTRY = "registry"
 HTTP_PORT = 80
 DOCKER_CONFIG = "/docker"
-# cosign's exit code is 0 as well where all that verified are statements of other types.
+# cosign's exit code is 0 as well if what verified is about another image.
 SOMETHING_ELSE = "what verified is something else than was asked for"
 
 
@@ -100,11 +100,8 @@ async def verify(
     container = place.reached_from(_cosign(image), login)
     if isinstance(trust, PublicKey):
         container = container.with_env_variable(cosign.PUBLIC_KEY_VARIABLE, trust.pem)
-    questions = [cosign.verify_arguments(reference, trust, plain_http=place.is_local)]
-    questions += [
-        cosign.verify_attestation_arguments(reference, trust, each, plain_http=place.is_local)
-        for each in predicate_types
-    ]
+    types = (cosign.SIGNATURE, *predicate_types)
+    questions = [cosign.verify_arguments(reference, trust, each, plain_http=place.is_local) for each in types]
     with _cosign_errors():
         answers = await asyncio.gather(*(_answered(container, question) for question in questions))
     for answer in answers:
@@ -114,21 +111,13 @@ async def verify(
                 usually="the credentials may not read there, or Sigstore's services do not answer",
                 next_step="run again; nothing was found for or against the image",
             )
-    signature, *attestations = answers
-    signed = signature.exit_code == 0 and cosign.is_signed(signature.stdout, digest)
     statements = {
         each: cosign.about(cosign.statements(answer.stdout), digest, each) if answer.exit_code == 0 else ()
-        for each, answer in zip(predicate_types, attestations, strict=True)
+        for each, answer in zip(types, answers, strict=True)
     }
-    return Verified(
-        why_not_signed="" if signed else signature.why_not,
-        statements=statements,
-        why_not={
-            each: answer.why_not
-            for each, answer in zip(predicate_types, attestations, strict=True)
-            if not statements[each]
-        },
-    )
+    why_not = {each: answer.why_not for each, answer in zip(types, answers, strict=True) if not statements[each]}
+    signatures = statements.pop(cosign.SIGNATURE)
+    return Verified(why_not.pop(cosign.SIGNATURE, ""), statements, why_not, signatures)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import cosign
-from cosign import Identity, Key, Keyless, NoSigner, PublicKey, Statement
+from cosign import Bundle, Identity, Key, Keyless, NoSigner, PublicKey, Statement
 from errors import UsageError
 from registry import Credentials
 from tests.ci import examples
@@ -123,8 +123,15 @@ def test_an_identity_signs_as_is_sigstores_default() -> None:
 
 
 def test_a_public_key_verifies_without_a_log() -> None:
-    assert cosign.verify_arguments(REFERENCE, KEY_TRUST, plain_http=True) == [
-        *("verify", "--key", "env://COSIGN_PUBLIC_KEY", "--insecure-ignore-tlog=true"),
+    assert cosign.verify_arguments(REFERENCE, KEY_TRUST, cosign.SIGNATURE, plain_http=True) == [
+        *(
+            "verify-attestation",
+            "--type",
+            "https://sigstore.dev/cosign/sign/v1",
+            "--key",
+            "env://COSIGN_PUBLIC_KEY",
+            "--insecure-ignore-tlog=true",
+        ),
         *("--allow-http-registry", REFERENCE),
     ]
 
@@ -134,8 +141,7 @@ def test_an_identity_is_a_name_and_who_gave_it() -> None:
         *("--certificate-identity-regexp", "^https://github.com/owner/"),
         *("--certificate-oidc-issuer", "https://token.actions.githubusercontent.com"),
     ]
-    assert cosign.verify_arguments(REFERENCE, IDENTITY_TRUST, plain_http=False) == ["verify", *words, REFERENCE]
-    assert cosign.verify_attestation_arguments(REFERENCE, IDENTITY_TRUST, cosign.VERDICT, plain_http=False) == [
+    assert cosign.verify_arguments(REFERENCE, IDENTITY_TRUST, cosign.VERDICT, plain_http=False) == [
         *("verify-attestation", "--type", "https://drydock.dev/verdict/v1", *words, REFERENCE)
     ]
 
@@ -162,11 +168,6 @@ READ = Statement((examples.MANIFEST_DIGEST,), cosign.VERDICT, {"approved": True}
 def envelope(statement: object, kind: str = IN_TOTO) -> str:
     payload = base64.b64encode(json.dumps(statement).encode()).decode()
     return json.dumps({"payload": payload, "payloadType": kind, "signatures": [{"sig": "MEQC"}]})
-
-
-def checked(kind: str, digest: str) -> dict[str, Any]:
-    image, identity = {"docker-manifest-digest": digest}, {"docker-reference": REFERENCE}
-    return {"critical": {"identity": identity, "image": image, "type": kind}, "optional": {}}
 
 
 def test_statements_are_read_an_envelope_a_line() -> None:
@@ -205,22 +206,37 @@ def test_a_statement_counts_for_the_digest_and_the_type_that_were_asked() -> Non
     assert found == (READ, both)
 
 
-def test_a_signature_is_one_of_what_verified() -> None:
-    verified = [checked(cosign.VERDICT, examples.MANIFEST_DIGEST), checked(cosign.SIGNATURE, examples.MANIFEST_DIGEST)]
-    assert cosign.is_signed(f"\n{json.dumps(verified)}\n", examples.MANIFEST_DIGEST)
+def test_what_cosign_prints_and_what_a_registry_keeps_are_one_envelope() -> None:
+    printed = envelope(STATEMENT)
+    [read] = cosign.statements(printed)
+    kept = json.loads(printed)
+    by_key = {"verificationMaterial": {"publicKey": {"hint": "a"}}, "dsseEnvelope": kept}
+    assert cosign.bundle(json.dumps(by_key, indent=2).encode()) == Bundle(read.envelope, by_key=True)
+    by_identity = {**by_key, "verificationMaterial": {"certificate": {"rawBytes": "MIIC"}}}
+    assert cosign.bundle(json.dumps(by_identity).encode()) == Bundle(read.envelope, by_key=False)
+    others = [
+        {**kept, "payload": base64.b64encode(b"{}").decode()},
+        {**kept, "payloadType": "text/plain"},
+        {**kept, "signatures": [{"sig": "MEQD"}]},
+        {**kept, "signatures": []},
+        {**kept, "signatures": [*kept["signatures"], *kept["signatures"]]},
+    ]
+    for other in others:
+        found = cosign.bundle(json.dumps({**by_key, "dsseEnvelope": other}).encode())
+        assert found
+        assert found.envelope != read.envelope
 
 
 @pytest.mark.parametrize(
-    "stdout",
+    "document",
     [
-        *("", "[]", "null", "{}", "[7]", "[{}]", '[{"critical": null}]', "Verification for …"),
-        json.dumps([checked(cosign.VERDICT, examples.MANIFEST_DIGEST)]),
-        json.dumps([checked(cosign.SIGNATURE, OTHER_DIGEST)]),
-        json.dumps([checked(cosign.SIGNATURE, OTHER_DIGEST), checked(cosign.VERDICT, examples.MANIFEST_DIGEST)]),
+        *(b"", b"[]", b"{}", b"\xff", b'{"dsseEnvelope": {}}', b'{"dsseEnvelope": 7, "verificationMaterial": {}}'),
+        b'{"verificationMaterial": {}, "dsseEnvelope": {"payloadType": "a", "payload": "%", "signatures": []}}',
+        b"[" * 100_000,
     ],
 )
-def test_anything_else_is_no_signature(stdout: str) -> None:
-    assert not cosign.is_signed(stdout, examples.MANIFEST_DIGEST)
+def test_what_is_no_bundle_is_none(document: bytes) -> None:
+    assert cosign.bundle(document) is None
 
 
 REFUSED = """\

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import base64
 import itertools
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -24,7 +26,7 @@ from errors import RegistryError, ScanError, UsageError, VersionTaken
 from plan import Plan
 from provenance import Builder
 from reference import Reference
-from registry import Credentials, Descriptor, Repository, values
+from registry import Credentials, Descriptor, Repository, referrers, values
 from report import Archive, Assessment, Finding, Package, Release, Revision, Row, Scan, Updates, Verdict
 from tests.ci import examples
 from tests.ci.stand_in import Silent, StandIn
@@ -38,7 +40,9 @@ pytestmark = pytest.mark.registry
 REVISION = "org.opencontainers.image.revision"
 LOGIN, SOURCE_LOGIN = Credentials("someone", "s3cret"), Credentials("another", "s3cret")
 FILES = {"app/server.py": b"1", "app/model.pkl": b"2"}
-DOCUMENT = b'{"bomFormat": "CycloneDX"}'
+DOCUMENT = json.dumps(SBOM, indent=1).encode()
+BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+TRUSTED = "of a trusted workflow"
 Result = TypeVar("Result")
 
 
@@ -154,6 +158,16 @@ class World:
         self.stages.verified = vouched(digest)
         return digest
 
+    def signed(self, *tags: str, **more: Any) -> str:  # noqa: ANN401 - as `published` has them
+        """The same with a bundle of the trusted signer, which has all that is believed of the image."""
+        digest = self.published(*tags, **more)
+        self.attach(digest, bundle(TRUSTED), BUNDLE)
+        return digest
+
+    def attach(self, digest: str, document: bytes, kind: str) -> str:
+        """What somebody who may push there attaches to an image; its digest."""
+        return self.at(self.here, lambda there: there.attach(digest, kind, document, {}))
+
     def at(self, repository: str, work: Callable[[Repository], Awaitable[Result]]) -> Result:
         """Do something at a registry by other means than what is tested."""
 
@@ -200,7 +214,18 @@ def vouched(digest: str, builder: Builder = BY_WORKFLOW, **changed: object) -> V
         cosign.PROVENANCE: provenance.provenance(report, builder),
         cosign.VERDICT: provenance.verdict(report),
     }
-    return Verified("", {kind: (Statement((digest,), kind, predicate),) for kind, predicate in said.items()}, {})
+    envelope = cosign.bundle(bundle(TRUSTED))
+    assert envelope
+    signed = {kind: (Statement((digest,), kind, predicate, envelope.envelope),) for kind, predicate in said.items()}
+    return Verified("", signed, {})
+
+
+def bundle(signature: str, *, by_key: bool = False) -> bytes:
+    """A bundle with this signature in it, as cosign leaves it in a registry."""
+    encoded = base64.b64encode(signature.encode()).decode()
+    envelope = {"payload": "e30=", "payloadType": cosign.IN_TOTO, "signatures": [{"sig": encoded}]}
+    signer = {"publicKey": {"hint": ""}} if by_key else {"certificate": {"rawBytes": "MIIC"}}
+    return json.dumps({"mediaType": BUNDLE, "verificationMaterial": signer, "dsseEnvelope": envelope}).encode()
 
 
 @pytest.fixture(scope="module")
@@ -408,12 +433,14 @@ def test_an_index_of_several_platforms_is_no_image_to_verify(world: World) -> No
 
 
 def test_an_image_is_promoted_with_all_that_belongs_to_it_and_its_version(world: World) -> None:
-    digest = world.published("1.2.3")
+    digest = world.signed("1.2.3")
     assessment = world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
     assert assessment.exit_code == 0
     assert assessment.conclusion == f"promoted   {world.there}:1.2.3@{digest}"
     assert [row.name for row in assessment.rows][:2] == ["signature", "provenance"]
-    assert assessment.rows[-1] == Row(name="copied", measured="1 image, 1 referrers", limit="", verdict=Verdict.PASS)
+    assert assessment.rows[-1] == Row(
+        name="copied", measured="1 image, 2 of 2 referrers", limit="", verdict=Verdict.PASS
+    )
     assert world.state(world.there) == {"1": digest, "1.2": digest, "1.2.3": digest}
     assert world.referrers(world.there, digest) == world.referrers(world.here, digest)
     assert world.tell.heard == [
@@ -421,15 +448,92 @@ def test_an_image_is_promoted_with_all_that_belongs_to_it_and_its_version(world:
     ]
 
 
-def test_a_promoted_image_gets_the_tag_that_was_asked_for(world: World) -> None:
+def test_what_strangers_attached_is_named_and_left(world: World) -> None:
+    digest = world.signed("1.2.3")
+    ours = world.referrers(world.here, digest)
+    strangers = [
+        world.attach(digest, b'{"bomFormat": "CycloneDX", "components": []}', cosign.SBOM_MEDIA_TYPE),
+        world.attach(digest, b'{"components": [], ' + DOCUMENT[1:], cosign.SBOM_MEDIA_TYPE),
+        world.attach(digest, b"not JSON", cosign.SBOM_MEDIA_TYPE),
+        world.attach(digest, bundle("of a stranger"), BUNDLE),
+        world.attach(digest, b"[]", BUNDLE),
+        world.attach(digest, DOCUMENT, "text/plain\x1b[2J"),
+    ]
+    # What refers to a verified document is not the verified document.
+    world.attach(ours[0].digest, bundle(TRUSTED), BUNDLE)
+    assessment = world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
+    assert assessment.exit_code == 0
+    assert world.referrers(world.there, digest) == ours
+    assert world.referrers(world.there, ours[0].digest) == ()
+    row = assessment.rows[-1]
+    assert (row.name, row.measured, row.verdict) == ("copied", "1 image, 2 of 8 referrers", Verdict.WARN)
+    assert [detail.partition(",")[0] for detail in row.details] == [f"left {stranger}" for stranger in strangers]
+
+
+def test_a_verified_document_brings_nothing_else_with_it(world: World) -> None:
+    """A manifest of a stranger's may name a bundle that verified, and anything besides."""
+    digest = world.signed("1.2.3")
+    other = world.attach(digest, b"2 GB of it", "a/large")
+
+    async def meddle(there: Repository) -> list[str]:
+        found = {each.artifact_type: each.digest for each in await there.referrers(digest)}
+        genuine, more = await there.manifest(found[BUNDLE]), await there.manifest(other)
+        listed = await there.manifest(digest.replace(":", "-"))
+        assert genuine
+        assert more
+        assert listed
+        written, largest = json.loads(genuine.content), json.loads(more.content)["layers"][0]
+        made = [
+            {**written, "layers": [*written["layers"], largest]},
+            {**written, "config": largest},
+            {**written, "subject": {**written["subject"], "digest": other}},
+        ]
+        entries = json.loads(listed.content)
+        for each in made:
+            manifest = values.manifest(values.encoded(each), values.IMAGE)
+            await there.put(manifest, manifest.digest)
+            entries["manifests"].append(manifest.descriptor.as_json())
+        await there.put(values.manifest(values.encoded(entries), values.INDEX), digest.replace(":", "-"))
+        return [each["digest"] for each in entries["manifests"][-3:]]
+
+    made = world.at(world.here, meddle)
+    row = world.promote(Reference(world.here, "1.2.3"), Reference(world.there)).rows[-1]
+    assert row.measured == "1 image, 2 of 6 referrers"
+    assert [detail.split()[1].strip(",") for detail in row.details] == [other, *made]
+
+
+def test_of_many_that_are_left_some_are_named(world: World) -> None:
+    digest = world.signed("1.2.3")
+    for number in range(12):
+        world.attach(digest, str(number).encode(), "a/kind")
+    row = world.promote(Reference(world.here, "1.2.3"), Reference(world.there)).rows[-1]
+    assert (row.measured, len(row.details), row.details[-1]) == ("1 image, 2 of 14 referrers", 11, "left 2 more")
+
+
+@pytest.mark.parametrize(("limit", "value"), [("DOCUMENTS_LIMIT", 2), ("DOCUMENTS_BYTES", 700)])
+def test_what_is_read_of_strangers_has_a_bound(
+    limit: str, value: int, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     digest = world.published("1.2.3")
+    for number in range(2):
+        world.attach(digest, bundle(f"of stranger {number} {' ' * 200}"), BUNDLE)
+    world.attach(digest, bundle(TRUSTED), BUNDLE)
+    monkeypatch.setattr(referrers, limit, value)
+    with pytest.raises(RegistryError) as missing:
+        world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
+    assert missing.value.what == f"{world.here} does not serve all that verified of {digest}"
+    assert world.at(world.there, lambda there: there.digest(digest)) is None
+
+
+def test_a_promoted_image_gets_the_tag_that_was_asked_for(world: World) -> None:
+    digest = world.signed("1.2.3")
     assessment = world.promote(Reference(world.here, "1.2.3"), Reference(world.there, "stable"))
     assert assessment.conclusion == f"promoted   {world.there}:stable@{digest}"
     assert world.state(world.there) == {"stable": digest}
 
 
 def test_an_image_that_is_named_by_its_digest_alone_gets_no_tag(world: World) -> None:
-    digest = world.published("1.2.3")
+    digest = world.signed("1.2.3")
     assessment = world.promote(Reference(world.here, digest=digest), Reference(world.there))
     assert assessment.conclusion == f"promoted   {world.there}@{digest}"
     assert world.state(world.there) == {}
@@ -437,14 +541,14 @@ def test_an_image_that_is_named_by_its_digest_alone_gets_no_tag(world: World) ->
 
 
 def test_a_version_can_be_named_as_git_has_it(world: World) -> None:
-    digest = world.published("main")
+    digest = world.signed("main")
     assessment = world.promote(Reference(world.here, "main"), Reference(world.there, "v1.2.3"))
     assert assessment.conclusion == f"promoted   {world.there}:1.2.3@{digest}"
     assert world.state(world.there) == {"1": digest, "1.2": digest, "1.2.3": digest}
 
 
 def test_no_image_is_promoted_to_be_another_version_than_it_was_built_as(world: World) -> None:
-    digest = world.published("1.2.3")
+    digest = world.signed("1.2.3")
     assessment = world.promote(Reference(world.here, "1.2.3"), Reference(world.there, "1.2.4"))
     assert assessment.exit_code == 1
     assert [row.name for row in assessment.rows if row.verdict is Verdict.FAIL] == ["tag"]
@@ -456,7 +560,7 @@ def test_no_image_is_promoted_to_be_another_version_than_it_was_built_as(world: 
 )
 def test_no_image_is_promoted_that_is_not_what_its_source_is_called(source: str, target: str, world: World) -> None:
     """A version that was rolled back to another image is the same fraud, whatever the image is called afterwards."""
-    digest = world.published(source)
+    digest = world.signed(source)
     assessment = world.promote(Reference(world.here, source), Reference(world.there, target))
     assert assessment.exit_code == 1
     assert [row.limit for row in assessment.rows if row.verdict is Verdict.FAIL] == [source]
@@ -465,7 +569,7 @@ def test_no_image_is_promoted_that_is_not_what_its_source_is_called(source: str,
 
 @pytest.mark.parametrize("source", ["1.2.3", "1.2", f"sha-{examples.COMMIT}"])
 def test_source_and_target_are_both_held_against_what_was_signed(source: str, world: World) -> None:
-    world.published(source)
+    world.signed(source)
     assessment = world.promote(Reference(world.here, source), Reference(world.there, "v1.2.3"))
     assert assessment.exit_code == 0
     limits = [row.limit for row in assessment.rows if row.name == "tag"]
@@ -474,7 +578,7 @@ def test_source_and_target_are_both_held_against_what_was_signed(source: str, wo
 
 @pytest.mark.parametrize("tag", ["latest", "1.2", "v1"])
 def test_no_image_is_promoted_to_a_tag_that_a_run_refuses(tag: str, world: World) -> None:
-    world.published("1.2.3", tag)
+    world.signed("1.2.3", tag)
     for source, target in ((Reference(world.here, "1.2.3"), tag), (Reference(world.here, tag), "")):
         with pytest.raises(UsageError) as refused:
             world.promote(source, Reference(world.there, target))
@@ -483,7 +587,7 @@ def test_no_image_is_promoted_to_a_tag_that_a_run_refuses(tag: str, world: World
 
 
 def test_what_is_promoted_twice_is_there_once(world: World) -> None:
-    world.published("1.2.3")
+    world.signed("1.2.3")
     once = world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
     state = world.state(world.there)
     assert world.promote(Reference(world.here, "1.2.3"), Reference(world.there)) == once
@@ -491,7 +595,7 @@ def test_what_is_promoted_twice_is_there_once(world: World) -> None:
 
 
 def test_nothing_is_copied_of_an_image_that_is_refused(world: World) -> None:
-    digest = world.published("1.2.3")
+    digest = world.signed("1.2.3")
     world.stages.verified = Verified("no signatures found", {}, {})
     assessment = world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
     assert assessment.exit_code == 1
@@ -501,7 +605,7 @@ def test_nothing_is_copied_of_an_image_that_is_refused(world: World) -> None:
 
 
 def test_an_image_that_cannot_be_looked_at_is_not_copied(world: World) -> None:
-    digest = world.published("1.2.3")
+    digest = world.signed("1.2.3")
     world.stages.breaks = {"verify": RegistryError("no answer", next_step="run again")}
     with pytest.raises(RegistryError, match="no answer"):
         world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
@@ -509,7 +613,7 @@ def test_an_image_that_cannot_be_looked_at_is_not_copied(world: World) -> None:
 
 
 def test_an_image_on_stand_ins_leaves_no_machine(world: World) -> None:
-    digest = world.published("1.2.3")
+    digest = world.signed("1.2.3")
     world.stages.verified = vouched(digest, images=examples.STAND_IN)
     with pytest.raises(UsageError) as refused:
         world.promote(Reference(world.here, "1.2.3"), Reference("ghcr.io/owner/name"))
@@ -518,18 +622,18 @@ def test_an_image_on_stand_ins_leaves_no_machine(world: World) -> None:
 
 
 def test_an_image_on_stand_ins_may_go_to_another_registry_of_this_machine(world: World) -> None:
-    digest = world.published("1.2.3")
+    digest = world.signed("1.2.3")
     world.stages.verified = vouched(digest, images=examples.STAND_IN)
     assert world.promote(Reference(world.here, "1.2.3"), Reference(world.there)).exit_code == 0
     assert world.state(world.there)["1.2.3"] == digest
 
 
 def test_without_all_that_belongs_to_it_a_promoted_image_gets_no_tag(world: World, door: Door) -> None:
-    digest = world.published("1.2.3")
+    digest = world.signed("1.2.3")
     listed = rf"/manifests/{digest.replace(':', '-')}$"
     nothing = values.encoded({"schemaVersion": 2, "mediaType": values.INDEX, "manifests": []})
-    # Read twice while the list is written; what is lost then is lost to somebody else who writes it.
-    door.rules += [Rule("GET", listed, proxy.passes, times=2), Rule("GET", listed, proxy.rewrites(nothing), ALWAYS)]
+    # Read twice while each is added to the list; what is lost then is lost to somebody else who writes it.
+    door.rules += [Rule("GET", listed, proxy.passes, times=4), Rule("GET", listed, proxy.rewrites(nothing), ALWAYS)]
     with pytest.raises(RegistryError) as incomplete:
         world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
     assert incomplete.value.what == f"{world.there} does not list all that belongs to {digest}"
@@ -538,7 +642,7 @@ def test_without_all_that_belongs_to_it_a_promoted_image_gets_no_tag(world: Worl
 
 
 def test_what_is_not_served_after_all_gets_no_tag(world: World, door: Door) -> None:
-    digest = world.published("1.2.3")
+    digest = world.signed("1.2.3")
     by_digest = rf"/manifests/{digest}$"
     door.rules += [Rule("GET", by_digest, proxy.passes), Rule("GET", by_digest, proxy.answers(404), ALWAYS)]
     with pytest.raises(RegistryError, match=f"does not list all that belongs to {digest}"):
@@ -548,7 +652,7 @@ def test_what_is_not_served_after_all_gets_no_tag(world: World, door: Door) -> N
 
 def test_a_version_that_is_another_image_there_stays_it(world: World) -> None:
     theirs = world.published("1.2.3", repository=world.there, files={"a": b"theirs"})
-    world.published("1.2.3")
+    world.signed("1.2.3")
     with pytest.raises(VersionTaken):
         world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
     assert world.state(world.there) == {"1.2.3": theirs}
@@ -849,7 +953,7 @@ def test_a_source_with_credentials_of_its_own_gets_these(world: World) -> None:
 def test_a_source_gets_the_targets_credentials_only_where_it_is_the_same_host(
     own: Credentials | None, target: str, with_which: Credentials | None, world: World
 ) -> None:
-    world.published("1.2.3")
+    world.signed("1.2.3")
     there = world.there if target == "there" else f"{world.here}-too"
     # The policy's repository is no matter: what is written to is the target.
     run = replace(world.plan, login=LOGIN, source_login=own)

@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 import tarfile
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -15,8 +16,8 @@ import pytest
 import image
 import registry
 from errors import RegistryError
-from registry import Repository, release
-from registry.values import INDEX, Descriptor, encoded, manifest
+from registry import Repository, images, release
+from registry.values import INDEX, Descriptor, Manifest, encoded, manifest
 from tags import Name
 from tests.registry import archives, program, referring
 from tests.registry.proxy import Door
@@ -97,7 +98,7 @@ def test_a_registry_that_lists_referrers_gets_no_tag_for_them(listing: Door, tmp
 
 @pytest.mark.parametrize("source_lists", [False, True], ids=["from tags", "from a list"])
 @pytest.mark.parametrize("target_lists", [False, True], ids=["to tags", "to a list"])
-def test_a_copy_takes_along_what_refers_to_it_and_to_that_in_turn(
+def test_a_copy_takes_along_what_it_is_given_of_what_refers_to_it(
     plain: str, listing: Door, tmp_path: Path, source_lists: bool, target_lists: bool
 ) -> None:
     async def work() -> None:
@@ -107,11 +108,14 @@ def test_a_copy_takes_along_what_refers_to_it_and_to_that_in_turn(
         ):
             digest = await pushed(source, tmp_path / "image.tar")
             sbom = await source.attach(digest, SBOM, b"{}", {})
-            signature = await source.attach(sbom, "a/signature", b"signed", {})
-            await source.copy(digest, target)
+            await source.attach(sbom, "a/signature", b"signed", {})
+            await source.attach(digest, "a/kind", b"another", {})
+            attached = [each async for each in source.attached(digest, (SBOM,))]
+            assert [(each.entry.artifact_type, each.document) for each in attached] == [(SBOM, b"{}"), ("a/kind", b"")]
+            await source.copy(digest, target, [each.manifest for each in attached if each.manifest])
             assert [each.digest for each in await target.referrers(digest)] == [sbom]
-            assert [each.digest for each in await target.referrers(sbom)] == [signature]
-            for each in (digest, sbom, signature):
+            assert await target.referrers(sbom) == ()
+            for each in (digest, sbom):
                 here, there = await source.manifest(each), await target.manifest(each)
                 assert here
                 assert there
@@ -120,6 +124,53 @@ def test_a_copy_takes_along_what_refers_to_it_and_to_that_in_turn(
             assert bool(await target.tags()) is not target_lists
 
     anyio.run(work)
+
+
+def test_a_family_is_walked_once_however_its_members_are_related() -> None:
+    """Each of twenty levels names both indexes of the next one: 41 manifests, and a million ways to the last."""
+    levels = [[index([], "a"), index([], "b")]]
+    for _ in range(19):
+        below = [each.descriptor.as_json() for each in levels[-1]]
+        levels.append([index(below, "a"), index(below, "b")])
+    root = index([each.descriptor.as_json() for each in levels[-1]], "")
+    source = Manifests({each.digest: each for level in [*levels, [root]] for each in level})
+    found = anyio.run(images.family, source, root.digest)
+    assert len(found) == 41
+    assert sorted(source.fetched) == sorted(each.digest for each in found)
+    place = {each.digest: number for number, each in enumerate(found)}
+    assert all(place[child.digest] < place[each.digest] for each in found for child in each.children)
+
+
+def test_a_family_may_be_deep_and_has_a_bound() -> None:
+    chain = [index([], "")]
+    for _ in range(images.MANIFESTS_LIMIT + 200):
+        chain.append(index([chain[-1].descriptor.as_json()], ""))
+    source = Manifests({each.digest: each for each in chain})
+    deep = chain[images.MANIFESTS_LIMIT // 2 - 2]
+    assert anyio.run(images.family, source, deep.digest)[-1] == deep
+    with pytest.raises(RegistryError, match=f"names more than {images.MANIFESTS_LIMIT} manifests"):
+        anyio.run(images.family, source, chain[-1].digest)
+
+
+def index(children: list[dict[str, Any]], name: str) -> Manifest:
+    written = {"schemaVersion": 2, "mediaType": INDEX, "manifests": children, "annotations": {"name": name}}
+    return manifest(encoded(written), INDEX)
+
+
+@dataclass
+class Manifests:
+    """A registry of indexes, which notes what it was asked for."""
+
+    by_digest: dict[str, Manifest]
+    where: str = "registry.example/name"
+    fetched: list[str] = field(default_factory=list)
+
+    async def manifest(self, digest: str, /) -> Manifest | None:
+        self.fetched.append(digest)
+        return self.by_digest.get(digest)
+
+    def chunks(self, blob: Descriptor, /) -> AsyncGenerator[bytes, None]:
+        raise NotImplementedError
 
 
 def test_an_index_is_copied_with_its_images(plain: str, tmp_path: Path) -> None:
