@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
 from errors import BuildError
 from report import Contract
 
+CONTRACT_LIMIT_BYTES = 50_000_000
+BLOCK_BYTES = 1_000_000
+
 
 def read(directory: Path, runtime: str | None = None) -> Contract:
     """Read model.json in `directory` and hold the model file beside it against it, without loading the model.
 
-    Raises BuildError where either is missing, the file is not the one that was recorded, or both are for another
+    Raises BuildError if either is missing, is no plain file, or is not what was recorded; or if both are for another
     runtime than the one that is named.
     """
     path = directory / "model.json"
     try:
-        contract = Contract.model_validate_json(path.read_bytes())
-        model = (directory / contract.artefact.file).read_bytes()
+        with _plain_file(path) as file:
+            # What is cut off here is no JSON.
+            contract = Contract.model_validate_json(file.read(CONTRACT_LIMIT_BYTES))
+        artefact = contract.artefact
+        with _plain_file(directory / artefact.file) as file:
+            if (size_bytes := os.fstat(file.fileno()).st_size) != artefact.size_bytes:
+                raise _another_model(artefact.file, f"{size_bytes} bytes, expected {artefact.size_bytes}")
+            sha256 = _sha256(file, size_bytes)
     except OSError as error:
         raise BuildError(
             f"{error.filename} cannot be read: {error.strerror}",
@@ -36,13 +51,8 @@ def read(directory: Path, runtime: str | None = None) -> Contract:
             f"{path} is not a model's contract: {f'{place}: {why}' if place else why}",
             next_step="README.md, Your own model, has its form",
         ) from error
-    sha256 = hashlib.sha256(model).hexdigest()
-    if sha256 != contract.artefact.sha256:
-        raise BuildError(
-            f"{contract.artefact.file} is not the recorded model: sha256 {sha256}, expected {contract.artefact.sha256}",
-            usually="the file was cut short in a copy, or the model was trained again without its contract",
-            next_step="copy both files again from where the model was trained",
-        )
+    if sha256 != artefact.sha256:
+        raise _another_model(artefact.file, f"sha256 {sha256}, expected {artefact.sha256}")
     if runtime not in (None, contract.runtime):
         raise BuildError(
             f"{path} is of a model for the runtime {contract.runtime}, and build.runtime is {runtime}",
@@ -50,3 +60,48 @@ def read(directory: Path, runtime: str | None = None) -> Contract:
             next_step=f'say runtime = "{contract.runtime}" under [build], or train the model again',
         )
     return contract
+
+
+@contextmanager
+def _plain_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that lies where it says. A link or a device that a stranger's code made would be another file."""
+    # Not blocking: a named pipe would be waited for.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        # ELOOP is Linux's and macOS's word for a link here.
+        if error.errno != errno.ELOOP:
+            raise
+        raise _no_plain_file(path, "a link") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_plain_file(path, "no plain file")
+    with os.fdopen(descriptor, "rb") as file:
+        yield file
+
+
+def _no_plain_file(path: Path, what: str) -> BuildError:
+    return BuildError(
+        f"{path} is {what}",
+        usually="it was linked to its place, or what trained the model did so",
+        next_step="put a copy of the file itself there",
+    )
+
+
+def _another_model(name: str, why: str) -> BuildError:
+    return BuildError(
+        f"{name} is not the recorded model: {why}",
+        usually="the file was cut short in a copy, or the model was trained again without its contract",
+        next_step="copy both files again from where the model was trained",
+    )
+
+
+def _sha256(file: BinaryIO, size_bytes: int) -> str:
+    """Of the first bytes: a file that grows meanwhile is another one, and has no end."""
+    digest = hashlib.sha256()
+    left_bytes = size_bytes
+    while block := file.read(min(left_bytes, BLOCK_BYTES)):
+        digest.update(block)
+        left_bytes -= len(block)
+    return digest.hexdigest()

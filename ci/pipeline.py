@@ -16,7 +16,7 @@ from checks import Approval, Facts
 from cosign import Trust, Verified
 from journal import Journal, Tell
 from plan import Plan
-from report import Archive, Contract, Image, Publication, Report, Scan, Signing, Smoke, Updates
+from report import Archive, Contract, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
 
 
 class Stages(Protocol):
@@ -24,10 +24,10 @@ class Stages(Protocol):
 
     async def reach_registry(self) -> None: ...  # noqa: D102
     async def try_key(self) -> None: ...  # noqa: D102
-    async def train(self) -> Contract: ...  # noqa: D102
-    async def build(self, contract: Contract) -> Archive: ...  # noqa: D102
+    async def train(self) -> Model: ...  # noqa: D102
+    async def build(self, model: Model) -> Archive: ...  # noqa: D102
     async def inspect(self, archive: Archive) -> Image: ...  # noqa: D102
-    async def smoke(self, archive: Archive, contract: Contract) -> Smoke: ...  # noqa: D102
+    async def smoke(self, archive: Archive, model: Model) -> Smoke: ...  # noqa: D102
     async def scan(self, archive: Archive) -> Scan: ...  # noqa: D102
     async def updates(self, archive: Archive) -> Updates: ...  # noqa: D102
     async def push(self, approval: Approval) -> None: ...  # noqa: D102
@@ -55,11 +55,12 @@ async def run(plan: Plan, connect: Connect, tell: Tell, interruption: anyio.Canc
             if plan.push:
                 await journal.stage("registry", stages.reach_registry())
                 await journal.stage("key", stages.try_key())
-            contract = await journal.stage("train", stages.train())
-            archive = await journal.stage("build", stages.build(contract))
+            model = await journal.stage("train", stages.train())
+            contract = model.contract
+            archive = await journal.stage("build", stages.build(model))
             async with asyncio.TaskGroup() as side_by_side:
                 image = side_by_side.create_task(journal.attempt("inspect", stages.inspect(archive)))
-                smoke = side_by_side.create_task(journal.attempt("smoke", stages.smoke(archive, contract)))
+                smoke = side_by_side.create_task(journal.attempt("smoke", stages.smoke(archive, model)))
                 scan = side_by_side.create_task(journal.attempt("scan", stages.scan(archive)))
                 updates = side_by_side.create_task(journal.attempt("updates", stages.updates(archive)))
             covered = await journal.attempt("coverage", trivy.covered(scan.result(), image.result()))

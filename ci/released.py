@@ -227,8 +227,8 @@ async def reproduce(run: Plan, digest: str, record: Release | None, connect: Con
                 next_step=f"git checkout {released_from}, then run again" if is_commit else "name another image",
             )
         async with connect(run, tell.notes) as stages:
-            contract = await told(tell, "train", stages.train())
-            archive = await told(tell, "build", stages.build(contract))
+            model = await told(tell, "train", stages.train())
+            archive = await told(tell, "build", stages.build(model))
         built = await anyio.to_thread.run_sync(image.read, archive.path, abandon_on_cancel=True)
         if built.manifest_digest == digest:
             row = Row(name="digest", measured=digest, limit="", verdict=Verdict.PASS)

@@ -7,6 +7,7 @@ report's own times, so that a report says the same whenever it is read.
 
 from __future__ import annotations
 
+import re
 import statistics
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,9 +15,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, computed_field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, computed_field, model_validator
 
 MB = 1_000_000
+PLAIN_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}"
 
 # ISO 8601, with a time zone: UTC in all that this pipeline writes itself.
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -92,10 +94,16 @@ class GoldenRow(Value):
         return "regression" if self.value is not None and not self.label and not self.probabilities else None
 
 
-class Artefact(Value):
-    """The model file that a contract speaks of."""
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(PLAIN_NAME, name):
+        raise ValueError("it is no plain file name, such as model.pkl")
+    return name
 
-    file: str
+
+class Artefact(Value):
+    """The model file that a contract speaks of. It lies beside the contract: `file` leads nowhere else."""
+
+    file: Annotated[str, AfterValidator(_plain_name), Field(json_schema_extra={"pattern": f"^{PLAIN_NAME}$"})]
     sha256: str
     size_bytes: int
 
@@ -166,6 +174,14 @@ class Archive:
     """The OCI archive that was built: a file in the report directory, and the engine's own hold on the same bytes."""
 
     path: Path
+    handle: object
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: its contract, as it was read, and the engine's own hold on the same bytes."""
+
+    contract: Contract
     handle: object
 
 
@@ -401,6 +417,8 @@ class Scan(Value):
     locked_packages: dict[str, str] = Field(description="name to version, as the image's lock file has them")
     findings: tuple[Finding, ...]
     secrets: tuple[Secret, ...]
+    # What is signed, and so never read again from a file that somebody else may write; a file of its own in the report.
+    sbom: str = Field(default="", exclude=True, repr=False)
 
     @property
     def unseen_packages(self) -> tuple[str, ...]:

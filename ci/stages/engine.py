@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 import anyio
 import dagger
@@ -27,11 +29,12 @@ from cosign import Trust, Verified
 from errors import BuildError, RegistryError
 from plan import Plan
 from registry import Repository, release
-from report import Archive, Contract, Image, Publication, Report, Scan, Signing, Smoke, Updates
+from report import Archive, Contract, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
 from stages import normal, running, scanner, session, signer
 
 MODEL_FILES = ("model.json", "model.pkl", "model.forest", "training.npy")
 CONTEXT_LABEL = "dev.drydock.context.digest"
+FILES_LIMIT = 100
 GOODBYE_SECONDS = 15
 ATTEST_ROUNDS = 5
 
@@ -78,18 +81,31 @@ class EngineStages:
         if not isinstance(self.plan.signer, cosign.NoSigner):
             await self._signed_by(self.plan.signer)
 
-    async def train(self) -> Contract:
+    async def train(self) -> Model:
         """Train in a container, or take the model that `model.path` holds; its file is what its contract says.
 
         What was trained, or converted for the lean runtime, is then in the report directory, under model/.
         """
-        policy, model = self.plan.policy, self._model
+        plan, policy = self.plan, self.plan.policy
         if policy.model.train:
-            await self.train_into(model)
-        elif model != self._given:
+            return await self._made("train", self._context(), plan.report_dir / "model")
+        contract = await _read(self._given)
+        # The one conversion that there is; what is of another runtime stays as it is, to be refused.
+        if (contract.runtime, policy.build.runtime) == ("sklearn", "lean"):
             given = dag.host().directory(str(self._given), include=["model.json", "model.pkl", "training.npy"])
-            await self._make("convert", self._context().with_directory("artifacts", given), model)
-        return contract_of.read(model, policy.build.runtime)
+            context = self._context().with_directory("artifacts", given)
+            return await self._made("convert", context, plan.report_dir / "model")
+        contract = await _read(self._given, policy.build.runtime)
+        names = ["model.json", contract.artefact.file]
+        with session.engine_errors():
+            files = await dag.host().directory(str(self._given), include=names).sync()
+        if await _read(self._given, policy.build.runtime) != contract:
+            raise BuildError(
+                f"the model in {self._given} was changed while it was read",
+                usually="another run, or a copy of a model, writes there at the same time",
+                next_step="wait for its end, then run again",
+            )
+        return Model(contract, files)
 
     async def train_into(self, directory: Path) -> None:
         """Build the Dockerfile's stage `train` and put the model that it made, and its contract, into `directory`."""
@@ -103,8 +119,8 @@ class EngineStages:
         """
         context = (
             self._context()
-            .with_file("given/model.pkl", dag.host().file(str(model)))
-            .with_file("given/data.csv", dag.host().file(str(data)))
+            .with_file("given/model.pkl", _host_file(model))
+            .with_file("given/data.csv", _host_file(data))
         )
         described = self._stage("describe", context, {"NAME": name, "TARGET": target, "WORDS": ",".join(words)})
         with _build_errors(
@@ -116,9 +132,15 @@ class EngineStages:
             await _put(described, self._given)
         return said
 
-    async def _make(self, stage: str, context: dagger.Directory, directory: Path) -> None:
+    async def _made(self, stage: str, context: dagger.Directory, directory: Path) -> Model:
+        """The model that a stage made; what is read of it, in `directory`, are the bytes that the engine has."""
+        files = await self._make(stage, context, directory)
+        contract = await _read(directory, self.plan.policy.build.runtime)
+        return Model(contract, _only(files, "model.json", contract.artefact.file))
+
+    async def _make(self, stage: str, context: dagger.Directory, directory: Path) -> dagger.Directory:
         with _build_errors(f"the stage `{stage}` of {self.plan.policy.build.dockerfile}"):
-            await _put(self._stage(stage, context), directory)
+            return await _put(self._stage(stage, context), directory)
 
     def _stage(
         self, stage: str, context: dagger.Directory, arguments: Mapping[str, str] | None = None
@@ -130,17 +152,15 @@ class EngineStages:
             platform=self._platform,
         )
 
-    async def build(self, contract: Contract) -> Archive:
+    async def build(self, model: Model) -> Archive:
         """Build the image around the model; export it in its normal form, as image.tar in the report directory."""
         plan = self.plan
-        context = self._context().with_directory(
-            "artifacts", dag.host().directory(str(self._model), include=["model.json", contract.artefact.file])
-        )
+        context = self._context().with_directory("artifacts", _files(model))
         arguments = {
             "TITLE": plan.policy.image.name,
             "REVISION": plan.revision.name,
             "SOURCE": plan.policy.image.source,
-            "MODEL_SHA256": contract.artefact.sha256,
+            "MODEL_SHA256": model.contract.artefact.sha256,
         }
         path = plan.report_dir / "image.tar"
         with _build_errors(plan.policy.build.dockerfile):
@@ -164,10 +184,10 @@ class EngineStages:
         read = await anyio.to_thread.run_sync(image.read, archive.path, abandon_on_cancel=True)
         return dockerfile.located(read, self._dockerfile())
 
-    async def smoke(self, archive: Archive, contract: Contract) -> Smoke:
+    async def smoke(self, archive: Archive, model: Model) -> Smoke:
         """Start the image as its users will, ask for every golden row, and note which user it runs as."""
-        outside = self._model if self.plan.policy.build.model == "outside" else None
-        return await running.smoke(self.plan, archive, contract, outside)
+        outside = _files(model) if self.plan.policy.build.model == "outside" else None
+        return await running.smoke(self.plan, archive, model.contract, outside)
 
     async def scan(self, archive: Archive) -> Scan:
         """Let the pinned Trivy read the archive once, offline, and the canary beside it; read its one report twice."""
@@ -200,7 +220,7 @@ class EngineStages:
         writer wins, and what was lost so is signed once more.
         """
         plan, digest, repository = self.plan, approval.manifest_digest, self.plan.policy.image.repository
-        sbom = (plan.report_dir / "sbom.cdx.json").read_text(encoding="utf-8")
+        sbom = verdict.scan.sbom if verdict.scan else ""
         if isinstance(plan.signer, cosign.NoSigner):
             await self._attach_sbom(digest, sbom)
             return Signing(why_not=plan.signer.reason)
@@ -272,16 +292,6 @@ class EngineStages:
         return dagger.Platform(self.plan.policy.build.platform)
 
     @property
-    def _model(self) -> Path:
-        """Where the image's model is: as it was given, unless it is trained here or has yet to be converted."""
-        policy = self.plan.policy
-        as_given = not policy.model.train and (
-            # The one conversion that there is; what is of another runtime stays as it is, to be refused.
-            (contract_of.read(self._given).runtime, policy.build.runtime) != ("sklearn", "lean")
-        )
-        return self._given if as_given else self.plan.report_dir / "model"
-
-    @property
     def _given(self) -> Path:
         return self.plan.root / self.plan.policy.model.path
 
@@ -304,14 +314,55 @@ class EngineStages:
         return [BuildArg(name, value) for name, value in {**common, **more}.items()]
 
 
-async def _put(made: dagger.Container, directory: Path) -> None:
+async def _put(made: dagger.Container, directory: Path) -> dagger.Directory:
     """Put the model that a stage made into `directory`, where no file of another model stays beside it."""
     artifacts = made.directory("/artifacts")
-    files = await artifacts.entries()
+    names = await _plain_files(artifacts)
+    files = _only(artifacts, *names)
     # Not wiped: the folder is the user's, who may keep more in it than the model.
-    await artifacts.export(str(directory))
-    for name in set(MODEL_FILES).difference(files):
+    await files.export(str(directory))
+    for name in set(MODEL_FILES).difference(names):
         (directory / name).unlink(missing_ok=True)
+    return files
+
+
+async def _plain_files(directory: dagger.Directory) -> list[str]:
+    """The names of its files: a link that somebody's code made would lead to any place of this machine."""
+    names = await directory.entries()
+    if len(names) > FILES_LIMIT:
+        raise BuildError(
+            f"training wrote {len(names)} files beside the model, and {FILES_LIMIT} are the most",
+            usually="its own notes or checkpoints are in the folder of the model",
+            next_step="let it write them into another folder",
+        )
+    regular = dagger.ExistsType.REGULAR_TYPE
+    return [name for name in names if await directory.exists(name, expected_type=regular, do_not_follow_symlinks=True)]
+
+
+def _only(directory: dagger.Directory, *names: str) -> dagger.Directory:
+    """These files of a directory, and nothing else."""
+    files = dag.directory()
+    for name in names:
+        files = files.with_file(name, directory.file(name))
+    return files
+
+
+def _files(model: Model) -> dagger.Directory:
+    return cast("dagger.Directory", model.handle)
+
+
+def _host_file(path: Path) -> dagger.File:
+    """A file of this machine by its very name. The engine takes a name for a pattern, and one with brackets for none.
+
+    Of what the pattern matches as well nothing is taken.
+    """
+    pattern = re.sub(r"[^\w.-]", "?", path.name, flags=re.ASCII)
+    return dag.host().directory(str(path.parent), include=[pattern]).file(path.name)
+
+
+async def _read(directory: Path, runtime: str | None = None) -> Contract:
+    """In a thread, since a large model takes seconds."""
+    return await anyio.to_thread.run_sync(contract_of.read, directory, runtime, abandon_on_cancel=True)
 
 
 @contextmanager

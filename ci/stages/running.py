@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import anyio
 import dagger
@@ -22,22 +21,21 @@ MODELS = "/models"
 STOP_SECONDS = 10
 
 
-async def smoke(plan: Plan, archive: Archive, contract: Contract, outside: Path | None) -> Smoke:
+async def smoke(plan: Plan, archive: Archive, contract: Contract, outside: dagger.Directory | None) -> Smoke:
     """Start the image as its users will, ask for every golden row, and note which user it runs as.
 
-    `outside` is the folder of a model that is not in the image: it is mounted, and named as a user would name it.
+    `outside` has a model that is not in the image: it is mounted, and named as a user would name it.
     """
     with session.engine_errors():
         return await _smoke(plan, archive, contract, outside)
 
 
-async def _smoke(plan: Plan, archive: Archive, contract: Contract, outside: Path | None) -> Smoke:
+async def _smoke(plan: Plan, archive: Archive, contract: Contract, outside: dagger.Directory | None) -> Smoke:
     limits = plan.policy.limits
     container = archives.container(plan, archive)
     if outside:
-        model = dag.host().directory(str(outside), include=[contract.artefact.file])
         container = (
-            container.with_mounted_directory(MODELS, model)
+            container.with_mounted_directory(MODELS, outside)
             .with_env_variable("MODEL_URI", f"{MODELS}/{contract.artefact.file}")
             .with_env_variable("MODEL_SHA256", contract.artefact.sha256)
         )

@@ -56,7 +56,7 @@ async def scan(plan: Plan, archive: Archive) -> Scan:
             locked_packages=plan.locked_packages,
         )
         trivy.require_agreement(scan, plan.policy.scan.severities, gate_exit_code)
-        return scan
+        return scan.model_copy(update={"sbom": documents["sbom.cdx.json"]})
 
 
 async def _scanned(plan: Plan, prepared: dagger.Container, archive: dagger.File) -> dagger.Container:

@@ -12,7 +12,7 @@ import anyio
 from checks import Approval
 from cosign import Trust, Verified
 from plan import Plan
-from report import Archive, Contract, Image, Publication, Report, Scan, Signing, Smoke, Updates
+from report import Archive, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
 from tests.ci import examples
 
 
@@ -48,9 +48,9 @@ class StandIn:
     async def try_key(self) -> None:
         await self._enter("key")
 
-    async def train(self) -> Contract:
+    async def train(self) -> Model:
         await self._enter("train")
-        return examples.CONTRACT
+        return Model(examples.CONTRACT, None)
 
     async def train_into(self, directory: Path) -> None:
         self.trained_into.append(directory)
@@ -61,7 +61,7 @@ class StandIn:
         await self._enter("describe")
         return self.description
 
-    async def build(self, contract: Contract) -> Archive:
+    async def build(self, model: Model) -> Archive:
         await self._enter("build")
         return examples.archive(Path("image.tar"))
 
@@ -69,7 +69,7 @@ class StandIn:
         await self._enter("inspect")
         return self.image
 
-    async def smoke(self, archive: Archive, contract: Contract) -> Smoke:
+    async def smoke(self, archive: Archive, model: Model) -> Smoke:
         await self._enter("smoke")
         return self.smoked
 

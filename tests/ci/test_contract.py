@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ def put(
     sha256: str = hashlib.sha256(MODEL).hexdigest(),
     contract: Contract = examples.CONTRACT,
 ) -> Path:
-    artefact = contract.artefact.model_copy(update={"sha256": sha256})
+    artefact = contract.artefact.model_copy(update={"sha256": sha256, "size_bytes": len(MODEL)})
     contract = contract.model_copy(update={"artefact": artefact})
     (directory / "model.json").write_text(contract.model_dump_json())
     if model is not None:
@@ -44,6 +46,7 @@ def test_a_feature_is_what_json_says_that_it_is(tmp_path: Path) -> None:
     whole = contract_with('["shut",9.0,"5"]', '["shut",9,"5"]', examples.MIXED)
     put(tmp_path, contract=examples.MIXED)
     sha256 = hashlib.sha256(MODEL).hexdigest()
+    whole = whole.replace('"size_bytes":42', f'"size_bytes":{len(MODEL)}')
     (tmp_path / "model.json").write_text(whole.replace(examples.MODEL_SHA256, sha256))
     [shut] = contract_of.read(tmp_path).golden[1:]
     assert [(type(feature), feature) for feature in shut.features] == [(str, "shut"), (float, 9.0), (str, "5")]
@@ -85,8 +88,81 @@ def test_a_model_that_is_missing_or_cut_short_is_refused(tmp_path: Path) -> None
     )
     with pytest.raises(BuildError) as refused:
         contract_of.read(put(tmp_path, model=MODEL[:-1]))
-    got, expected = hashlib.sha256(MODEL[:-1]).hexdigest(), hashlib.sha256(MODEL).hexdigest()
+    assert refused.value.what == "model.pkl is not the recorded model: 6 bytes, expected 7"
+    with pytest.raises(BuildError) as refused:
+        contract_of.read(put(tmp_path, model=b"another"))
+    got, expected = hashlib.sha256(b"another").hexdigest(), hashlib.sha256(MODEL).hexdigest()
     assert refused.value.what == f"model.pkl is not the recorded model: sha256 {got}, expected {expected}"
+
+
+NAMES = [
+    "/etc/hostname",
+    "../model.pkl",
+    "..",
+    ".",
+    "",
+    ".hidden",
+    "a/b",
+    "a b",
+    "-o",
+    "m[o]del.pkl",
+    "*",
+    "a\n",
+    "m" * 256,
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_file_is_one_plain_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(MODEL)
+    directory = tmp_path / "models"
+    directory.mkdir()
+    artefact = examples.CONTRACT.artefact.model_copy(update={"file": name})
+    put(directory, contract=examples.CONTRACT.model_copy(update={"artefact": artefact}))
+    with pytest.raises(BuildError) as refused:
+        contract_of.read(directory)
+    assert refused.value.what == (
+        f"{directory}/model.json is not a model's contract: artefact.file: it is no plain file name, such as model.pkl"
+    )
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.pkl"])
+@pytest.mark.parametrize(
+    ("replace", "what"),
+    [(link, "a link"), (pipe, "no plain file"), (folder, "no plain file")],
+    ids=["link", "pipe", "folder"],
+)
+def test_only_a_plain_file_is_read(name: str, replace: Callable[[Path], None], what: str, tmp_path: Path) -> None:
+    replace(put(tmp_path) / name)
+    with pytest.raises(BuildError) as refused:
+        contract_of.read(tmp_path)
+    assert refused.value.what == f"{tmp_path}/{name} is {what}"
+    assert refused.value.next_step == "put a copy of the file itself there"
+
+
+def test_a_file_without_an_end_is_read_no_further_than_it_should_be(tmp_path: Path) -> None:
+    put(tmp_path)
+    os.truncate(tmp_path / "model.pkl", 1 << 40)
+    with pytest.raises(BuildError, match=f"is not the recorded model: {1 << 40} bytes, expected 7"):
+        contract_of.read(tmp_path)
+    os.truncate(tmp_path / "model.json", 1 << 40)
+    with pytest.raises(BuildError, match="is not a model's contract: invalid json"):
+        contract_of.read(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -13,9 +14,10 @@ from gql import GraphQLRequest
 
 import smoke as conversation
 import stages
+from checks import Approval
 from config import Policy
 from errors import BuildError, EngineError
-from report import Updates
+from report import Model, Updates
 from stages import archives, running, signer
 from tests.ci import examples
 from tests.ci.server import Response, serving
@@ -23,10 +25,11 @@ from tests.ci.test_contract import put
 
 
 class Recorded:
-    """An engine that does whatever it is asked, and notes each call; a stage makes the files `artifacts`."""
+    """An engine that does whatever it is asked, and notes each call; a stage makes these files and `links`."""
 
-    def __init__(self, *artifacts: str) -> None:
+    def __init__(self, *artifacts: str, links: tuple[str, ...] = ()) -> None:
         self.artifacts = artifacts
+        self.links = links
         self.calls: list[tuple[str, tuple[object, ...], dict[str, object]]] = []
 
     def __getattr__(self, name: str) -> Callable[..., Recorded]:
@@ -48,11 +51,20 @@ class Recorded:
         ]
 
     async def entries(self) -> list[str]:
-        return list(self.artifacts)
+        return [*self.artifacts, *self.links]
+
+    async def exists(self, name: str, *, expected_type: dagger.ExistsType, do_not_follow_symlinks: bool) -> bool:
+        assert (expected_type, do_not_follow_symlinks) == (dagger.ExistsType.REGULAR_TYPE, True)
+        return name in self.artifacts
 
     async def export(self, path: str) -> None:
-        for name in self.artifacts:
+        names = {str(name) for name, *_ in self.of("with_file")}
+        for name in names & {*self.artifacts, *self.links}:
             (Path(path) / name).write_text("new")
+
+    async def sync(self) -> Recorded:
+        self.calls.append(("sync", (), {}))
+        return self
 
     async def contents(self) -> str:
         return "the words"
@@ -75,6 +87,7 @@ def staged(
     return stages.EngineStages(examples.plan(tmp_path / "dist", policy=policy), print)
 
 
+MODEL = Model(examples.CONTRACT, None)
 OF_A_BUILD = {
     "BUILDER": examples.OFFICIAL.builder,
     "RUNTIME": examples.OFFICIAL.runtime,
@@ -92,9 +105,11 @@ def test_a_model_is_described_from_its_file_and_its_rows_and_put_where_the_polic
     staging = staged(tmp_path, monkeypatch, engine, policy)
     given = (tmp_path / "fitted.pkl", tmp_path / "rows.csv")
     assert anyio.run(staging.describe, *given, "mine", "price", ["zip", "year"]) == "the words"
-    assert engine.of("with_file") == [("given/model.pkl", engine), ("given/data.csv", engine)]
+    assert engine.of("with_file")[:2] == [("given/model.pkl", engine), ("given/data.csv", engine)]
     # The order in which they are asked for is no matter.
-    assert sorted(engine.of("file")) == sorted([(str(given[0]),), (str(given[1]),), ("/words.txt",)])
+    assert sorted(engine.of("file")) == sorted(
+        [("fitted.pkl",), ("rows.csv",), ("/words.txt",), ("model.json",), ("model.pkl",)]
+    )
     told = {**OF_A_BUILD, "NAME": "mine", "TARGET": "price", "WORDS": "zip,year"}
     assert engine.builds() == [("describe", told)]
     assert {path.name: path.read_text() for path in folder.iterdir()} == {
@@ -124,8 +139,105 @@ def test_a_model_that_was_given_is_taken_from_where_the_policy_says(
     put(folder, contract=examples.REGRESSION)
     engine = Recorded()
     policy = examples.policy(build={"runtime": "sklearn"}, model={"path": "models/mine", "train": ""})
-    assert anyio.run(staged(tmp_path, monkeypatch, engine, policy).train).task == "regression"
-    assert engine.calls == []
+    model = anyio.run(staged(tmp_path, monkeypatch, engine, policy).train)
+    assert model.contract.task == "regression"
+    # The engine has it now, and the build takes it from there.
+    assert [name for name, *_ in engine.calls] == ["host", "directory", "sync"]
+    assert model.handle is engine
+
+
+def test_a_given_model_that_is_changed_while_it_is_read_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, contract=examples.REGRESSION)
+
+    async def changed(engine: Recorded) -> Recorded:
+        put(folder, contract=examples.REGRESSION.model_copy(update={"name": "another"}))
+        return engine
+
+    monkeypatch.setattr(Recorded, "sync", changed)
+    policy = examples.policy(build={"runtime": "sklearn"}, model={"path": "models/mine", "train": ""})
+    with pytest.raises(BuildError) as refused:
+        anyio.run(staged(tmp_path, monkeypatch, Recorded(), policy).train)
+    assert refused.value.what == f"the model in {folder} was changed while it was read"
+
+
+def test_what_is_built_is_the_model_that_was_trained_whatever_lies_in_the_report_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stop(_: Recorded) -> str:
+        raise BuildError("stop here", next_step="")
+
+    engine = Recorded("model.json")
+    staging = staged(tmp_path, monkeypatch, engine)
+    monkeypatch.setattr(Recorded, "digest", stop, raising=False)
+    model = Model(examples.CONTRACT, "what train returned")
+    with pytest.raises(BuildError, match="stop here"):
+        anyio.run(staging.build, model)
+    assert engine.of("with_directory") == [("artifacts", "what train returned")]
+
+
+def test_a_link_that_training_made_is_not_put_on_this_machine(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Recorded("model.json", links=("model.pkl", "training.npy"))
+    policy = examples.policy(model={"train": "make model"})
+    anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_into, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "notes.txt"]
+
+
+def test_training_that_writes_a_hundred_files_beside_the_model_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Recorded(*(f"{number}.ckpt" for number in range(101)))
+    policy = examples.policy(model={"train": "make model"})
+    with pytest.raises(BuildError, match="training wrote 101 files beside the model, and 100 are the most"):
+        anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_into, folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("m [1].pkl", "m ?1?.pkl".replace(" ", "?")),
+        ("!model.pkl", "?model.pkl"),
+        ("größe.csv", "gr??e.csv"),
+        ("a*", "a?"),
+    ],
+)
+def test_a_file_is_taken_by_its_name_though_the_engine_takes_patterns(
+    name: str, pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Recorded("model.json", "model.pkl")
+    staging = staged(tmp_path, monkeypatch, engine)
+    staging._given.mkdir(parents=True)
+    anyio.run(staging.describe, tmp_path / name, tmp_path / "rows.csv", "mine", "", [])
+    assert ("directory", (str(tmp_path),), {"include": [pattern]}) in engine.calls
+    assert (name,) in engine.of("file")
+
+
+def test_what_is_signed_is_the_sbom_of_the_scan_that_was_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "sbom.cdx.json").write_text("of another run")
+    attached: list[bytes] = []
+
+    class Registry:
+        async def attach(self, _: str, __: str, content: bytes, ___: object) -> str:
+            attached.append(content)
+            return ""
+
+    @asynccontextmanager
+    async def opened(*_: object) -> AsyncIterator[Registry]:
+        yield Registry()
+
+    monkeypatch.setattr("registry.opened", opened)
+    scan = examples.scan().model_copy(update={"sbom": "of this run"})
+    staging = staged(tmp_path, monkeypatch, Recorded())
+    approval = Approval(examples.archive(tmp_path), examples.MANIFEST_DIGEST)
+    anyio.run(staging.attest, approval, examples.report(scan=scan))
+    assert attached == [b"of this run"]
+    assert "of this run" not in examples.report(scan=scan).model_dump_json()
 
 
 def test_only_a_model_of_sklearn_becomes_a_lean_one(
@@ -143,7 +255,7 @@ def test_only_a_model_of_sklearn_becomes_a_lean_one(
 
     monkeypatch.setattr(Recorded, "export", nothing)
     policy = examples.policy(model={"path": "models/mine", "train": ""})
-    assert anyio.run(staged(tmp_path, monkeypatch, engine, policy).train).runtime == "lean"
+    assert anyio.run(staged(tmp_path, monkeypatch, engine, policy).train).contract.runtime == "lean"
     assert [target for target, _ in engine.builds()] == ["convert"]
     assert engine.of("with_directory") == [("artifacts", engine)]
 
@@ -234,9 +346,7 @@ def test_an_engine_that_goes_away_while_an_image_is_asked_is_one(
     with pytest.raises(EngineError, match="the engine did not answer: gone"):
         asked_for_updates(gone, tmp_path, monkeypatch)
     with pytest.raises(EngineError, match="the engine did not answer: gone"):
-        anyio.run(
-            stages.EngineStages(examples.plan(tmp_path), print).smoke, examples.archive(tmp_path), examples.CONTRACT
-        )
+        anyio.run(stages.EngineStages(examples.plan(tmp_path), print).smoke, examples.archive(tmp_path), MODEL)
 
 
 class Tunnel:
@@ -280,7 +390,7 @@ def test_an_image_that_never_gets_ready_says_why_in_its_own_words(
         tunnel = Tunnel(f"http://{host}")
         monkeypatch.setattr(archives, "container", lambda *_: tunnel)
         monkeypatch.setattr(running, "dag", tunnel)
-        smoked = anyio.run(stages.EngineStages(plan, print).smoke, examples.archive(tmp_path), examples.CONTRACT)
+        smoked = anyio.run(stages.EngineStages(plan, print).smoke, examples.archive(tmp_path), MODEL)
     assert (smoked.ready_seconds, smoked.uid, smoked.answers, smoked.log) == (None, None, (), "no model here")
     assert smoked.not_ready == (
         "/readyz answered 503: the first golden row is wrong; it was running after 5 s, and did not listen on port 8000"
