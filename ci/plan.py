@@ -45,6 +45,7 @@ class Plan:
     locked_packages: dict[str, str]
     login: registry.Credentials | None
     source_login: registry.Credentials | None
+    source_host: str
     trust: cosign.Trust
     signer: cosign.Signer | cosign.NoSigner
     builder: provenance.Builder
@@ -115,6 +116,7 @@ def make(
         },
         login=registry.credentials(environment),
         source_login=registry.credentials(environment, registry.SOURCE_VARIABLES),
+        source_host=environment.get(registry.SOURCE_HOST_VARIABLE, "").lower(),
         trust=_trust(policy, root, policy.image.source or commit.source_url, key),
         signer=signer,
         builder=provenance.builder(environment),

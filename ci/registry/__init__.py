@@ -7,6 +7,7 @@ A digest is what a registry serves and no hope: it is computed from the bytes th
 from registry.client import (
     ATTEMPTS,
     PASSWORD_VARIABLE,
+    SOURCE_HOST_VARIABLE,
     SOURCE_VARIABLES,
     TIMEOUT_SECONDS,
     USER_VARIABLE,
@@ -26,6 +27,7 @@ __all__ = [
     "ATTEMPTS",
     "CA_VARIABLE",
     "PASSWORD_VARIABLE",
+    "SOURCE_HOST_VARIABLE",
     "SOURCE_VARIABLES",
     "TIMEOUT_SECONDS",
     "USER_VARIABLE",

@@ -31,7 +31,8 @@ from registry import tls
 ATTEMPTS = 5
 TIMEOUT_SECONDS = 10
 USER_VARIABLE, PASSWORD_VARIABLE = "DRYDOCK_REGISTRY_USER", "DRYDOCK_REGISTRY_PASSWORD"
-# Of the registry that an image is promoted from, where it takes others than the one that it is promoted to.
+# Of a registry that images are read from, if it takes others than the one that is written to. No other host gets them.
+SOURCE_HOST_VARIABLE = "DRYDOCK_SOURCE_HOST"
 SOURCE_VARIABLES = "DRYDOCK_SOURCE_USER", "DRYDOCK_SOURCE_PASSWORD"
 # What an error's own words may take.
 ERROR_BYTES = 64 * 1024
@@ -323,7 +324,7 @@ class Connection:
                 usually=f"the credentials are missing, wrong, have run out, or may not {right} this repository",
                 next_step=(
                     f"set {USER_VARIABLE} and {PASSWORD_VARIABLE}, or for another registry than that of "
-                    f"image.repository {' and '.join(SOURCE_VARIABLES)}; then run again"
+                    f"image.repository {SOURCE_HOST_VARIABLE}, {' and '.join(SOURCE_VARIABLES)}; then run again"
                 ),
             )
         return Refused(

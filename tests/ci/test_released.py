@@ -938,25 +938,68 @@ def test_a_repository_beside_the_policys_has_the_same_credentials(world: World) 
     assert reading(world, "verify", beside) == [(beside, LOGIN)]
 
 
+def own(world: World, host: str, login: Credentials | None = LOGIN) -> Plan:
+    """A plan with credentials of the source's own, which are those of this host."""
+    return replace(world.plan, login=login, source_login=SOURCE_LOGIN, source_host=host)
+
+
 def test_a_source_with_credentials_of_its_own_gets_these(world: World) -> None:
     world.published("1.2.3")
-    run = replace(world.plan, login=LOGIN, source_login=SOURCE_LOGIN)
-    world.verify(Reference(world.here, "1.2.3"), run)
+    world.verify(Reference(world.here, "1.2.3"), own(world, world.here.partition("/")[0]))
     assert world.opened == [(world.here, SOURCE_LOGIN)]
 
 
+@pytest.mark.parametrize("command", ["verify", "promote", "rescan", "reproduce"])
 @pytest.mark.parametrize(
-    ("own", "target", "with_which"),
+    ("host", "what"),
+    [
+        (
+            "staging.example",
+            "DRYDOCK_SOURCE_USER and DRYDOCK_SOURCE_PASSWORD are those of staging.example, and not of 127",
+        ),
+        ("", "DRYDOCK_SOURCE_USER and DRYDOCK_SOURCE_PASSWORD are set, and DRYDOCK_SOURCE_HOST does not say of which"),
+    ],
+    ids=["another", "missing"],
+)
+def test_the_sources_credentials_go_to_no_other_host(command: str, host: str, what: str, world: World) -> None:
+    run, asked = own(world, host), Reference(world.there, "1.2.3")
+    record = world.record(examples.MANIFEST_DIGEST, repository=world.there)
+    if command == "rescan":
+        [row] = world.rescan(record, plan=run).rows
+        said = row.details[0]
+    else:
+        work: dict[str, Callable[[], object]] = {
+            "verify": partial(world.verify, asked, run),
+            "promote": partial(world.promote, asked, Reference(f"{world.here}-prod"), run),
+            "reproduce": partial(world.reproduce, record.digest, record, run),
+        }
+        with pytest.raises(UsageError) as refused:
+            work[command]()
+        said = refused.value.what
+    assert said.startswith(what)
+    assert world.opened == []
+    assert world.stages.called == []
+
+
+def test_the_policys_registry_gets_its_own_credentials_beside_those_of_another(world: World) -> None:
+    world.published("1.2.3")
+    world.verify(Reference(world.here, "1.2.3"), own(world, "staging.example"))
+    assert world.opened == [(world.here, LOGIN)]
+
+
+@pytest.mark.parametrize(
+    ("source_login", "target", "with_which"),
     [(None, "there", None), (None, "here", LOGIN), (SOURCE_LOGIN, "there", SOURCE_LOGIN)],
     ids=["another host", "the same host", "credentials of its own"],
 )
 def test_a_source_gets_the_targets_credentials_only_where_it_is_the_same_host(
-    own: Credentials | None, target: str, with_which: Credentials | None, world: World
+    source_login: Credentials | None, target: str, with_which: Credentials | None, world: World
 ) -> None:
     world.signed("1.2.3")
     there = world.there if target == "there" else f"{world.here}-too"
     # The policy's repository is no matter: what is written to is the target.
-    run = replace(world.plan, login=LOGIN, source_login=own)
+    host = world.here.partition("/")[0] if source_login else ""
+    run = replace(world.plan, login=LOGIN, source_login=source_login, source_host=host)
     world.promote(Reference(world.here, "1.2.3"), Reference(there), run)
     assert world.opened == [(world.here, with_which), (world.here, with_which), (there, LOGIN)]
     assert [plan.source_login for plan in world.stages.plans] == [with_which]
