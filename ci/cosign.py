@@ -27,6 +27,13 @@ TOKEN_URL_VARIABLE, TOKEN_VARIABLE = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID
 PRIVATE_KEY_VARIABLE, PUBLIC_KEY_VARIABLE = "COSIGN_PRIVATE_KEY", "COSIGN_PUBLIC_KEY"
 PUBLIC_KEY_FILE = "/cosign.pub"
 PREDICATE_FILE = "/predicate.json"
+# A key signs with no service at all: without these files cosign would ask Sigstore for its own.
+# https://github.com/sigstore/protobuf-specs/blob/v0.5.1/protos/sigstore_trustroot.proto
+SIGNING_CONFIG_FILE, TRUSTED_ROOT_FILE = "/signing-config.json", "/trusted-root.json"
+NO_SERVICES = {
+    SIGNING_CONFIG_FILE: '{"mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json"}',
+    TRUSTED_ROOT_FILE: '{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}',
+}
 
 SIGNATURE = "https://sigstore.dev/cosign/sign/v1"
 SBOM = "https://cyclonedx.org/bom"
@@ -177,7 +184,10 @@ def verify_arguments(reference: str, trust: Trust, predicate_type: str, *, plain
 
 
 def _signing(signer: Signer, plain_http: bool) -> list[str]:
-    with_key = ("--key", f"env://{PRIVATE_KEY_VARIABLE}", "--tlog-upload=false", "--use-signing-config=false")
+    with_key = (
+        *("--key", f"env://{PRIVATE_KEY_VARIABLE}"),
+        *("--signing-config", SIGNING_CONFIG_FILE, "--trusted-root", TRUSTED_ROOT_FILE),
+    )
     return ["--yes", *(with_key if isinstance(signer, Key) else ()), *_registry(plain_http)]
 
 

@@ -183,6 +183,8 @@ def _cosign(image: str) -> dagger.Container:
 def _with_signer(container: dagger.Container, signer: Signer) -> dagger.Container:
     match signer:
         case Key():
+            for path, text in cosign.NO_SERVICES.items():
+                container = container.with_new_file(path, text)
             secrets = {
                 cosign.PRIVATE_KEY_VARIABLE: signer.private_key,
                 cosign.PASSWORD_VARIABLE: signer.password,

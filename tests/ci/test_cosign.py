@@ -104,12 +104,14 @@ def test_the_credentials_go_where_cosign_looks_for_them(host: str, name: str) ->
 
 def test_a_key_signs_without_a_log() -> None:
     assert cosign.sign_arguments(REFERENCE, WITH_KEY, plain_http=True) == [
-        *("sign", "--yes", "--key", "env://COSIGN_PRIVATE_KEY", "--tlog-upload=false", "--use-signing-config=false"),
+        *("sign", "--yes", "--key", "env://COSIGN_PRIVATE_KEY"),
+        *("--signing-config", "/signing-config.json", "--trusted-root", "/trusted-root.json"),
         *("--allow-http-registry", REFERENCE),
     ]
     assert cosign.attest_arguments(REFERENCE, WITH_KEY, cosign.SBOM, plain_http=False) == [
         *("attest", "--type", "https://cyclonedx.org/bom", "--predicate", "/predicate.json"),
-        *("--yes", "--key", "env://COSIGN_PRIVATE_KEY", "--tlog-upload=false", "--use-signing-config=false"),
+        *("--yes", "--key", "env://COSIGN_PRIVATE_KEY"),
+        *("--signing-config", "/signing-config.json", "--trusted-root", "/trusted-root.json"),
         REFERENCE,
     ]
 

@@ -141,6 +141,13 @@ def test_each_signing_is_done_anew(bench: Bench, key: Key) -> None:
         assert len(repository.referrers(digest)) == count
 
 
+def test_cosign_calls_no_flag_of_ours_deprecated_and_asks_no_service(signed: Signed) -> None:
+    assert "sign --yes" in signed.log
+    assert [
+        line for line in signed.log.splitlines() if "deprecated" in line or "WARNING" in line or "TUF" in line
+    ] == []
+
+
 def test_no_secret_is_in_the_engines_log(key: Key, signed: Signed) -> None:
     # It is the log of the signing.
     assert f"--type {cosign.VERDICT}" in signed.log
@@ -175,9 +182,8 @@ def test_another_key_verifies_nothing(bench: Bench, signed: Signed) -> None:
 
 def test_an_image_that_nobody_signed_does_not_verify(bench: Bench, key: Key, meddled: Signed) -> None:
     verified = bench.verify(meddled.repository, meddled.digest, key, cosign.VERDICT)
-    assert verified == Verified(
-        "no signatures found", {cosign.VERDICT: ()}, {cosign.VERDICT: "no matching attestations"}
-    )
+    none = "no matching attestations"
+    assert verified == Verified(none, {cosign.VERDICT: ()}, {cosign.VERDICT: none})
 
 
 def test_the_signature_of_one_image_is_none_of_another(bench: Bench, key: Key, signed: Signed, meddled: Signed) -> None:
@@ -218,8 +224,9 @@ def test_statements_alone_are_no_signature(bench: Bench, key: Key) -> None:
     repository.refer(
         digest, [referrer for referrer in repository.referrers(digest) if type_of(referrer) != cosign.SIGNATURE]
     )
+    refused = f"none of the attestations matched the predicate type: {cosign.SIGNATURE}, found: {cosign.VERDICT}"
     assert bench.verify(repository, digest, key, cosign.VERDICT) == Verified(
-        why_not_signed="what verified is something else than was asked for",
+        why_not_signed=refused,
         statements={cosign.VERDICT: (Statement((digest,), cosign.VERDICT, {"approved": True}),)},
         why_not={},
     )
