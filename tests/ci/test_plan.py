@@ -213,8 +213,12 @@ def test_whom_to_trust_is_the_repositorys_workflows_unless_a_key_is_named(projec
 
 
 def test_credentials_are_each_registrys_own(project: Path) -> None:
-    source = {"DRYDOCK_SOURCE_HOST": "Staging.example", "DRYDOCK_SOURCE_USER": "a", "DRYDOCK_SOURCE_PASSWORD": "b"}
-    theirs = made(project, **source)
+    theirs = made(
+        project,
+        DRYDOCK_SOURCE_HOST="Staging.example",
+        DRYDOCK_SOURCE_USER="a",
+        DRYDOCK_SOURCE_PASSWORD="b",  # noqa: S106 - a test's
+    )
     assert (theirs.login, theirs.source_login, theirs.source_host) == (None, Credentials("a", "b"), "staging.example")
     ours = made(project, DRYDOCK_REGISTRY_USER="a", DRYDOCK_REGISTRY_PASSWORD="b")  # noqa: S106
     assert (ours.login, ours.source_login) == (Credentials("a", "b"), None)
