@@ -12,7 +12,7 @@ run: .venv/run
 	@$(ENGINE) && $(BIN)/python ci/main.py $(ARGS)
 
 test: .venv/dev
-	@$(BIN)/python -m bootstrap
+	@$(BIN)/python -m bootstrap --with-cosign
 	@$(ENGINE) && $(BIN)/python -m pytest $(ARGS)
 
 mutants: .venv/dev

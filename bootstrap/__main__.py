@@ -1,4 +1,4 @@
-"""The door: `python -m bootstrap [up|env|status|down|clean]`. Only this file prints and exits."""
+"""The door: `python -m bootstrap [up|env|status|down|clean] [--with-cosign]`. Only this file prints and exits."""
 
 from __future__ import annotations
 
@@ -39,14 +39,19 @@ def main() -> int:
         default="up",
         help="; ".join(f"{name}: {words}" for name, words in COMMANDS.items()),
     )
-    asked = parser.parse_args().command
+    parser.add_argument(
+        "--with-cosign",
+        action="store_true",
+        help="build cosign, too, on a machine that builds its own images; done by itself if COSIGN_KEY is set",
+    )
+    arguments = parser.parse_args()
     errors = Console(stderr=True, soft_wrap=True)
     kept = cache.Cache(cache.root(os.environ), Watcher(errors))
     try:
-        match asked:
+        match arguments.command:
             case "up":
                 with kept.watcher:
-                    found = world.up(kept, os.environ)
+                    found = world.up(kept, os.environ, with_cosign=arguments.with_cosign)
                 errors.print(Text(f"bootstrap  {WORLDS[found]}"))
             case "env":
                 sys.stdout.write(world.shell(kept, os.environ))

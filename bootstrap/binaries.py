@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,8 +37,10 @@ class Build:
 
 DAGGER = Build(
     module="dagger",
-    # One call with one set of tags, so that all four share the compiled packages.
-    packages=tuple(f"github.com/dagger/dagger/cmd/{command}" for command in ("dagger", "dnsname", "engine", "init")),
+    # One call with one set of tags, so that all of them share the compiled packages.
+    packages=tuple(
+        f"github.com/dagger/dagger/cmd/{command}" for command in ("dagger", "dialstdio", "dnsname", "engine", "init")
+    ),
     ldflags=" ".join(
         ["-s -w", *(f"-X github.com/dagger/dagger/engine.{name}=v{ENGINE_VERSION}" for name in ("Version", "Tag"))]
     ),
@@ -79,18 +79,6 @@ def go(cache: Cache) -> Path:
             error.log,
         ) from error
     return directory / "go" / "bin" / "go"
-
-
-def built_side_by_side(cache: Cache, builds: Sequence[Build], go_command: Path) -> list[Path]:
-    """The folders of `builds`, made at the same time: one alone leaves a core idle while it downloads and links."""
-    with ThreadPoolExecutor() as threads:
-        running = [threads.submit(built, cache, build, go_command) for build in builds]
-        ended, unfinished = wait(running, return_when=FIRST_EXCEPTION)
-        if unfinished:
-            cache.watcher.stop()
-        for each in ended:
-            each.result()
-    return [each.result() for each in running]
 
 
 def built(cache: Cache, build: Build, go_command: Path) -> Path:

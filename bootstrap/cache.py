@@ -30,11 +30,10 @@ class Cache:
 
     def made(self, step: str, inputs: Mapping[str, object], make: Callable[[Path], None]) -> Path:
         """The folder that `make` filled for these inputs: found, or made now. A half-made one never counts."""
-        key = hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        finished = self.root / step / key
+        finished = self.folder(step, inputs)
         if finished.is_dir():
             return finished
-        started = finished.with_name(f".{key}.part")
+        started = finished.with_name(f".{finished.name}.part")
         shutil.rmtree(started, ignore_errors=True)
         started.mkdir(parents=True)
         with self.watcher.step(step):
@@ -45,9 +44,18 @@ class Cache:
                 shutil.rmtree(other, ignore_errors=True)
         return finished
 
+    def folder(self, step: str, inputs: Mapping[str, object]) -> Path:
+        """Where `made` puts what it makes for these inputs."""
+        return self.root / step / key_of(inputs)
+
     def log(self, name: str) -> Path:
         """Where a tool's words are kept."""
         return self.root / "logs" / f"{name}.log"
+
+
+def key_of(inputs: object) -> str:
+    """A short name for inputs: the same for the same ones."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def contents(directory: Path) -> dict[str, str]:

@@ -1,15 +1,16 @@
-"""The official world: Docker or Podman gets the engine and a registry from their own makers, and runs both."""
+"""The official images: Docker or Podman gets the engine and a registry from their own makers, and runs both."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bootstrap import services
+from bootstrap import client, services
 from bootstrap.binaries import ENGINE_VERSION
-from bootstrap.cache import Cache, write_whole
+from bootstrap.cache import Cache, contents, key_of, write_whole
 from bootstrap.errors import BootstrapError
 from bootstrap.tools import output
 
@@ -18,6 +19,8 @@ REGISTRY_IMAGE = (
     "docker.io/library/registry:2.8.3@sha256:a3d8aaa63ed8681a604f1dea0aa03f100d5895b6a58ace528858a7b332415373"
 )
 REGISTRY_NAME = "drydock-registry"
+# What a container was made from: its image, its options and its certificates.
+INPUTS_LABEL = "dev.drydock.inputs"
 ASK_SECONDS = 10
 # As Dagger names them; it has an old name for Docker alone.
 SCHEMES = {"docker": "docker-container", "podman": "container+podman"}
@@ -40,19 +43,30 @@ def runtime(cache: Cache) -> str | None:
     return None
 
 
-def up(cache: Cache, command: str) -> None:
-    """Run the engine and the registry, on the host's network so that the engine reaches the registry."""
+def up(cache: Cache, command: str, environment: Mapping[str, str]) -> None:
+    """Get the client; run the engine and the registry, on the host's network so that one reaches the other."""
+    if not environment.get(client.VARIABLE):
+        client.download(cache)
     config = cache.root / "official-engine.json"
     write_whole(config, json.dumps({"registries": {services.REGISTRY: {"http": True}}}))
-    _started(command, services.ENGINE, ENGINE_IMAGE, engine_options(config))
-    _started(command, REGISTRY_NAME, REGISTRY_IMAGE, registry_options())
+    certificates = services.copy_certificates(cache.root, environment)
+    _start(command, services.ENGINE, ENGINE_IMAGE, engine_options(config, certificates))
+    # A registry that is there already, by whatever means, is used like one of ours.
+    if _exists(command, REGISTRY_NAME) or not services.registry_answers():
+        _start(command, REGISTRY_NAME, REGISTRY_IMAGE, registry_options())
 
 
-def engine_options(config: Path) -> list[str]:
-    """The engine: privileged, since it runs containers itself; its cache in a volume of its own."""
+def engine_options(config: Path, certificates: Path) -> list[str]:
+    """The engine: privileged, since it runs containers itself; its cache in a volume of its own.
+
+    It installs the certificates into every container that it runs, so pip works behind a company's proxy. It reads
+    them when it starts, so other certificates need another container.
+    """
     return [
         *("--privileged", "--network", "host", "--volume", f"{services.ENGINE}:/var/lib/dagger"),
         *("--volume", f"{config}:/etc/dagger/engine.json:ro"),
+        *("--volume", f"{certificates}:/usr/local/share/ca-certificates:ro"),
+        *("--label", f"dev.drydock.certificates={key_of(contents(certificates))}"),
     ]
 
 
@@ -64,9 +78,14 @@ def registry_options() -> list[str]:
     ]
 
 
-def environment(command: str) -> dict[str, str]:
-    """What a shell needs to run `ci/main.py` in this world; the SDK gets the Dagger CLI by itself."""
-    return {"_EXPERIMENTAL_DAGGER_RUNNER_HOST": f"{SCHEMES[command]}://{services.ENGINE}", "DAGGER_NO_NAG": "1"}
+def environment(cache: Cache, command: str) -> dict[str, str]:
+    """What a shell needs to run `ci/main.py` with the official images."""
+    program = client.path(cache)
+    return {
+        "_EXPERIMENTAL_DAGGER_RUNNER_HOST": f"{SCHEMES[command]}://{services.ENGINE}",
+        **({client.VARIABLE: str(program)} if program.exists() else {}),
+        "DAGGER_NO_NAG": "1",
+    }
 
 
 def down(command: str) -> None:
@@ -75,13 +94,19 @@ def down(command: str) -> None:
         subprocess.run([command, "rm", "--force", services.ENGINE, REGISTRY_NAME], capture_output=True, check=False)
 
 
-def _started(command: str, name: str, image: str, options: list[str]) -> None:
-    """Have a container of `image` running under `name`; one of another image is replaced."""
-    words = [command, "run", "--detach", "--name", name, *options, image]
-    match output([command, "inspect", "--format", "{{.State.Running}} {{.Config.Image}}", name], ASK_SECONDS):
-        case found if found == f"true {image}":
+def _exists(command: str, name: str) -> bool:
+    return output([command, "container", "inspect", "--format", "{{.Id}}", name], ASK_SECONDS) is not None
+
+
+def _start(command: str, name: str, image: str, options: Sequence[str]) -> None:
+    """Have a container running under `name`; one that was made from another image or other options is replaced."""
+    inputs = key_of([image, *options])
+    words = [command, "run", "--detach", "--name", name, "--label", f"{INPUTS_LABEL}={inputs}", *options, image]
+    question = f'{{{{.State.Running}}}} {{{{index .Config.Labels "{INPUTS_LABEL}"}}}}'
+    match output([command, "container", "inspect", "--format", question, name], ASK_SECONDS):
+        case found if found == f"true {inputs}":
             return
-        case found if found == f"false {image}":
+        case found if found == f"false {inputs}":
             words = [command, "start", name]
         case str():
             subprocess.run([command, "rm", "--force", name], capture_output=True, check=False)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,7 @@ REGISTRY = "127.0.0.1:5000"
 ENGINE = "drydock-engine"
 START_SECONDS = 60
 CA_CERTIFICATES = Path("/usr/local/share/ca-certificates")
+BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 # Below what a login shell may have: a container cannot raise its own limit without CAP_SYS_RESOURCE.
 PROCESSES = 20_000
 
@@ -102,12 +104,10 @@ def start_engine(cache: Cache, image: str) -> None:
     path = socket_path(cache.root)
     if engine_answers(path) and output(["podman", "inspect", "--format", "{{.ImageName}}", ENGINE]) == image:
         return
-    for name in ("run", "state", "certificates"):
+    for name in ("run", "state"):
         (cache.root / name).mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    # The engine installs these into every container that it runs, so pip works behind a company's proxy.
-    for certificate in CA_CERTIFICATES.glob("*.crt"):
-        shutil.copy(certificate, cache.root / "certificates")
+    copy_certificates(cache.root, os.environ)
     write_whole(cache.root / "engine.json", json.dumps(engine_config()))
     with cache.watcher.step("engine"):
         cache.watcher.run(["podman", "rm", "--force", "--time", "0", "--ignore", ENGINE], cache.log("engine-remove"))
@@ -145,6 +145,42 @@ def engine_command(root: Path, image: str) -> list[str]:
 def engine_config() -> dict[str, object]:
     """The local registry stands in for Docker Hub, and speaks plain HTTP."""
     return {"registries": {"docker.io": {"mirrors": [REGISTRY]}, REGISTRY: {"http": True}}}
+
+
+def copy_certificates(root: Path, environment: Mapping[str, str]) -> Path:
+    """Copy the authorities that this machine trusts besides the public ones; the folder with a file for each.
+
+    The engine installs them into every container that it runs, so pip works behind a company's proxy. They are those of
+    CA_CERTIFICATES, and those in the file that SSL_CERT_FILE names. Raises BootstrapError if that file has none.
+    """
+    wanted = {path.name: path.read_text(encoding="utf-8") for path in CA_CERTIFICATES.glob("*.crt")}
+    named = environment.get("SSL_CERT_FILE")
+    # The system's own bundle: the public authorities and those of CA_CERTIFICATES.
+    if named and Path(named).resolve() != BUNDLE.resolve():
+        wanted |= {f"ssl-cert-file-{number}.crt": text for number, text in enumerate(_certificates(Path(named)))}
+    directory = root / "certificates"
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in directory.iterdir():
+        if path.name not in wanted:
+            path.unlink()
+    for name, text in wanted.items():
+        write_whole(directory / name, text)
+    return directory
+
+
+def _certificates(path: Path) -> list[str]:
+    try:
+        found = re.findall(
+            r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", path.read_text(encoding="utf-8"), re.DOTALL
+        )
+    except (OSError, ValueError):
+        found = []
+    if not found:
+        raise BootstrapError(
+            f"SSL_CERT_FILE names no certificates: {path}",
+            "name a PEM file with the authority's certificate, or unset it; then run again",
+        )
+    return found
 
 
 def stop_engine() -> None:

@@ -6,14 +6,16 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 
 from bootstrap import advisories, binaries, debian, services
 from bootstrap.cache import Cache, contents, write_whole
+from bootstrap.debian import Mirror
 from bootstrap.errors import BootstrapError
-from bootstrap.tools import output
+from bootstrap.tools import output, side_by_side
 
 # runc and docker-registry lie in /usr/sbin or /usr/bin, by release.
 PACKAGES = {command: command for command in ("podman", "runc", "mmdebstrap", "docker-registry")}
@@ -43,7 +45,6 @@ ENGINE_CONFIG = (
 TRIVY_CONFIG = ('ENTRYPOINT ["trivy"]', "ENV PATH=/usr/local/bin")
 COSIGN_CONFIG = ('ENTRYPOINT ["cosign"]', "ENV PATH=/usr/local/bin")
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def images_path(root: Path) -> Path:
@@ -63,39 +64,51 @@ def environment(root: Path) -> dict[str, str]:
     }
 
 
-def up(cache: Cache) -> None:
-    """Everything that a run needs, each made once; then the registry, the images in it, and the engine."""
+def up(cache: Cache, *, with_cosign: bool = False) -> None:
+    """Everything that a run needs, each made once; then the registry, the images in it, and the engine.
+
+    cosign takes minutes to build, and most runs sign nothing: it is built if it was asked for, and then it stays.
+    """
     _require_machine()
     os.environ["PATH"] += os.pathsep + "/usr/sbin"
     debian.install(cache, PACKAGES)
     go = binaries.go(cache)
-    dagger, trivy, cosign = binaries.built_side_by_side(cache, (binaries.DAGGER, binaries.TRIVY, binaries.COSIGN), go)
-    _link_client(cache.root, dagger)
+    with_cosign = with_cosign or (cache.root / binaries.COSIGN.module).is_dir()
     codename = debian.codename(Path("/etc/os-release").read_text(encoding="utf-8"))
     mirrors = debian.mirrors(Path("/etc/apt"), codename)
-    engine_root = debian.root_file_system(cache, "engine-root", mirrors, ENGINE_PACKAGES, ())
-    runtime = debian.root_file_system(cache, "python-slim", mirrors, PYTHON_PACKAGES, PYTHON_HOOKS)
-    builder = debian.root_file_system(cache, "python", mirrors, (*PYTHON_PACKAGES, *BUILDER_PACKAGES), PYTHON_HOOKS)
+    services.start_registry(cache)
+    # Go keeps the processors busy, and the root file systems come over the network.
+    with side_by_side(cache.watcher) as start:
+        trivy_build = start(lambda: binaries.built(cache, binaries.TRIVY, go))
+        dagger_build = start(lambda: binaries.built(cache, binaries.DAGGER, go))
+        cosign_build = start(lambda: binaries.built(cache, binaries.COSIGN, go)) if with_cosign else None
+        roots = start(lambda: _root_file_systems(cache, mirrors))
+    dagger, trivy = dagger_build.result(), trivy_build.result()
+    engine_root, python_pins = roots.result()
+    _link_client(cache.root, dagger)
     database = _database(cache, trivy, go)
     engine_image = _engine_image(cache, engine_root, dagger)
-    services.start_registry(cache)
-    pins = {
-        "builder": _pushed(cache, "library/python", "3.13-trixie", builder, PYTHON_CONFIG),
-        "runtime": _pushed(cache, "library/python", "3.13-slim-trixie", runtime, PYTHON_CONFIG),
-        "trivy": _pushed(
-            cache, "aquasec/trivy", binaries.TRIVY_VERSION, _root_of_one(cache, trivy / "trivy"), TRIVY_CONFIG
-        ),
-        "cosign": _pushed(
-            cache,
-            "sigstore/cosign/cosign",
-            f"v{binaries.COSIGN_VERSION}",
-            _root_of_one(cache, cosign / "cosign"),
-            COSIGN_CONFIG,
-        ),
-    }
+    trivy_image = _root_of_one(cache, trivy / "trivy")
+    pins = python_pins | {"trivy": _pushed(cache, "aquasec/trivy", binaries.TRIVY_VERSION, trivy_image, TRIVY_CONFIG)}
+    if cosign_build:
+        cosign_image = _root_of_one(cache, cosign_build.result() / "cosign")
+        tag = f"v{binaries.COSIGN_VERSION}"
+        pins["cosign"] = _pushed(cache, "sigstore/cosign/cosign", tag, cosign_image, COSIGN_CONFIG)
     lines = [f'{name} = "docker.io/{pin}"' for name, pin in pins.items()]
+    lines += [] if cosign_build else ['cosign = ""']
     write_whole(images_path(cache.root), "\n".join(['world = "stand-in"', *lines, f'databases = ["{database}"]', ""]))
     services.start_engine(cache, engine_image)
+
+
+def _root_file_systems(cache: Cache, mirrors: Sequence[Mirror]) -> tuple[Path, dict[str, str]]:
+    """The engine's root file system, and the pins of both Python images, which are in the registry by then."""
+    engine = debian.root_file_system(cache, "engine-root", mirrors, ENGINE_PACKAGES, ())
+    runtime = debian.root_file_system(cache, "python-slim", mirrors, PYTHON_PACKAGES, PYTHON_HOOKS)
+    builder = debian.root_file_system(cache, "python", mirrors, (*PYTHON_PACKAGES, *BUILDER_PACKAGES), PYTHON_HOOKS)
+    return engine, {
+        "builder": _pushed(cache, "library/python", "3.13-trixie", builder, PYTHON_CONFIG),
+        "runtime": _pushed(cache, "library/python", "3.13-slim-trixie", runtime, PYTHON_CONFIG),
+    }
 
 
 def _require_machine() -> None:
@@ -167,6 +180,8 @@ def _engine_image(cache: Cache, root: Path, dagger: Path) -> str:
             (plugins / plugin.name).symlink_to(f"/usr/lib/cni/{plugin.name}")
         # Where distconsts.go says.
         for name, place in {
+            # How a client's `docker exec` reaches the engine; the official image has it by this name, too.
+            "dialstdio": tree / "usr/local/bin/buildctl",
             "dnsname": plugins / "dnsname",
             "engine": tree / "usr/local/bin/dagger-engine",
             "init": tree / "usr/local/bin/dagger-init",
@@ -199,7 +214,7 @@ def _root_of_one(cache: Cache, program: Path) -> Path:
         for place in ("usr/local/bin", "tmp", "etc/ssl/certs"):
             (tree / place).mkdir(parents=True)
         shutil.copy(program, tree / "usr/local/bin")
-        shutil.copy(CERTIFICATES, tree / "etc/ssl/certs")
+        shutil.copy(services.BUNDLE, tree / "etc/ssl/certs")
         cache.watcher.run(
             ["tar", "--create", "--file", str(directory / "root.tar"), "--directory", str(tree), "."], cache.log(step)
         )

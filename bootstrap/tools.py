@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
@@ -15,6 +17,7 @@ from rich.text import Text
 
 from bootstrap.errors import BootstrapError
 
+Made = TypeVar("Made")
 HEARTBEAT_SECONDS = 15
 TAIL_LINES = 20
 
@@ -36,6 +39,7 @@ class Watcher:
             disable=not console.is_terminal,
         )
         self._running: set[subprocess.Popen[str]] = set()
+        self._is_stopped = False
 
     def __enter__(self) -> Watcher:
         self._live.start()
@@ -45,7 +49,8 @@ class Watcher:
         self._live.stop()
 
     def stop(self) -> None:
-        """Kill whatever still runs: what it was for has failed already."""
+        """Kill whatever still runs, and start nothing more: what it was for has failed already."""
+        self._is_stopped = True
         for process in list(self._running):
             process.kill()
 
@@ -71,6 +76,8 @@ class Watcher:
         cwd: Path | None = None,
     ) -> None:
         """Run `command`, all its words into the file `log`. Raises BootstrapError with the last of them."""
+        if self._is_stopped:
+            raise BootstrapError(f"{command[0]} was not started, since something else failed", "run again")
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w", encoding="utf-8") as words:
             try:
@@ -119,6 +126,32 @@ class Watcher:
             if not self._console.is_terminal and now - said >= HEARTBEAT_SECONDS:
                 said = now
                 self.say(f"    {words}")
+
+
+@contextmanager
+def side_by_side(watcher: Watcher) -> Iterator[Callable[[Callable[[], Made]], Future[Made]]]:
+    """Give a function that starts work in a thread of its own; what it started has ended when this is left.
+
+    The first piece of work that fails ends the others, and is raised.
+    """
+    running: list[Future[Any]] = []
+    with ThreadPoolExecutor() as threads:
+
+        def start(work: Callable[[], Made]) -> Future[Made]:
+            future = threads.submit(work)
+            running.append(future)
+            return future
+
+        try:
+            yield start
+            ended, unfinished = wait(running, return_when=FIRST_EXCEPTION)
+        except BaseException:
+            watcher.stop()
+            raise
+        if unfinished:
+            watcher.stop()
+        for each in ended:
+            each.result()
 
 
 def output(command: Sequence[str], timeout_seconds: float = 20) -> str | None:

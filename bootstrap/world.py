@@ -14,10 +14,12 @@ from bootstrap.cache import Cache, write_whole
 from bootstrap.tools import output
 
 ENGINE_VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
+# A run with a key, or in a GitHub job that lends its identity, signs what it publishes.
+SIGNER_VARIABLES = ("COSIGN_KEY", "ACTIONS_ID_TOKEN_REQUEST_URL")
 NAMED, STAND_IN = "named", "stand-in"
 
 
-def up(cache: Cache, environment: Mapping[str, str]) -> str:
+def up(cache: Cache, environment: Mapping[str, str], *, with_cosign: bool = False) -> str:
     """Bring up what this machine needs, and say in a word which world it is: `named`, `docker`, `podman`, `stand-in`.
 
     An engine that the environment names comes first, then Docker or Podman with the official images, then stand-ins.
@@ -28,16 +30,16 @@ def up(cache: Cache, environment: Mapping[str, str]) -> str:
         world = STAND_IN if services.engine_answers(services.socket_path(cache.root)) else None
         world = world or official.runtime(cache) or STAND_IN
         if world == STAND_IN:
-            standin.up(cache)
+            standin.up(cache, with_cosign=with_cosign or any(environment.get(name) for name in SIGNER_VARIABLES))
         else:
-            official.up(cache, world)
+            official.up(cache, world, environment)
         write_whole(cache.root / "world", world)
     return world
 
 
 def names_an_engine(cache: Cache, environment: Mapping[str, str]) -> bool:
     """Whether the environment names an engine that is not one of ours."""
-    ours = [official.environment(command)[ENGINE_VARIABLE] for command in ("docker", "podman")]
+    ours = [official.environment(cache, command)[ENGINE_VARIABLE] for command in ("docker", "podman")]
     ours.append(standin.environment(cache.root)[ENGINE_VARIABLE])
     return environment.get(ENGINE_VARIABLE, "") not in ("", *ours)
 
@@ -49,7 +51,7 @@ def shell(cache: Cache, environment: Mapping[str, str]) -> str:
     world = _last(cache)
     if not world:
         return "# nothing is up yet: python -m bootstrap\n"
-    values = standin.environment(cache.root) if world == STAND_IN else official.environment(world)
+    values = standin.environment(cache.root) if world == STAND_IN else official.environment(cache, world)
     # PATH is to be expanded by the shell that reads it, so it alone is in double quotes.
     return "".join(
         f'export {name}="{value}"\n' if name == "PATH" else f"export {name}={shlex.quote(value)}\n"

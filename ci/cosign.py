@@ -118,6 +118,17 @@ def signer(environment: Mapping[str, str]) -> Signer | NoSigner:
     return NoSigner(f"{KEY_VARIABLE} names no key, and no GitHub job lends its identity")
 
 
+def require_image(image: str) -> str:
+    """The pin of cosign's image. Raises UsageError if this machine builds its own images and has not built this one."""
+    if image:
+        return image
+    raise UsageError(
+        "cosign is not on this machine yet, and only cosign signs and verifies",
+        usually="it takes minutes to build, so bootstrap builds it only if COSIGN_KEY is set or it is asked for",
+        next_step="python -m bootstrap --with-cosign, then run again",
+    )
+
+
 def fingerprint(pem: str) -> str:
     """A public key in PEM as people compare it: the SHA-256 of what it encodes."""
     body = "".join(line for line in pem.splitlines() if not line.startswith("-----"))

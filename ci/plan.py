@@ -94,6 +94,8 @@ def make(
             next_step="tag the commit and let a machine with the official images release it, or say --no-push",
         )
     signer = cosign.signer(environment) if publishes else cosign.NoSigner("nothing is published")
+    if not isinstance(signer, cosign.NoSigner):
+        cosign.require_image(images.cosign)
     if push and name.is_version and isinstance(signer, cosign.NoSigner) and not registry.is_local(host):
         raise UsageError(
             f"{name.tag} would be a release that nobody signed: {signer.reason}",
@@ -173,7 +175,9 @@ def _images(path: Path) -> Images:
             usually=f"it is missing, or {IMAGES_VARIABLE} names another file",
             next_step="git checkout images.toml, or python -m bootstrap where no container registry is reached",
         ) from error
-    for name in ("builder", "runtime", "cosign"):
+    # Only who signs or verifies needs cosign, and bootstrap makes a local one when it is asked for.
+    pinned = ("builder", "runtime", *(["cosign"] if images.cosign or images.world == "official" else []))
+    for name in pinned:
         if not PINNED.search(getattr(images, name)):
             raise UsageError(
                 f"{path} names {name} by no digest: {getattr(images, name)}",

@@ -170,7 +170,7 @@ class _Place:
 def _cosign(image: str) -> dagger.Container:
     return (
         dag.container()
-        .from_(image)
+        .from_(cosign.require_image(image))
         # The official image runs as a user who can read no secret that is mounted; the stand-in knows no users.
         .with_user("0:0")
         .with_env_variable("HOME", "/tmp")  # noqa: S108 - in cosign's own container

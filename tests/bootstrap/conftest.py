@@ -27,6 +27,7 @@ PROGRAMS = ("apt-config", "apt-get", "docker", "docker-registry", "go", "mmdebst
 FOREIGN_VARIABLES = (
     *("_EXPERIMENTAL_DAGGER_RUNNER_HOST", "_EXPERIMENTAL_DAGGER_CLI_BIN", "DRYDOCK_IMAGES", "DRYDOCK_CACHE"),
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("SSL_CERT_FILE", "COSIGN_KEY", "ACTIONS_ID_TOKEN_REQUEST_URL"),
     *("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
 )
 
@@ -75,6 +76,8 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIns:
     monkeypatch.setenv("PATH", f"{made.path}{os.pathsep}/usr/bin{os.pathsep}/bin")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DRYDOCK_CACHE", str(tmp_path / "cache"))
+    # One that is there already, so that none is downloaded.
+    monkeypatch.setenv("_EXPERIMENTAL_DAGGER_CLI_BIN", str(tmp_path / "dagger"))
     # Should a test ever get as far as pip, it goes no further.
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     # urllib remembers the proxies of its first call.
@@ -110,8 +113,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def web_server(status: int, headers: dict[str, str] | None = None) -> Iterator[str]:
-    """A server that answers everything with `status`; its address."""
+def web_server(
+    status: int, headers: dict[str, str] | None = None, body: bytes = b"", paths: list[str] | None = None
+) -> Iterator[str]:
+    """A server that answers everything with `status` and notes the `paths` that it is asked for; its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -119,6 +124,10 @@ def web_server(status: int, headers: dict[str, str] | None = None) -> Iterator[s
             for name, value in (headers or {}).items():
                 self.send_header(name, value)
             self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+            if paths is not None:
+                paths.append(self.path)
 
         do_HEAD = do_GET  # noqa: N815 - http.server's own name
 

@@ -93,6 +93,7 @@ echo "$CGO_ENABLED $GOFLAGS $GOTOOLCHAIN $GOEXPERIMENT"
                 " -X github.com/dagger/dagger/engine.Tag=v0.19.10",
                 *("-tags", "dfexcludepatterns dfparents dfrunsecurity"),
                 "github.com/dagger/dagger/cmd/dagger",
+                "github.com/dagger/dagger/cmd/dialstdio",
                 "github.com/dagger/dagger/cmd/dnsname",
                 "github.com/dagger/dagger/cmd/engine",
                 "github.com/dagger/dagger/cmd/init",

@@ -8,9 +8,10 @@ import pytest
 
 from tests.bootstrap.conftest import REPOSITORY_ROOT, StandIns
 
-# It has the engine, and no container yet. No test here may go on to the stand-ins: those would be made for real.
-HAS_THE_ENGINE = '[ "$1" != inspect ]'
-BREAKS = "case \"$1\" in inspect) exit 1;; run) echo 'no space left' >&2; echo 'on device' >&2; exit 125;; esac"
+# It has the engine, and knows of a registry of its own, so that none that this machine has is used.
+# No test here may go on to the stand-ins: those would be made for real.
+HAS_THE_ENGINE = 'case "$*" in *.Id*-registry) exit;; esac; [ "$2" != inspect ] || [ "$1" = image ]'
+BREAKS = "case \"$1\" in container) exit 1;; run) echo 'no space left' >&2; echo 'on device' >&2; exit 125;; esac"
 
 
 def bootstrap(*arguments: str) -> subprocess.CompletedProcess[str]:

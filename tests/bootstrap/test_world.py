@@ -15,21 +15,22 @@ from bootstrap.cache import Cache
 from bootstrap.errors import BootstrapError
 from tests.bootstrap.conftest import StandIns, listener, wait_until, web_server
 
+OWN_CLIENT = {"_EXPERIMENTAL_DAGGER_CLI_BIN": "/usr/local/bin/dagger"}
 VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
 # A Docker that has the engine, and no container yet.
-DOCKER = '[ "$1" != inspect ]'
+DOCKER = '[ "$2" != inspect ] || [ "$1" = image ]'
 STARTED = [
     "docker info",
     "docker image inspect registry.dagger.io/engine:v0.19.10",
-    "docker inspect --format {{.State.Running}} {{.Config.Image}} drydock-engine",
+    "docker container inspect --format",
     "docker run --detach --name drydock-engine",
-    "docker inspect --format {{.State.Running}} {{.Config.Image}} drydock-registry",
+    *["docker container inspect --format"] * 2,
     "docker run --detach --name drydock-registry",
 ]
 
 
 def started(stand_ins: StandIns) -> list[str]:
-    return [" ".join(call[:5]) for call in stand_ins.calls()]
+    return [" ".join(call[: 4 if call[1] == "container" else 5]) for call in stand_ins.calls()]
 
 
 def said_last(cache: Cache, name: str) -> None:
@@ -42,7 +43,7 @@ def said_last(cache: Cache, name: str) -> None:
 def stand_in_ups(monkeypatch: pytest.MonkeyPatch) -> list[Cache]:
     """How often the stand-in world was brought up; making it is for test_standin.py."""
     ups: list[Cache] = []
-    monkeypatch.setattr(standin, "up", ups.append)
+    monkeypatch.setattr(standin, "up", lambda cache, *, with_cosign: ups.append(cache))
     return ups
 
 
@@ -83,18 +84,39 @@ def test_docker_with_the_official_engine_is_enough(
     cache: Cache, stand_ins: StandIns, stand_in_ups: list[Cache]
 ) -> None:
     stand_ins.add("docker", DOCKER)
-    assert world.up(cache, {}) == "docker"
+    assert world.up(cache, OWN_CLIENT) == "docker"
     assert started(stand_ins) == STARTED
     assert stand_in_ups == []
-    assert sorted(path.name for path in cache.root.iterdir()) == ["lock", "official-engine.json", "world"]
+    assert sorted(path.name for path in cache.root.iterdir()) == [
+        *("certificates", "lock", "official-engine.json", "world")
+    ]
     assert (cache.root / "world").read_text() == "docker"
 
 
 def test_without_it_stand_ins_are_made(cache: Cache, stand_ins: StandIns, stand_in_ups: list[Cache]) -> None:
-    assert world.up(cache, {}) == "stand-in"
+    assert world.up(cache, OWN_CLIENT) == "stand-in"
     assert stand_ins.words() == ["docker info", "podman info"]
     assert stand_in_ups == [cache]
     assert (cache.root / "world").read_text() == "stand-in"
+
+
+@pytest.mark.parametrize(
+    ("environment", "asked_for", "with_cosign"),
+    [
+        ({}, False, False),
+        ({}, True, True),
+        ({"COSIGN_KEY": "cosign.key"}, False, True),
+        ({"COSIGN_KEY": ""}, False, False),
+        ({"ACTIONS_ID_TOKEN_REQUEST_URL": "https://example.org"}, False, True),
+    ],
+)
+def test_cosign_is_built_for_who_signs_and_for_who_asks(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], asked_for: bool, with_cosign: bool
+) -> None:
+    ups: list[bool] = []
+    monkeypatch.setattr(standin, "up", lambda cache, *, with_cosign: ups.append(with_cosign))
+    world.up(cache, environment, with_cosign=asked_for)
+    assert ups == [with_cosign]
 
 
 def test_a_machine_that_runs_on_stand_ins_stays_with_them(
@@ -102,25 +124,25 @@ def test_a_machine_that_runs_on_stand_ins_stays_with_them(
 ) -> None:
     stand_ins.add("docker", DOCKER)
     with listener(services.socket_path(cache.root)):
-        assert world.up(cache, {}) == "stand-in"
+        assert world.up(cache, OWN_CLIENT) == "stand-in"
     assert stand_ins.calls() == []
     assert stand_in_ups == [cache]
 
 
 def test_a_world_that_did_not_come_up_is_not_remembered(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    def break_down(cache: Cache) -> None:
+    def break_down(cache: Cache, *, with_cosign: bool) -> None:
         raise BootstrapError("it broke", "mend it")
 
     monkeypatch.setattr(standin, "up", break_down)
     with pytest.raises(BootstrapError, match="it broke"):
-        world.up(cache, {})
+        world.up(cache, OWN_CLIENT)
     assert not (cache.root / "world").exists()
 
 
 def test_a_second_bootstrap_waits_for_the_first(cache: Cache, stand_ins: StandIns, said: io.StringIO) -> None:
     stand_ins.add("docker", DOCKER)
     worlds: list[str] = []
-    second = threading.Thread(target=lambda: worlds.append(world.up(cache, {})))
+    second = threading.Thread(target=lambda: worlds.append(world.up(cache, OWN_CLIENT)))
     cache.root.mkdir()
     with (cache.root / "lock").open("w") as first:
         fcntl.flock(first, fcntl.LOCK_EX)

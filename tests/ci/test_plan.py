@@ -149,6 +149,23 @@ def test_an_image_that_is_named_by_a_tag_alone_is_not_taken(project: Path, name:
         made(project)
 
 
+def test_a_machine_without_cosign_runs_and_signs_nothing(project: Path) -> None:
+    (project / "images.toml").write_text(re.sub(r"(?m)^cosign = .*", 'cosign = ""', STAND_IN))
+    assert made(project).images.cosign == ""
+    key = project / "cosign.key"
+    key.write_text("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----")
+    with pytest.raises(UsageError, match=r"^cosign is not on this machine yet, ") as refused:
+        made(project, COSIGN_KEY=str(key))
+    assert refused.value.next_step == "python -m bootstrap --with-cosign, then run again"
+
+
+def test_official_images_have_their_cosign(project: Path) -> None:
+    pins = re.sub(r"(?m)^cosign = .*", 'cosign = ""', STAND_IN).replace('"stand-in"', '"official"')
+    (project / "images.toml").write_text(pins)
+    with pytest.raises(UsageError, match=r"names cosign by no digest: $"):
+        made(project)
+
+
 @pytest.fixture
 def tagged(project: Path) -> Path:
     git(project, "init", "--quiet")

@@ -16,7 +16,7 @@ import smoke as conversation
 import stages
 from checks import Approval
 from config import Policy
-from errors import BuildError, EngineError
+from errors import BuildError, EngineError, UsageError
 from report import Model, Updates
 from stages import archives, running, signer
 from tests.ci import examples
@@ -347,6 +347,11 @@ def test_an_engine_that_goes_away_while_an_image_is_asked_is_one(
         asked_for_updates(gone, tmp_path, monkeypatch)
     with pytest.raises(EngineError, match="the engine did not answer: gone"):
         anyio.run(stages.EngineStages(examples.plan(tmp_path), print).smoke, examples.archive(tmp_path), MODEL)
+
+
+def test_what_needs_cosign_says_how_to_get_it() -> None:
+    with pytest.raises(UsageError, match=r"^cosign is not on this machine yet, "):
+        signer._cosign("")
 
 
 class Tunnel:

@@ -65,7 +65,7 @@ def built(directory: Path, *, python: Sequence[str] = (), debian: Sequence[str] 
     if not world.status(kept)[0][2].startswith(world.STAND_IN):
         pytest.skip("the builder of databases is there only in the stand-in world")
     go = binaries.go(kept)
-    (trivy,) = binaries.built_side_by_side(kept, (binaries.TRIVY,), go)
+    trivy = binaries.built(kept, binaries.TRIVY, go)
     samples = directory / "samples"
     shutil.copytree(advisories.DIRECTORY, samples)
     for name, lines in (("python.csv", python), ("debian.csv", debian)):

@@ -4,6 +4,7 @@ go 1.24.4
 
 tool (
 	github.com/dagger/dagger/cmd/dagger
+	github.com/dagger/dagger/cmd/dialstdio
 	github.com/dagger/dagger/cmd/dnsname
 	github.com/dagger/dagger/cmd/engine
 	github.com/dagger/dagger/cmd/init
