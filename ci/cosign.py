@@ -159,7 +159,7 @@ def _no_key(what: str) -> UsageError:
 def docker_config(host: str, login: Credentials) -> str:
     """The text of a config.json, where cosign looks for the registry's credentials."""
     # Docker Hub goes by its oldest name there.
-    name = "https://index.docker.io/v1/" if host == "docker.io" else host
+    name = "https://index.docker.io/v1/" if host in ("docker.io", "index.docker.io") else host
     return json.dumps({"auths": {name: {"auth": base64.b64encode(f"{login.user}:{login.password}".encode()).decode()}}})
 
 

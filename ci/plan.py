@@ -45,7 +45,6 @@ class Plan:
     locked_packages: dict[str, str]
     login: registry.Credentials | None
     source_login: registry.Credentials | None
-    source_host: str
     trust: cosign.Trust
     signer: cosign.Signer | cosign.NoSigner
     builder: provenance.Builder
@@ -116,9 +115,8 @@ def make(
             for lock in policy.build.lock_paths
             for name, version in _locked_packages(root / lock, policy).items()
         },
-        login=registry.credentials(environment),
-        source_login=registry.credentials(environment, registry.SOURCE_VARIABLES),
-        source_host=environment.get(registry.SOURCE_HOST_VARIABLE, "").lower(),
+        login=registry.credentials(environment, host),
+        source_login=registry.source_credentials(environment),
         trust=_trust(policy, root, policy.image.source or commit.source_url, key),
         signer=signer,
         builder=provenance.builder(environment),

@@ -252,25 +252,22 @@ def _named(*names: str) -> tuple[str, ...]:
 
 
 def _reading(run: Plan, repository: str, written: str) -> Plan:
-    """The plan with the credentials for `repository`: no host gets those of another, the one that is `written` to.
+    """The plan with the credentials for `repository` and for the one that is `written` to; no host gets another's.
 
-    Raises UsageError if the source's own credentials are those of another host, or of none that is named.
+    Raises UsageError if the source's own credentials are those of another host.
     """
-    host = repository.partition("/")[0].lower()
-    if run.source_login and run.source_host == host:
-        return run
-    if host == written.partition("/")[0].lower() and (run.login or not run.source_login):
-        return replace(run, source_login=run.login)
-    if not run.source_login:
-        return run
-    variables, named = " and ".join(registry.SOURCE_VARIABLES), registry.SOURCE_HOST_VARIABLE
-    raise UsageError(
-        f"{variables} are those of {run.source_host}, and not of {host}"
-        if run.source_host
-        else f"{variables} are set, and {named} does not say of which registry they are",
-        usually="they were set for another image",
-        next_step=f"set {named}={host} if they are its credentials, else unset all three; then run again",
-    )
+    login = registry.login_for(repository, run.source_login, run.login)
+    if run.source_login and not login:
+        host, variables = repository.partition("/")[0], " and ".join(registry.SOURCE_VARIABLES[:2])
+        raise UsageError(
+            f"{variables} are those of {run.source_login.host}, and not of {host}",
+            usually="they were set for another image",
+            next_step=(
+                f"set {registry.SOURCE_VARIABLES[2]}={host} if they are its credentials, else unset all three; "
+                "then run again"
+            ),
+        )
+    return replace(run, source_login=login, login=registry.login_for(written, run.login, run.source_login))
 
 
 async def _digest(repository: Repository, asked: Reference) -> str:

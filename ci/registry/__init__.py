@@ -6,8 +6,8 @@ A digest is what a registry serves and no hope: it is computed from the bytes th
 
 from registry.client import (
     ATTEMPTS,
+    HOST_VARIABLE,
     PASSWORD_VARIABLE,
-    SOURCE_HOST_VARIABLE,
     SOURCE_VARIABLES,
     TIMEOUT_SECONDS,
     USER_VARIABLE,
@@ -16,7 +16,9 @@ from registry.client import (
     base_url,
     credentials,
     is_local,
+    login_for,
     require_answer,
+    source_credentials,
 )
 from registry.referrers import Attached
 from registry.repository import Repository, manifest_digest, opened, silent
@@ -26,8 +28,8 @@ from registry.values import Descriptor, Manifest
 __all__ = [
     "ATTEMPTS",
     "CA_VARIABLE",
+    "HOST_VARIABLE",
     "PASSWORD_VARIABLE",
-    "SOURCE_HOST_VARIABLE",
     "SOURCE_VARIABLES",
     "TIMEOUT_SECONDS",
     "USER_VARIABLE",
@@ -40,9 +42,11 @@ __all__ = [
     "base_url",
     "credentials",
     "is_local",
+    "login_for",
     "manifest_digest",
     "opened",
     "require_answer",
     "silent",
+    "source_credentials",
     "tls_context",
 ]

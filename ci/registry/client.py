@@ -31,9 +31,10 @@ from registry import tls
 ATTEMPTS = 5
 TIMEOUT_SECONDS = 10
 USER_VARIABLE, PASSWORD_VARIABLE = "DRYDOCK_REGISTRY_USER", "DRYDOCK_REGISTRY_PASSWORD"
-# Of a registry that images are read from, if it takes others than the one that is written to. No other host gets them.
-SOURCE_HOST_VARIABLE = "DRYDOCK_SOURCE_HOST"
-SOURCE_VARIABLES = "DRYDOCK_SOURCE_USER", "DRYDOCK_SOURCE_PASSWORD"
+# Whose they are, if they are not of the host of image.repository.
+HOST_VARIABLE = "DRYDOCK_REGISTRY_HOST"
+# Of the registry that an image is read from, if that takes others than the one that is written to.
+SOURCE_VARIABLES = "DRYDOCK_SOURCE_USER", "DRYDOCK_SOURCE_PASSWORD", "DRYDOCK_SOURCE_HOST"
 # What an error's own words may take.
 ERROR_BYTES = 64 * 1024
 PASSING_STATUSES = (429, 500, 502, 503, 504)
@@ -49,10 +50,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Credentials:
-    """A name and a password or token for the registry; the password is in no repr."""
+    """A name and a password or token for the registry at `host`; the password is in no repr.
+
+    Without a host they are for whichever registry they are given for; from the environment none come so.
+    """
 
     user: str
     password: str = field(repr=False)
+    host: str = ""
+
+    def are_for(self, host: str) -> bool:
+        """Whether the registry at this host may have them."""
+        return not self.host or base_url(self.host.lower()) == base_url(host.lower())
 
 
 @dataclass(frozen=True)
@@ -71,12 +80,30 @@ class Patience:
     commit_seconds: float = 60
 
 
-def credentials(
-    environment: Mapping[str, str], variables: tuple[str, str] = (USER_VARIABLE, PASSWORD_VARIABLE)
-) -> Credentials | None:
-    """The registry's credentials, from the environment and nowhere else."""
-    user, password = (environment.get(variable) for variable in variables)
-    return Credentials(user, password) if user and password else None
+def credentials(environment: Mapping[str, str], host: str) -> Credentials | None:
+    """The credentials in the environment: those of `host`, unless DRYDOCK_REGISTRY_HOST names another."""
+    user, password = environment.get(USER_VARIABLE), environment.get(PASSWORD_VARIABLE)
+    return Credentials(user, password, environment.get(HOST_VARIABLE) or host) if user and password else None
+
+
+def source_credentials(environment: Mapping[str, str]) -> Credentials | None:
+    """Those of the registry that an image is read from. Raises UsageError if they do not say which one that is."""
+    user, password, host = (environment.get(variable) for variable in SOURCE_VARIABLES)
+    if not user or not password:
+        return None
+    if not host:
+        raise UsageError(
+            f"{SOURCE_VARIABLES[0]} is set, and {SOURCE_VARIABLES[2]} is not",
+            usually="credentials are of one registry, and go to no other",
+            next_step=f"set {SOURCE_VARIABLES[2]} to its host, such as ghcr.io, then run again",
+        )
+    return Credentials(user, password, host)
+
+
+def login_for(repository: str, *logins: Credentials | None) -> Credentials | None:
+    """The first of the credentials that are for the registry of `repository`."""
+    host = repository.partition("/")[0]
+    return next((login for login in logins if login and login.are_for(host)), None)
 
 
 async def require_answer(repository: str) -> None:
@@ -149,7 +176,8 @@ class Connection:
             self.name = f"library/{self.name}"
         self.patience = patience
         self._client = client
-        self._login = login
+        self._login = login_for(repository, login)
+        self._others_login = login if login and not self._login else None
         self._on_retry = on_retry
         self._authorizations: dict[str, str] = {}
         self._has_answered = False
@@ -318,13 +346,16 @@ class Connection:
         what = f"{self.host} answered {named} to {asked} of {self.name}"
         if status in (401, 403):
             right = "read" if asked.startswith(("GET", "HEAD")) else "write to"
+            usually = f"the credentials are missing, wrong, have run out, or may not {right} this repository"
+            if other := self._others_login:
+                usually = f"the credentials here are those of {other.host}, and go to no other registry"
             return Refused(
                 what,
                 status=status,
-                usually=f"the credentials are missing, wrong, have run out, or may not {right} this repository",
+                usually=usually,
                 next_step=(
-                    f"set {USER_VARIABLE} and {PASSWORD_VARIABLE}, or for another registry than that of "
-                    f"image.repository {SOURCE_HOST_VARIABLE}, {' and '.join(SOURCE_VARIABLES)}; then run again"
+                    f"set {USER_VARIABLE} and {PASSWORD_VARIABLE}, and {HOST_VARIABLE} if they are not for "
+                    f"image.repository; or {', '.join(SOURCE_VARIABLES)} to read from {self.host}; then run again"
                 ),
             )
         return Refused(

@@ -233,7 +233,7 @@ class EngineStages:
                 await signer.sign(plan, plan.signer, digest, lost, signature=unsigned)
             # Another length each time, so that two runs do not go on to write at the same moment.
             await anyio.sleep(release.SETTLE_SECONDS * random.uniform(1, 2))  # noqa: S311 - no secret
-            verified = await self._verified(repository, digest, trust, plan.login)
+            verified = await self._verified(repository, digest, trust, registry.login_for(repository, plan.login))
             unsigned, lost = bool(verified.why_not_signed), provenance.lost(predicates, verified)
             if not unsigned and not lost and listed in await self._referrers(digest):
                 attached = ("signature", *(provenance.WORDS[kind] for kind in predicates))

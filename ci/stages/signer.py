@@ -59,7 +59,9 @@ async def sign(
     await registry.require_answer(repository)
     place = _Place.of(repository)
     reference = f"{place.repository}@{digest}"
-    container = _with_signer(place.reached_from(_cosign(plan.images.cosign), plan.login), signer)
+    container = _with_signer(
+        place.reached_from(_cosign(plan.images.cosign), registry.login_for(repository, plan.login)), signer
+    )
     with _cosign_errors():
         try:
             # One after the other: each one adds itself to a list that all of them share, and the last writer wins.

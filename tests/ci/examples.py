@@ -273,7 +273,6 @@ def plan(
         locked_packages=LOCKED,
         login=None,
         source_login=None,
-        source_host="",
         trust=cosign.Identity("^$", "https://issuer.example"),
         signer=cosign.NoSigner("there is no key"),
         builder=Builder(),

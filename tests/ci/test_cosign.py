@@ -90,7 +90,13 @@ def test_no_repr_has_a_secret(signer: Key | Keyless) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "name"), [("ghcr.io", "ghcr.io"), ("registry:5000",) * 2, ("docker.io", "https://index.docker.io/v1/")]
+    ("host", "name"),
+    [
+        ("ghcr.io", "ghcr.io"),
+        ("registry:5000", "registry:5000"),
+        ("docker.io", "https://index.docker.io/v1/"),
+        ("index.docker.io", "https://index.docker.io/v1/"),
+    ],
 )
 def test_the_credentials_go_where_cosign_looks_for_them(host: str, name: str) -> None:
     # echo -n ana:pass:word | base64

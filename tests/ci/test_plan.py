@@ -232,13 +232,14 @@ def test_whom_to_trust_is_the_repositorys_workflows_unless_a_key_is_named(projec
 def test_credentials_are_each_registrys_own(project: Path) -> None:
     theirs = made(
         project,
-        DRYDOCK_SOURCE_HOST="Staging.example",
         DRYDOCK_SOURCE_USER="a",
         DRYDOCK_SOURCE_PASSWORD="b",  # noqa: S106 - a test's
+        DRYDOCK_SOURCE_HOST="staging.example",
     )
-    assert (theirs.login, theirs.source_login, theirs.source_host) == (None, Credentials("a", "b"), "staging.example")
-    ours = made(project, DRYDOCK_REGISTRY_USER="a", DRYDOCK_REGISTRY_PASSWORD="b")  # noqa: S106
-    assert (ours.login, ours.source_login) == (Credentials("a", "b"), None)
+    assert (theirs.login, theirs.source_login) == (None, Credentials("a", "b", "staging.example"))
+    ours = made(project, DRYDOCK_REGISTRY_USER="a", DRYDOCK_REGISTRY_PASSWORD="b")  # noqa: S106 - a test's
+    host = ours.policy.image.repository.partition("/")[0]
+    assert (ours.login, ours.source_login) == (Credentials("a", "b", host), None)
 
 
 def test_an_ignore_that_would_hold_for_years_stops_the_run_before_it_starts(project: Path) -> None:

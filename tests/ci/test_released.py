@@ -135,6 +135,10 @@ class World:
         archives.write(self.path(name), blobs, archives.described(manifest, archives.IMAGE))
         return archives.digest_of(manifest)
 
+    def login(self, login: Credentials, of: str = "here") -> Credentials:
+        """The same for one of the two registries."""
+        return replace(login, host=(self.here if of == "here" else self.there).partition("/")[0])
+
     def path(self, name: str) -> Path:
         return self.folder / f"{name}.tar"
 
@@ -914,7 +918,7 @@ def reading(world: World, command: str, repository: str) -> list[tuple[str, Cred
     digest = world.published("1.2.3", repository=repository)
     world.image("again")
     world.stages.built, world.stages.scans = world.path("again"), [found()]
-    run = replace(world.plan, login=LOGIN)
+    run = replace(world.plan, login=world.login(LOGIN))
     work: dict[str, Callable[[], object]] = {
         "verify": partial(world.verify, Reference(repository, "1.2.3"), run),
         "rescan": partial(world.rescan, world.record(digest, repository=repository), plan=run),
@@ -927,7 +931,7 @@ def reading(world: World, command: str, repository: str) -> list[tuple[str, Cred
 
 @pytest.mark.parametrize("command", ["verify", "rescan", "reproduce"])
 def test_the_registry_of_the_policy_gets_its_credentials_and_no_other_does(command: str, world: World) -> None:
-    assert reading(world, command, world.here) == [(world.here, LOGIN)]
+    assert reading(world, command, world.here) == [(world.here, world.login(LOGIN))]
     world.opened.clear()
     world.stages.plans.clear()
     assert reading(world, command, world.there) == [(world.there, None)]
@@ -935,34 +939,23 @@ def test_the_registry_of_the_policy_gets_its_credentials_and_no_other_does(comma
 
 def test_a_repository_beside_the_policys_has_the_same_credentials(world: World) -> None:
     beside = f"{world.here}-too"
-    assert reading(world, "verify", beside) == [(beside, LOGIN)]
+    assert reading(world, "verify", beside) == [(beside, world.login(LOGIN))]
 
 
-def own(world: World, host: str, login: Credentials | None = LOGIN) -> Plan:
+def own(world: World, host: str) -> Plan:
     """A plan with credentials of the source's own, which are those of this host."""
-    return replace(world.plan, login=login, source_login=SOURCE_LOGIN, source_host=host)
+    return replace(world.plan, login=world.login(LOGIN), source_login=replace(SOURCE_LOGIN, host=host))
 
 
 def test_a_source_with_credentials_of_its_own_gets_these(world: World) -> None:
     world.published("1.2.3")
     world.verify(Reference(world.here, "1.2.3"), own(world, world.here.partition("/")[0]))
-    assert world.opened == [(world.here, SOURCE_LOGIN)]
+    assert world.opened == [(world.here, world.login(SOURCE_LOGIN))]
 
 
 @pytest.mark.parametrize("command", ["verify", "promote", "rescan", "reproduce"])
-@pytest.mark.parametrize(
-    ("host", "what"),
-    [
-        (
-            "staging.example",
-            "DRYDOCK_SOURCE_USER and DRYDOCK_SOURCE_PASSWORD are those of staging.example, and not of 127",
-        ),
-        ("", "DRYDOCK_SOURCE_USER and DRYDOCK_SOURCE_PASSWORD are set, and DRYDOCK_SOURCE_HOST does not say of which"),
-    ],
-    ids=["another", "missing"],
-)
-def test_the_sources_credentials_go_to_no_other_host(command: str, host: str, what: str, world: World) -> None:
-    run, asked = own(world, host), Reference(world.there, "1.2.3")
+def test_the_sources_credentials_go_to_no_other_host(command: str, world: World) -> None:
+    run, asked = own(world, "staging.example"), Reference(world.there, "1.2.3")
     record = world.record(examples.MANIFEST_DIGEST, repository=world.there)
     if command == "rescan":
         [row] = world.rescan(record, plan=run).rows
@@ -976,7 +969,9 @@ def test_the_sources_credentials_go_to_no_other_host(command: str, host: str, wh
         with pytest.raises(UsageError) as refused:
             work[command]()
         said = refused.value.what
-    assert said.startswith(what)
+    assert said.startswith(
+        "DRYDOCK_SOURCE_USER and DRYDOCK_SOURCE_PASSWORD are those of staging.example, and not of 127"
+    )
     assert world.opened == []
     assert world.stages.called == []
 
@@ -984,22 +979,24 @@ def test_the_sources_credentials_go_to_no_other_host(command: str, host: str, wh
 def test_the_policys_registry_gets_its_own_credentials_beside_those_of_another(world: World) -> None:
     world.published("1.2.3")
     world.verify(Reference(world.here, "1.2.3"), own(world, "staging.example"))
-    assert world.opened == [(world.here, LOGIN)]
+    assert world.opened == [(world.here, world.login(LOGIN))]
 
 
 @pytest.mark.parametrize(
-    ("source_login", "target", "with_which"),
-    [(None, "there", None), (None, "here", LOGIN), (SOURCE_LOGIN, "there", SOURCE_LOGIN)],
-    ids=["another host", "the same host", "credentials of its own"],
+    ("login_of", "source_login_of", "target"),
+    [("here", "", "here"), ("there", "", "there"), ("there", "here", "there"), ("here", "there", "there")],
+    ids=["one host", "the target's alone", "each its own", "the other way round"],
 )
-def test_a_source_gets_the_targets_credentials_only_where_it_is_the_same_host(
-    source_login: Credentials | None, target: str, with_which: Credentials | None, world: World
+def test_each_of_two_registries_gets_its_own_credentials(
+    login_of: str, source_login_of: str, target: str, world: World
 ) -> None:
     world.signed("1.2.3")
     there = world.there if target == "there" else f"{world.here}-too"
-    # The policy's repository is no matter: what is written to is the target.
-    host = world.here.partition("/")[0] if source_login else ""
-    run = replace(world.plan, login=LOGIN, source_login=source_login, source_host=host)
+    login = world.login(LOGIN, login_of)
+    source_login = world.login(SOURCE_LOGIN, source_login_of) if source_login_of else None
+    known = {each.host: each for each in (login, source_login) if each}
+    run = replace(world.plan, login=login, source_login=source_login)
     world.promote(Reference(world.here, "1.2.3"), Reference(there), run)
-    assert world.opened == [(world.here, with_which), (world.here, with_which), (there, LOGIN)]
-    assert [plan.source_login for plan in world.stages.plans] == [with_which]
+    here = known.get(world.here.partition("/")[0])
+    assert world.opened == [(world.here, here), (world.here, here), (there, known.get(there.partition("/")[0]))]
+    assert [plan.source_login for plan in world.stages.plans] == [here]

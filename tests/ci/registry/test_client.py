@@ -4,6 +4,7 @@ import base64
 import hashlib
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -11,7 +12,7 @@ import anyio
 import pytest
 
 import registry
-from errors import RegistryError
+from errors import RegistryError, UsageError
 from registry import Credentials
 from registry.client import error_codes, retry_after_seconds
 from tests.ci.server import Request, Response, serving
@@ -205,11 +206,46 @@ def test_only_a_registry_on_this_machine_is_asked_without_tls(host: str, url: st
     assert registry.base_url(host) == url
 
 
-def test_credentials_come_whole_or_not_at_all() -> None:
+def test_credentials_come_whole_or_not_at_all_and_are_of_one_host() -> None:
     both = {"DRYDOCK_REGISTRY_USER": "someone", "DRYDOCK_REGISTRY_PASSWORD": "s3cret"}
-    assert registry.credentials(both) == LOGIN
-    assert registry.credentials({**both, "DRYDOCK_REGISTRY_PASSWORD": ""}) is None
-    assert registry.credentials({}) is None
+    ours = Credentials("someone", "s3cret", "ghcr.io")
+    assert registry.credentials(both, "ghcr.io") == ours
+    assert registry.credentials({**both, "DRYDOCK_REGISTRY_HOST": "ghcr.io"}, "other.example") == ours
+    assert registry.credentials({**both, "DRYDOCK_REGISTRY_PASSWORD": ""}, "ghcr.io") is None
+    assert registry.credentials({}, "ghcr.io") is None
+
+
+def test_the_credentials_of_a_source_name_their_host() -> None:
+    both = {"DRYDOCK_SOURCE_USER": "someone", "DRYDOCK_SOURCE_PASSWORD": "s3cret"}
+    theirs = Credentials("someone", "s3cret", "staging.example")
+    assert registry.source_credentials({**both, "DRYDOCK_SOURCE_HOST": "staging.example"}) == theirs
+    assert registry.source_credentials({}) is None
+    with pytest.raises(UsageError, match=r"^DRYDOCK_SOURCE_USER is set, and DRYDOCK_SOURCE_HOST is not$"):
+        registry.source_credentials(both)
+
+
+def test_credentials_are_for_their_host_alone() -> None:
+    hub, ours = Credentials("a", "b", "docker.io"), Credentials("c", "d", "127.0.0.1:5000")
+    assert registry.login_for("registry-1.docker.io/owner/name", ours, hub) == hub
+    assert registry.login_for("127.0.0.1:5000/name", None, hub, ours) == ours
+    assert registry.login_for("127.0.0.1:5001/name", ours, hub) is None
+    assert registry.login_for("GHCR.io/name", Credentials("a", "b", "ghcr.io")) == Credentials("a", "b", "ghcr.io")
+
+
+@pytest.mark.parametrize("challenge", ['Basic realm="here"', 'Bearer realm="http://{}/token"'])
+def test_a_registry_never_gets_the_credentials_of_another(challenge: str) -> None:
+    seen: list[Request] = []
+
+    def answer(request: Request) -> Response:
+        seen.append(request)
+        if request.path.startswith("/token"):
+            return Response(200, b'{"token": "t0ken"}')
+        return Response(401, headers={"WWW-Authenticate": challenge.format(request.headers["Host"])})
+
+    with pytest.raises(RegistryError, match="answered 401") as refused:
+        asked(answer, replace(LOGIN, host="staging.example"))
+    assert {request.headers.get("Authorization") for request in seen} <= {None, "Bearer t0ken"}
+    assert refused.value.usually == "the credentials here are those of staging.example, and go to no other registry"
 
 
 @pytest.mark.parametrize("host", ["256.1.1.1", "xn--"])
