@@ -7,8 +7,10 @@ https://github.com/opencontainers/image-spec/blob/v1.1.0/layer.md#whiteouts
 
 from __future__ import annotations
 
+import bisect
 import csv
 import heapq
+import io
 import posixpath
 import re
 from collections import Counter, defaultdict
@@ -35,6 +37,7 @@ DIST_INFO = ".dist-info"
 PACKAGE_RECORD = re.compile(
     rf"{DPKG}(status|status\.d/[^/]+|info/[^/]+\.list)|.*{re.escape(DIST_INFO)}/(RECORD|METADATA)"
 )
+FIELDS = frozenset(("Name", "Package", "Status", "Version"))
 HEADER = re.compile(r"^([\w-]+): *(.*)$", re.MULTILINE)
 COMPILED = re.compile(r"(?P<folder>.*/)__pycache__/(?P<module>[^/.]+)\.[^/]+\.pyc")
 
@@ -113,10 +116,7 @@ class Owners:
 
     def of(self, path: str) -> Owner | None:
         """The package that a file is part of; what Python compiled goes with its source."""
-        if owner := self.claims.get(path):
-            return owner
-        compiled = COMPILED.fullmatch(path)
-        return self.claims.get(f"{compiled['folder']}{compiled['module']}.py") if compiled else None
+        return self.claims.get(path) or self.claims.get(_source(path))
 
     def contributor(self, path: str) -> str:
         """The name of a file's package, or else the folder it lies in, three levels deep at most."""
@@ -150,13 +150,16 @@ def owners(entries: Sequence[Entry]) -> Owners:
     that one.
     """
     known = {entry.path: entry for entry in entries}
+    # A record may list anything: only what is here is kept, and the sources of what was compiled.
+    sources = {source for path in known if (source := _source(path))}
     claims: dict[str, Owner] = {}
     installed: set[Owner] = set()
     for owner, own, listed in chain(_debian(entries, known), _python(known)):
         if not any(path in claims for path in own):
             installed.add(owner)
             for path in chain(own, listed):
-                claims.setdefault(path, owner)
+                if path in known or path in sources:
+                    claims.setdefault(path, owner)
     return Owners(frozenset(installed), claims)
 
 
@@ -288,6 +291,12 @@ def _over(below: FileSystem, layer: Iterable[Entry]) -> Written:
     )
 
 
+def _source(path: str) -> str:
+    """What a file was compiled from; empty for other files."""
+    compiled = COMPILED.fullmatch(path)
+    return f"{compiled['folder']}{compiled['module']}.py" if compiled else ""
+
+
 def _above(path: str) -> str:
     return path.rpartition("/")[0]
 
@@ -306,24 +315,28 @@ _Claim = tuple[Owner, Sequence[str], Iterable[str]]
 
 def _debian(entries: Iterable[Entry], known: Mapping[str, Entry]) -> Iterator[_Claim]:
     """The packages that dpkg has installed; a distroless image has a file for each of them in status.d."""
-    lists = defaultdict[str, list[str]](list)
+    lists = defaultdict[str, list[Entry]](list)
     versions: dict[str, str] = {}
     for entry in entries:
         if not entry.content or not entry.path.startswith(DPKG):
             continue
-        text = _text(entry)
         name, ending = posixpath.splitext(posixpath.basename(entry.path))
-        if ending == ".list":
-            lists[name.partition(":")[0]] += text.splitlines()
-        elif ending == ".md5sums":
-            lists[name] += [line.partition("  ")[2] for line in text.splitlines()]
+        if ending in (".list", ".md5sums"):
+            lists[name.partition(":")[0]].append(entry)
         else:
-            for paragraph in text.split("\n\n"):
-                fields = dict(HEADER.findall(paragraph))
+            for paragraph in _text(entry).split("\n\n"):
+                fields = _fields(paragraph)
                 if "Package" in fields and fields.get("Status", "install ok installed") == "install ok installed":
                     versions[fields["Package"]] = fields.get("Version", "")
     for name, version in sorted(versions.items()):
-        yield Owner(name, version, "debian"), (), (_as_stored(path.strip("/"), known) for path in lists[name])
+        listed = (path for entry in lists[name] for path in _listed_by_dpkg(entry))
+        yield Owner(name, version, "debian"), (), (_as_stored(path, known) for path in listed)
+
+
+def _listed_by_dpkg(entry: Entry) -> Iterator[str]:
+    has_sums = entry.path.endswith(".md5sums")
+    for line in _lines(entry):
+        yield (line.partition("  ")[2] if has_sums else line).strip("/\n")
 
 
 def _as_stored(path: str, known: Mapping[str, Entry]) -> str:
@@ -334,6 +347,7 @@ def _as_stored(path: str, known: Mapping[str, Entry]) -> str:
 def _python(known: Mapping[str, Entry]) -> Iterator[_Claim]:
     """The distributions whose .dist-info folders are there, outer ones first."""
     own = defaultdict[str, list[str]](list)
+    by_name = sorted((path.lower(), path) for path in known)
     for path in known:
         if f"{DIST_INFO}/" in path:
             own[path[: path.index(f"{DIST_INFO}/")] + DIST_INFO].append(path)
@@ -341,27 +355,46 @@ def _python(known: Mapping[str, Entry]) -> Iterator[_Claim]:
         site, _, title = info.removesuffix(DIST_INFO).rpartition("/")
         name, _, version = title.rpartition("-")
         if metadata := known.get(f"{info}/METADATA"):
-            fields = dict(HEADER.findall(_text(metadata).partition("\n\n")[0]))
+            fields = _fields(_text(metadata).partition("\n\n")[0])
             name, version = fields.get("Name", name), fields.get("Version", version)
         if record := known.get(f"{info}/RECORD"):
-            listed = _listed(site, _text(record))
+            listed = _listed(site, record)
         else:
             module = posixpath.join(site, re.sub(r"[-.]", "_", name), "").lower()
-            listed = (path for path in known if path.lower().startswith(module))
+            listed = _beginning_with(module, by_name)
         yield Owner(name, version, "python"), paths, listed
 
 
-def _listed(site: str, record: str) -> Iterator[str]:
+def _beginning_with(prefix: str, by_name: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """The paths whose names, which are sorted, begin so."""
+    for number in range(bisect.bisect_left(by_name, (prefix, "")), len(by_name)):
+        name, path = by_name[number]
+        if not name.startswith(prefix):
+            return
+        yield path
+
+
+def _listed(site: str, record: Entry) -> Iterator[str]:
     """The paths of a RECORD, from the root.
 
     https://packaging.python.org/en/latest/specifications/recording-installed-packages/#the-record-file
     """
     try:
-        for row in csv.reader(record.splitlines()):
+        for row in csv.reader(_lines(record)):
             if row:
                 yield posixpath.normpath(posixpath.join(site, row[0])).lstrip("/")
     except csv.Error:
         return  # An image may hold anything; what a broken record still lists is a folder's.
+
+
+def _fields(paragraph: str) -> dict[str, str]:
+    """Those of the fields of a package's description that say what it is."""
+    return {field[1]: field[2] for field in HEADER.finditer(paragraph) if field[1] in FIELDS}
+
+
+def _lines(entry: Entry) -> Iterator[str]:
+    """A record line by line, since a list of all of them would cost many times its size."""
+    return io.TextIOWrapper(io.BytesIO(entry.content), encoding="utf-8", errors="replace")
 
 
 def _text(entry: Entry) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,15 +55,17 @@ class Differences:
     layers: tuple[LayerDifference, ...]
 
 
-def between(released: Path, built: Path) -> Differences:
-    """Compare the images of two OCI archives, layer by layer in their order. Raises BuildError for a damaged one."""
+def between(released: Path, built: Path, is_cancelled: Callable[[], bool] = lambda: False) -> Differences:
+    """Compare the images of two OCI archives, layer by layer in their order.
+
+    Raises BuildError for a damaged one, and CancelledError if `is_cancelled` says that nobody waits for it.
+    """
     old_digests, old_instructions, old_config = _described(released)
     new_digests, new_instructions, new_config = _described(built)
     made_by = zip_longest(old_instructions, new_instructions)
+    files = partial(_layer, is_cancelled=is_cancelled)
     layers = tuple(
-        LayerDifference(
-            number, new or old or "", tuple(_files(_layer(released, old_digest), _layer(built, new_digest)))
-        )
+        LayerDifference(number, new or old or "", tuple(_files(files(released, old_digest), files(built, new_digest))))
         for number, ((old, new), (old_digest, new_digest)) in enumerate(
             zip(made_by, zip_longest(old_digests, new_digests), strict=True), start=1
         )
@@ -90,13 +93,14 @@ def _files(old: Mapping[str, File], new: Mapping[str, File]) -> Iterator[FileDif
             yield FileDifference(path, what)
 
 
-def _layer(archive: Path, digest: str | None) -> dict[str, File]:
+def _layer(archive: Path, digest: str | None, is_cancelled: Callable[[], bool]) -> dict[str, File]:
     """The layer's files by path; of a path that stands there twice the last one, which a container sees."""
     if digest is None:
         return {}
     # Opened for each layer, so that an archive that is damaged is the one that the error names.
     with image.opened(archive) as layout:
-        return {image.path_of(member): _file(layer, member) for layer, member in image.members(layout, digest)}
+        members = image.members(layout, digest, image.Budget(is_cancelled=is_cancelled))
+        return {image.path_of(member): _file(layer, member) for layer, member in members}
 
 
 def _file(layer: tarfile.TarFile, member: tarfile.TarInfo) -> File:

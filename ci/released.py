@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
-import anyio
 from packaging.utils import canonicalize_name
 
 import cosign
@@ -21,6 +21,7 @@ import records
 import registry
 import revision
 import tags
+import threads
 import trivy
 import verification
 from cosign import Identity, Verified
@@ -190,7 +191,7 @@ async def _rescanned(run: Plan, record: Release, connect: Connect, tell: Tell) -
     path = directory / "image.tar"
     async with registry.opened(repository, run.source_login, tell.notes) as released:
         await released.pull(record.digest, path)
-    facts = await anyio.to_thread.run_sync(image.read, path, abandon_on_cancel=True)
+    facts = await threads.run(lambda is_cancelled: image.read(path, is_cancelled=is_cancelled))
     async with connect(replace(run, report_dir=directory, locked_packages=python), tell.notes) as stages:
         scan = await trivy.covered(await stages.scan(await stages.hold(path)), facts)
     path.unlink()
@@ -229,13 +230,13 @@ async def reproduce(run: Plan, digest: str, record: Release | None, connect: Con
         async with connect(run, tell.notes) as stages:
             model = await told(tell, "train", stages.train())
             archive = await told(tell, "build", stages.build(model))
-        built = await anyio.to_thread.run_sync(image.read, archive.path, abandon_on_cancel=True)
+        built = await threads.run(lambda is_cancelled: image.read(archive.path, is_cancelled=is_cancelled))
         if built.manifest_digest == digest:
             row = Row(name="digest", measured=digest, limit="", verdict=Verdict.PASS)
             return Assessment(rows=(row,), conclusion=f"reproduced {repository_name}@{digest}")
         path = run.report_dir / "released.tar"
         await told(tell, "pull", repository.pull(digest, path))
-    differences = await anyio.to_thread.run_sync(difference.between, path, archive.path, abandon_on_cancel=True)
+    differences = await threads.run(partial(difference.between, path, archive.path))
     path.unlink()
     details = tuple(in_words.lines(differences))
     if record and record.base_images != {"builder": run.images.builder, "runtime": run.images.runtime}:

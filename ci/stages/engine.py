@@ -23,13 +23,14 @@ import engine_log
 import image
 import provenance
 import registry
+import threads
 import verification
 from checks import Approval
 from cosign import Trust, Verified
 from errors import BuildError, RegistryError
 from plan import Plan
 from registry import Repository, release
-from report import Archive, Contract, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
+from report import MB, Archive, Contract, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
 from stages import normal, running, scanner, session, signer
 
 MODEL_FILES = ("model.json", "model.pkl", "model.forest", "training.npy")
@@ -181,7 +182,10 @@ class EngineStages:
 
     async def inspect(self, archive: Archive) -> Image:
         """Read the archive's layers; in a thread, since decompressing them takes a second or two."""
-        read = await anyio.to_thread.run_sync(image.read, archive.path, abandon_on_cancel=True)
+        most_bytes = self.plan.policy.limits.image_size_mb * MB * image.TIMES_THE_LIMIT
+        read = await threads.run(
+            lambda is_cancelled: image.read(archive.path, most_bytes=most_bytes, is_cancelled=is_cancelled)
+        )
         return dockerfile.located(read, self._dockerfile())
 
     async def smoke(self, archive: Archive, model: Model) -> Smoke:

@@ -52,10 +52,12 @@ def _normal_errors() -> Iterator[None]:
         try:
             yield
         except dagger.QueryError as error:
+            said = error.stderr if isinstance(error, dagger.ExecError) else ""
+            reason = engine_log.last_line(said) if said.strip() else engine_log.first_line(str(error))
             raise BuildError(
-                f"the image was built, but not written in its normal form: {engine_log.first_line(str(error))}",
-                usually="the disk is full, or the builder's image has no `python`, 3.11 or later",
-                next_step="free some space, or name a builder with Python under builder in images.toml",
+                f"the image was built, but not written in its normal form: {reason}",
+                usually="the disk is full, a layer has a form that is not read, or the builder's image has no `python`",
+                next_step="free some space, or name other images under builder or runtime in images.toml",
                 log=engine_log.tail(
                     error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)
                 ),

@@ -5,6 +5,9 @@ import hashlib
 import io
 import json
 import tarfile
+import time
+import tracemalloc
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
@@ -235,3 +238,149 @@ def test_a_blob_that_is_not_its_digest_is_no_image(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"User": "10001"', b'"User": "00000"'))
     with pytest.raises(BuildError, match=r"blob sha256:[0-9a-f]{64} holds sha256:[0-9a-f]{64}"):
         image.read(path)
+
+
+# --- archives that cost more than they weigh ------------------------------------------------------------------------
+
+
+def header(
+    name: str, size_bytes: int, kind: bytes = tarfile.REGTYPE, pax_headers: dict[str, str] | None = None
+) -> bytes:
+    """A member's header alone: what it says of itself need not be there."""
+    member = tarfile.TarInfo(name)
+    member.size, member.type, member.pax_headers = size_bytes, kind, pax_headers or {}
+    return member.tobuf(tarfile.PAX_FORMAT)
+
+
+def old_sparse(size_bytes: int) -> bytes:
+    """GNU's own form: the size that the file has once its holes are there stands at the header's byte 483."""
+    block = bytearray(header("hole", 0, tarfile.GNUTYPE_SPARSE))
+    block[257:265] = b"ustar  \0"
+    block[483:495] = f"{size_bytes:011o}\0".encode()
+    block[148:156] = b" " * 8
+    block[148:156] = f"{sum(block):06o}\0 ".encode()
+    return bytes(block)
+
+
+ZEROS = bytes(32 * 1024 * 1024)
+INFO = f"{PACKAGES}/a-1.dist-info"
+COSTLY = {
+    "a sparse file of GNU's own form": (old_sparse(4_000_000_000), "'hole' is a sparse file"),
+    "a sparse file of 1.0": (
+        header(
+            "a",
+            512,
+            pax_headers={"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "4000000000"},
+        )
+        + b"0\n".ljust(512, b"\0"),
+        "'a' is a sparse file",
+    ),
+    "a sparse file of 0.1": (
+        header("a", 0, pax_headers={"GNU.sparse.map": "0,0", "GNU.sparse.size": "8000000000000"}),
+        "'a' is a sparse file",
+    ),
+    "a file that says 8 TB": (header("a", 8_000_000_000_000), "unpacks to more than 100 MB"),
+    "a file that is not there": (header("a", 90_000_000), "unexpected end of data"),
+    "a header of 32 MB": (header("x", len(ZEROS), tarfile.XHDTYPE) + ZEROS, "has a header of more than 1 MB"),
+    "a name of 32 MB": (header("x", len(ZEROS), tarfile.GNUTYPE_LONGNAME) + ZEROS, "has a header of more than 1 MB"),
+    "a name that no file can have": (header("a/" * 3000, 0), "has a name of 5,999 characters"),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_layer_that_says_more_than_it_has_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    layer, why = COSTLY[name]
+    path = layout(tmp_path / "image.tar", layer)
+    started = time.monotonic()
+    with pytest.raises(BuildError) as refused:
+        image.read(path, most_bytes=100_000_000)
+    assert why in refused.value.what
+    assert time.monotonic() - started < 2
+
+
+def test_reading_stops_where_all_layers_unpack_to_more_than_is_allowed(tmp_path: Path) -> None:
+    # Of 32 MB each, and 33 kB in the archive.
+    path = layout(tmp_path / "image.tar", {"a": ZEROS}, {"b": ZEROS}, {"c": ZEROS})
+    assert image.read(path, most_bytes=110_000_000).size_bytes == 3 * len(ZEROS)
+    with pytest.raises(BuildError, match=r"it unpacks to more than 90 MB"):
+        image.read(path, most_bytes=90_000_000)
+
+
+def test_more_members_than_an_image_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "MOST_MEMBERS", 3)
+    assert image.read(layout(tmp_path / "a.tar", {"a": b"", "b": b""}, {"c": b""})).layers[1].files_added == 1
+    with pytest.raises(BuildError, match="it has more than 3 files"):
+        image.read(layout(tmp_path / "b.tar", {"a": b"", "b": b""}, {"c": b"", "d": b""}))
+
+
+RECORDS = {
+    "a RECORD of 32 MB": {f"{INFO}/RECORD": b"\n" * len(ZEROS)},
+    "a RECORD of line ends": {f"{INFO}/RECORD": b"\n" * 1_000_000},
+    "a RECORD of many files": {f"{INFO}/RECORD": b"".join(b"%x\n" % number for number in range(150_000))},
+    "a METADATA of many fields": {f"{INFO}/METADATA": b"".join(b"%x:\n" % number for number in range(150_000))},
+    "a list of dpkg's": {
+        "var/lib/dpkg/status": b"Package: a\nVersion: 1\n",
+        "var/lib/dpkg/info/a.list": b"/a\n" * 300_000,
+    },
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_package_record_costs_about_what_it_weighs(tmp_path: Path, name: str) -> None:
+    path = layout(tmp_path / "image.tar", RECORDS[name])
+    tracemalloc.start()
+    try:
+        read = image.read(path)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(read.packages) == 1
+    assert peak_bytes < 6_000_000
+
+
+def test_records_beyond_what_all_packages_may_have_are_files_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = SCIPY[f"{PACKAGES}/scipy-1.15.0.dist-info/RECORD"]
+    for limit in ("RECORD_BYTES", "RECORDS_BYTES"):
+        with monkeypatch.context() as lower:
+            lower.setattr(image, limit, len(record) - 1)
+            read = image.read(layout(tmp_path / "image.tar", SCIPY))
+        # Without its METADATA the folder's own name says which package it is.
+        assert [package.name for package in read.packages] == ["scipy"]
+
+
+def test_many_packages_without_a_record_take_no_longer_than_with_one(tmp_path: Path) -> None:
+    many = {f"{PACKAGES}/p{number}-1.dist-info/INSTALLER": b"" for number in range(20_000)}
+    path = layout(tmp_path / "image.tar", many)
+    started = time.monotonic()
+    assert len(image.read(path).packages) == len(many)
+    assert time.monotonic() - started < 20
+
+
+def test_a_document_of_the_archive_has_a_limit(tmp_path: Path) -> None:
+    path = tmp_path / "image.tar"
+    path.write_bytes(packed({"index.json": b" " * 17_000_000}))
+    with pytest.raises(BuildError, match=r"index.json has more than 16 MB"):
+        image.read(path)
+
+
+def test_a_sparse_document_is_refused(tmp_path: Path) -> None:
+    sparse = header("index.json", 0, pax_headers={"GNU.sparse.map": "0,0", "GNU.sparse.size": "8000000000000"})
+    path = tmp_path / "image.tar"
+    path.write_bytes(sparse + bytes(1024))
+    with pytest.raises(BuildError, match=r"'index.json' is a sparse file"):
+        image.read(path)
+
+
+def test_a_layer_in_zstd_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = layout(tmp_path / "image.tar", b"\x28\xb5\x2f\xfd" + bytes(100), compressed=False)
+    with pytest.raises(BuildError, match=r"layer sha256:[0-9a-f]{64} is compressed with zstd"):
+        image.read(path)
+
+
+def test_reading_ends_when_nobody_waits_for_it(tmp_path: Path) -> None:
+    path = layout(tmp_path / "image.tar", {"a": ZEROS})
+    asked = iter((False, False, True))
+    with pytest.raises(CancelledError):
+        image.read(path, is_cancelled=lambda: next(asked))

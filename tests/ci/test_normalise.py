@@ -18,6 +18,7 @@ import pytest
 
 import image
 import normalise
+from tests.ci.test_image import header
 
 SCRIPT = Path(normalise.__file__)
 COMMITTED = "2026-11-22T10:00:00Z"
@@ -718,6 +719,10 @@ def shortened(path: Path) -> None:
 
 OTHER_BLOB = "blob sha256:[0-9a-f]{64} holds sha256:[0-9a-f]{64}"
 NO_ARCHIVE = r"/.*/damaged\.tar is no whole OCI archive: "
+ZSTD = b"\x28\xb5\x2f\xfd"
+OTHER_COMPRESSION = "build it with gzip, or on another base image"
+# By its header alone it has 8 TB.
+SPARSE = header("hole", 0, pax_headers={"GNU.sparse.map": "0,0", "GNU.sparse.size": "8000000000000"}) + bytes(1024)
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "not there": (Path.unlink, r"\[Errno 2\] No such file or directory: '/.*/damaged\.tar'"),
     "empty": (emptied, "empty file"),
@@ -734,7 +739,11 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         r"zip\(\) argument 2 is shorter than argument 1",
     ),
     "a layer that is not its digest": (built_otherwise(APP, zipping=lambda layer: zipped(layer + b"1")), OTHER_BLOB),
-    "a layer that is compressed with zstd": (built_otherwise(APP, zipping=lambda _: b"\x28\xb5\x2f\xfd"), OTHER_BLOB),
+    "a layer that is compressed with zstd": (
+        built_otherwise(APP, zipping=lambda layer: ZSTD + layer),
+        f"layer sha256:[0-9a-f]{{64}} is compressed with zstd: {OTHER_COMPRESSION}",
+    ),
+    "a sparse file": (built_otherwise(SPARSE), "'hole' is a sparse file"),
     "a layer that is cut short": (
         built_otherwise(APP, zipping=lambda layer: zipped(layer)[:-20]),
         "Compressed file ended before the end-of-stream marker was reached",
@@ -779,6 +788,18 @@ def test_nor_is_anything_built_on_a_base_that_is_none(damage: Damage, says: str,
     done = typed(built, damaged, tmp_path / "image.tar", "--created", COMMITTED)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(f"the image cannot be normalised: {says}\n", done.stderr)
+    assert not (tmp_path / "image.tar").exists()
+
+
+def test_a_base_with_a_layer_in_zstd_is_refused_by_that_layers_name(tmp_path: Path) -> None:
+    base = archive(tmp_path / "base.tar", zipping_base=lambda layer: ZSTD + layer)
+    built = archive(tmp_path / "built.tar", APP, zipping_base=lambda layer: ZSTD + layer)
+    done = typed(built, base, tmp_path / "image.tar", "--created", COMMITTED)
+    layer = digest_of(ZSTD + BASE)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"the image cannot be normalised: layer {layer} is compressed with zstd: {OTHER_COMPRESSION}\n",
+    )
     assert not (tmp_path / "image.tar").exists()
 
 
