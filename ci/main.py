@@ -195,7 +195,7 @@ def _rescan(asked: Namespace, terminal: Terminal) -> int:
 
 
 def _reproduce(asked: Namespace, terminal: Terminal) -> int:
-    run = _plan(asked, report_dir=asked.report_dir / "reproduced", no_cache=asked.no_cache)
+    run = _plan(asked, builds=True, report_dir=asked.report_dir / "reproduced", no_cache=asked.no_cache)
     record = None if reference.DIGEST.fullmatch(asked.released) else records.read(Path(asked.released))
     digest = record.digest if record else asked.released
     return _assessed(partial(released.reproduce, run, digest, record, stages.connect), run, terminal)
@@ -247,6 +247,7 @@ def _plan(
     asked: Namespace,
     *,
     publishes: bool = False,
+    builds: bool = False,
     tag: str | None = None,
     push: bool = False,
     report_dir: Path | None = None,
@@ -257,6 +258,7 @@ def _plan(
         policy_path=asked.config,
         report_dir=report_dir or asked.report_dir,
         publishes=publishes,
+        builds=builds,
         tag=tag,
         push=push,
         key=key,

@@ -26,6 +26,7 @@ class Stages(Protocol):
     async def try_key(self) -> None: ...  # noqa: D102
     async def train(self) -> Model: ...  # noqa: D102
     async def build(self, model: Model) -> Archive: ...  # noqa: D102
+    async def recheck_commit(self) -> None: ...  # noqa: D102
     async def inspect(self, archive: Archive) -> Image: ...  # noqa: D102
     async def smoke(self, archive: Archive, model: Model) -> Smoke: ...  # noqa: D102
     async def scan(self, archive: Archive) -> Scan: ...  # noqa: D102
@@ -58,6 +59,7 @@ async def run(plan: Plan, connect: Connect, tell: Tell, interruption: anyio.Canc
             model = await journal.stage("train", stages.train())
             contract = model.contract
             archive = await journal.stage("build", stages.build(model))
+            await stages.recheck_commit()
             async with asyncio.TaskGroup() as side_by_side:
                 image = side_by_side.create_task(journal.attempt("inspect", stages.inspect(archive)))
                 smoke = side_by_side.create_task(journal.attempt("smoke", stages.smoke(archive, model)))

@@ -20,12 +20,16 @@ import registry
 import revision
 import trivy
 import verification
+import worktree
 from config import Policy
 from errors import UsageError
-from report import Images, Release, Revision
+from report import Artefact, Contract, Images, Release, Revision
 from tags import Name
+from worktree import Inputs, Model
 
 IMAGES_VARIABLE = "DRYDOCK_IMAGES"
+# Training rows beside a model: a conversion is held against the model on each of them, and counts them.
+TRAINING_ROWS = "training.npy"
 # The scanner's own room asks this of the scanner.
 PINNED = re.compile(r"@sha256:[0-9a-f]{64}$")
 
@@ -49,6 +53,7 @@ class Plan:
     signer: cosign.Signer | cosign.NoSigner
     builder: provenance.Builder
     no_cache: bool
+    inputs: Inputs = worktree.NOTHING
 
     @property
     def source(self) -> str:
@@ -67,6 +72,7 @@ def make(
     report_dir: Path,
     environment: Mapping[str, str],
     publishes: bool = False,
+    builds: bool = False,
     tag: str | None = None,
     push: bool = False,
     key: Path | None = None,
@@ -74,17 +80,23 @@ def make(
 ) -> Plan:
     """Gather what a run needs; `key` is a public key to trust. Raises UsageError before anything is started.
 
-    Only what `publishes`, or would, gives an image a name, and so needs a commit or a `tag` to name it by.
+    Only what `publishes`, or would, gives an image a name, and so needs a commit or a `tag` to name it by. What only
+    looks at images, and neither publishes nor `builds` one, does not need git.
     """
     policy = config.load(policy_path, environment)
     checks.require_known_skips(policy)
     config.require_near_expiry(policy, datetime.now(UTC).date())
     root = _root(policy_path, policy)
-    commit = revision.read(root)
+    inputs = _inputs(policy, root, policy_path)
+    commit = revision.read(root, inputs) if publishes or builds else _unread(root)
     images = _images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
-    name = revision.name_image(commit, tag, environment) if publishes else Name(tag="")
+    # The commit of a clean checkout names its model as well.
+    model_sha256 = inputs.model.sha256 if inputs.model and commit.dirty else ""
+    name = revision.name_image(commit, tag, environment, model_sha256) if publishes else Name(tag="")
+    if push:
+        revision.require_plausible_time(commit, datetime.now(UTC))
     if push and name.is_version:
-        revision.require_release(root, commit, name.tag)
+        revision.require_release(root, commit, name.tag, inputs)
     host = policy.image.repository.partition("/")[0]
     if push and images.world == "stand-in" and name.is_version and not registry.is_local(host):
         raise UsageError(
@@ -121,7 +133,38 @@ def make(
         signer=signer,
         builder=provenance.builder(environment),
         no_cache=no_cache,
+        inputs=inputs,
     )
+
+
+def _inputs(policy: Policy, root: Path, policy_path: Path) -> Inputs:
+    """What an image is made of and a commit should have: the build's context, its policy, a model that came trained.
+
+    A model that is trained in the run follows from the rest.
+    """
+    files = [policy_path.resolve(), root / policy.build.dockerfile, *(root / lock for lock in policy.build.lock_paths)]
+    if policy.model.train:
+        return Inputs(tuple(policy.build.context), tuple(files))
+    folder = (root / policy.model.path).resolve()
+    contract, rows = folder / "model.json", folder / TRAINING_ROWS
+    artefact = _artefact(contract)
+    model = Model(folder / artefact.file, contract, artefact.sha256) if artefact else None
+    return Inputs(tuple(policy.build.context), (*files, contract, *([rows] if rows.exists() else [])), model)
+
+
+def _artefact(contract: Path) -> Artefact | None:
+    """The model file that a contract names; None if it is no contract, which the run finds out when it reads it."""
+    if not contract.is_file():
+        return None
+    try:
+        return Contract.model_validate_json(contract.read_bytes()).artefact
+    except (OSError, ValidationError):
+        return None
+
+
+def _unread(root: Path) -> Revision:
+    """What is known of a checkout that nothing is built from."""
+    return Revision(commit=revision.NO_COMMIT, dirty=True, source_url=revision.source(root))
 
 
 def _root(policy_path: Path, policy: Policy) -> Path:

@@ -230,6 +230,7 @@ async def reproduce(run: Plan, digest: str, record: Release | None, connect: Con
         async with connect(run, tell.notes) as stages:
             model = await told(tell, "train", stages.train())
             archive = await told(tell, "build", stages.build(model))
+            await stages.recheck_commit()
         built = await threads.run(lambda is_cancelled: image.read(archive.path, is_cancelled=is_cancelled))
         if built.manifest_digest == digest:
             row = Row(name="digest", measured=digest, limit="", verdict=Verdict.PASS)

@@ -23,6 +23,7 @@ import engine_log
 import image
 import provenance
 import registry
+import revision
 import threads
 import verification
 from checks import Approval
@@ -179,6 +180,11 @@ class EngineStages:
         )
         await archive.export(str(path))
         return Archive(path=path, handle=archive)
+
+    async def recheck_commit(self) -> None:
+        """Fail if the work tree is no longer the commit that it was: the engine has read it twice since."""
+        plan = self.plan
+        await anyio.to_thread.run_sync(revision.require_unchanged, plan.root, plan.revision, plan.inputs)
 
     async def inspect(self, archive: Archive) -> Image:
         """Read the archive's layers; in a thread, since decompressing them takes a second or two."""

@@ -65,6 +65,10 @@ class StandIn:
         await self._enter("build")
         return examples.archive(Path("image.tar"))
 
+    async def recheck_commit(self) -> None:
+        if "commit" in self.breaks:
+            raise self.breaks["commit"]
+
     async def inspect(self, archive: Archive) -> Image:
         await self._enter("inspect")
         return self.image

@@ -120,6 +120,13 @@ def test_an_engine_that_does_not_answer_is_a_report_too(plan: Plan) -> None:
     assert {(row.verdict, row.details) for row in report.rows} == {(Verdict.NOT_RUN, ("engine broke before it",))}
 
 
+def test_a_work_tree_that_changed_while_it_was_built_is_not_judged(plan: Plan) -> None:
+    stages = StandIn(breaks={"commit": UsageError("the work tree changed", next_step="run again")})
+    report = run(plan, stages)
+    assert (report.exit_code, report.failures[0].stage, report.image) == (2, "build", None)
+    assert stages.called == ["connect", "registry", "key", "train", "build"]
+
+
 def test_one_look_that_breaks_leaves_the_others_their_verdicts(plan: Plan) -> None:
     report = run(plan, StandIn(breaks={"scan": ScanError("no database", next_step="fetch it")}))
     verdicts = {row.name: row.verdict for row in report.rows}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -86,6 +87,84 @@ def test_where_the_model_is_outside_what_fetches_it_is_locked_as_well(project: P
     assert made(project).locked_packages == {"numpy": "2.1.0"}
     (project / "pipeline.toml").write_text('[build]\nmodel = "outside"\n')
     assert made(project).locked_packages == {"numpy": "2.1.0", "s3fs": "2026.9.0"}
+
+
+def trained(project: Path, content: str) -> str:
+    """Put a model and its contract into the folder that the policy names; its sha256."""
+    sha256 = hashlib.sha256(content.encode()).hexdigest()
+    artefact = examples.CONTRACT.artefact.model_copy(update={"sha256": sha256, "size_bytes": len(content)})
+    contract = examples.CONTRACT.model_copy(update={"artefact": artefact})
+    (project / "artifacts").mkdir(exist_ok=True)
+    (project / "artifacts" / artefact.file).write_text(content)
+    (project / "artifacts" / "model.json").write_text(contract.model_dump_json())
+    return sha256
+
+
+@pytest.fixture
+def given(project: Path) -> Path:
+    """A commit of a project whose model is ignored by git and was trained elsewhere."""
+    (project / "pipeline.toml").write_text('[model]\ntrain = ""\n')
+    (project / ".gitignore").write_text("artifacts/\ndist/\n")
+    git(project, "init", "--quiet")
+    git(project, "add", ".")
+    git(project, "commit", "--quiet", "--message", "one")
+    git(project, "tag", "v1.2.3")
+    return project
+
+
+def test_two_models_of_one_commit_have_two_tags(given: Path) -> None:
+    commit = git(given, "rev-parse", "HEAD")
+    for content in ("one model", "another"):
+        sha256 = trained(given, content)
+        gathered = made(given, tag=None)
+        assert gathered.revision.name == f"{commit}-dirty"
+        assert gathered.name.tag == f"sha-{commit}-dirty-model-{sha256[:12]}"
+    with pytest.raises(UsageError) as refused:
+        made(given, tag="1.2.3")
+    assert refused.value.what == (
+        "v1.2.3 would be built from a work tree that is not the tag's commit: artifacts/model.json (not in the commit),"
+        " artifacts/model.pkl (a model that git does not hold)"
+    )
+
+
+def test_a_contract_in_the_commit_vouches_for_a_model_that_is_too_large_for_git(given: Path) -> None:
+    trained(given, "one model")
+    git(given, "add", "--force", "artifacts/model.json")
+    git(given, "commit", "--quiet", "--message", "the model")
+    commit = git(given, "rev-parse", "HEAD")
+    assert made(given, tag=None).name.tag == f"sha-{commit}"
+    (given / "artifacts" / "training.npy").write_text("rows that a conversion counts")
+    assert made(given, tag=None).name.tag.startswith(f"sha-{commit}-dirty-model-")
+    (given / "artifacts" / "training.npy").unlink()
+    (given / "artifacts" / "model.pkl").write_text("another model")
+    assert made(given, tag=None).revision.dirty
+    # And both anew, as a training does.
+    sha256 = trained(given, "another model")
+    assert made(given, tag=None).name.tag == f"sha-{commit}-dirty-model-{sha256[:12]}"
+
+
+def test_a_model_that_git_holds_is_of_its_commit(given: Path) -> None:
+    trained(given, "one model")
+    git(given, "add", "--force", "artifacts")
+    git(given, "commit", "--quiet", "--message", "the model")
+    assert made(given, tag=None).name.tag == f"sha-{git(given, 'rev-parse', 'HEAD')}"
+
+
+def test_a_model_that_the_run_trains_does_not_count(given: Path) -> None:
+    (given / "pipeline.toml").write_text("")
+    git(given, "commit", "--quiet", "--all", "--message", "train")
+    trained(given, "left by make train")
+    assert made(given, tag=None).name.tag == f"sha-{git(given, 'rev-parse', 'HEAD')}"
+
+
+def test_what_only_looks_does_not_need_a_git_that_works(project: Path) -> None:
+    git(project, "init", "--quiet")
+    with pytest.raises(UsageError, match="does not have any commits yet"):
+        made(project)
+    with pytest.raises(UsageError, match="does not have any commits yet"):
+        plan.make(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={}, builds=True)
+    looking = plan.make(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={})
+    assert looking.revision.commit == "unknown"
 
 
 def test_what_publishes_nothing_needs_no_commit_to_name_an_image_by(project: Path) -> None:

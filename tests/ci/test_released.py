@@ -806,6 +806,13 @@ def test_the_same_commit_gives_the_same_digest(world: World) -> None:
     assert world.tell.heard == [(heard, stage) for stage in ("train", "build") for heard in ("begins", "ends")]
 
 
+def test_nothing_is_reproduced_from_a_work_tree_that_changed(world: World) -> None:
+    world.stages.breaks = {"commit": UsageError("the work tree changed", next_step="run again")}
+    digest = world.published("1.2.3")
+    with pytest.raises(UsageError, match="the work tree changed"):
+        world.reproduce(digest, world.record(digest))
+
+
 def test_where_the_digest_is_another_the_files_that_differ_are_named(world: World) -> None:
     digest = world.published("1.2.3")
     built = world.image("again", {**FILES, "app/model.pkl": b"3", "app/new": b""}, {**LABELS, "a": "b"})

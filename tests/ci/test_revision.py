@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -61,18 +62,62 @@ def test_a_folder_that_is_no_checkout_is_dirty_and_unknown(tmp_path: Path) -> No
     assert revision.read(tmp_path) == Revision(commit="unknown", dirty=True)
 
 
-@pytest.mark.parametrize(
-    ("remote", "address"),
-    [
-        ("https://user:secret@github.com/owner/name.git", "https://github.com/owner/name"),
-        ("https://secret@github.com/owner/name", "https://github.com/owner/name"),
-        ("ssh://git@github.com/owner/name.git", "https://github.com/owner/name"),
-        ("/srv/git/name.git", ""),
-    ],
-)
-def test_the_label_holds_a_web_address_and_no_credential(checkout: Path, remote: str, address: str) -> None:
-    git(checkout, "remote", "add", "origin", remote)
-    assert revision.read(checkout).source_url == address
+def test_the_origin_is_read_as_it_was_written_down(checkout: Path) -> None:
+    assert revision.read(checkout).source_url == ""
+    git(checkout, "remote", "add", "origin", "https://user:secret@github.com/owner/name.git")
+    git(checkout, "config", "url.https://token@mirror.example/.insteadOf", "https://user:secret@github.com/")
+    assert git(checkout, "remote", "get-url", "origin") == "https://token@mirror.example/owner/name.git"
+    assert revision.read(checkout).source_url == "https://github.com/owner/name"
+
+
+def test_an_abbreviation_of_the_origin_is_read_as_git_reads_it(checkout: Path) -> None:
+    git(checkout, "remote", "add", "origin", "gh:owner/name")
+    assert revision.read(checkout).source_url == ""
+    git(checkout, "config", "url.https://x-access-token:secret@github.com/.insteadOf", "gh:")
+    assert revision.read(checkout).source_url == "https://github.com/owner/name"
+
+
+def test_a_model_that_git_does_not_hold_is_named_by_its_bytes() -> None:
+    dirty = Revision(commit=COMMIT, dirty=True)
+    models = [revision.name_image(dirty, None, {}, model_sha256=digit * 64).tag for digit in "ab"]
+    assert models == [f"sha-{COMMIT}-dirty-model-aaaaaaaaaaaa", f"sha-{COMMIT}-dirty-model-bbbbbbbbbbbb"]
+    assert all(map(tags.TAG.fullmatch, models))
+    assert revision.name_image(dirty, "mine", {}, model_sha256="a" * 64) == Name(tag="mine")
+
+
+def test_a_commit_of_a_later_time_than_now_is_refused(checkout: Path) -> None:
+    now = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    revision.require_plausible_time(REVISION.model_copy(update={"committed_at": "2026-11-22T12:59:00Z"}), now)
+    with pytest.raises(UsageError) as refused:
+        revision.require_plausible_time(REVISION.model_copy(update={"committed_at": "2031-01-01T00:00:00Z"}), now)
+    assert refused.value.what == (
+        f"the commit {COMMIT[:12]} is dated 2031-01-01T00:00:00Z, and it is 2026-11-22T12:00:00Z here"
+    )
+    assert refused.value.next_step == (
+        "correct the clock, or date the commit again: git commit --amend --no-edit --date=now"
+    )
+
+
+def test_a_commit_of_no_time_that_there_is_is_refused(checkout: Path) -> None:
+    lines = git(checkout, "cat-file", "commit", "HEAD").splitlines()
+    written = "\n".join([lines[0], "author a <a> 1 +0000", "committer a <a> 99999999999999999 +0000", "", "x"])
+    (checkout / ".git" / "odd").write_text(written)
+    git(checkout, "reset", "--hard", git(checkout, "hash-object", "-t", "commit", "-w", "--literally", ".git/odd"))
+    with pytest.raises(UsageError, match=r"has no time that can be read: \d+$"):
+        revision.read(checkout)
+
+
+def test_an_ancestor_is_known_if_both_commits_are_here(checkout: Path) -> None:
+    first = git(checkout, "rev-parse", "HEAD")
+    git(checkout, "commit", "--quiet", "--allow-empty", "--message", "two")
+    second = git(checkout, "rev-parse", "HEAD")
+    git(checkout, "commit", "--quiet", "--amend", "--allow-empty", "--message", "another two")
+    other = git(checkout, "rev-parse", "HEAD")
+    asked = [(first, second), (second, first), (second, other), (first, "1" * 40), (f"--all{first}", second), ("", "")]
+    answers = [revision.is_ancestor(checkout, *commits) for commits in asked]
+    assert answers == [True, False, False, None, None, None]
+    (checkout / ".git" / "shallow").write_text(f"{second}\n{other}\n")
+    assert revision.is_ancestor(checkout, second, other) is None
 
 
 def test_a_checkout_is_named_by_its_commit() -> None:
@@ -135,7 +180,7 @@ def test_a_release_is_its_tags_commit_and_nothing_more(checkout: Path) -> None:
     git(checkout, "tag", "v1.2.3")
     revision.require_release(checkout, revision.read(checkout), "1.2.3")
     (checkout / "b").write_text("b")
-    assert refused() == "v1.2.3 would be built from a work tree that is not the tag's commit"
+    assert refused() == "v1.2.3 would be built from a work tree that is not the tag's commit: b (new)"
     git(checkout, "add", "b")
     git(checkout, "commit", "--quiet", "--message", "later")
     assert refused() == no_tag
