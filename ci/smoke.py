@@ -6,6 +6,7 @@ import json
 import math
 import re
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 import anyio
@@ -15,6 +16,7 @@ from config import LimitsSection
 from report import Answer, Contract, GoldenRow, Kind, Malformed
 
 POLL_SECONDS = 0.25
+DEFAULT_PORT = 8000
 JSON = "application/json"
 
 # Starts its arguments, and after five seconds, if they still run, prints SOCKETS and the kernel's table of them.
@@ -30,6 +32,13 @@ exit 0
 # The last part of IPv4's loopback addresses and IPv6's own one, as the kernel writes them.
 LOOPBACK = re.compile(r"[0-9A-F]{6}7F|0{24}01000000")
 LISTENS = re.compile(r"(?m)^ *\d+: (?P<address>[0-9A-F]+):(?P<port>[0-9A-F]{4}) \S+ 0A ")
+
+
+def port_of(exposed: Sequence[int]) -> int | None:
+    """The port on which an image that exposes these ones is asked; None if it may be any of them."""
+    if not exposed or DEFAULT_PORT in exposed:
+        return DEFAULT_PORT
+    return exposed[0] if len(exposed) == 1 else None
 
 
 async def wait_until_ready(base_url: str, limits: LimitsSection) -> tuple[float | None, str]:
@@ -58,9 +67,13 @@ def ending(exit_code: int, sockets: str, port: int) -> str:
     """
     if not sockets:
         return f"it ended with exit code {exit_code}"
-    addresses = [found["address"] for found in LISTENS.finditer(sockets) if int(found["port"], 16) == port]
+    listening = [(found["address"], int(found["port"], 16)) for found in LISTENS.finditer(sockets)]
+    addresses = [address for address, number in listening if number == port]
     if not addresses:
-        return f"it was running after 5 s, and did not listen on port {port}"
+        # Those of the container alone may be the engine's.
+        others = sorted({number for address, number in listening if not LOOPBACK.fullmatch(address)})
+        elsewhere = f", but on {' and '.join(map(str, others))}: EXPOSE that port" if others else ""
+        return f"it was running after 5 s, and did not listen on port {port}{elsewhere}"
     if all(LOOPBACK.fullmatch(address) for address in addresses):
         return f"it listens on port {port} for its own container only: let it listen on 0.0.0.0"
     return "it was running and listening after 5 s"
@@ -69,13 +82,16 @@ def ending(exit_code: int, sockets: str, port: int) -> str:
 async def ask(
     base_url: str, contract: Contract, limits: LimitsSection
 ) -> tuple[tuple[Answer, ...], tuple[Malformed, ...]]:
-    """Send every golden row through /predict, then every malformed request; a status is 0 without an answer."""
-    async with _client(base_url, limits) as client:
-        answers = [await _predict(client, row, limits) for row in contract.golden]
+    """Send every golden row through /predict, then every malformed request; a status is 0 without an answer.
+
+    A server may close a connection after any answer, and sooner after a bad request: none of these shares one.
+    """
+    async with _client(base_url, limits) as client, _client(base_url, limits, keep_connections=0) as fresh:
+        answers = [await _predict(client, fresh, row, limits) for row in contract.golden]
         malformed = [
             Malformed(name=name, status=response.status_code if response else 0)
             for name, (method, content, content_type) in malformed_requests(contract).items()
-            for response in [await _asked(client, limits, method, content, content_type)]
+            for response in [await _asked(fresh, limits, method, content, content_type)]
         ]
     return tuple(answers), tuple(malformed)
 
@@ -105,9 +121,14 @@ def malformed_requests(contract: Contract) -> dict[str, tuple[str, bytes, str]]:
     }
 
 
-def _client(base_url: str, limits: LimitsSection) -> httpx.AsyncClient:
+def _client(base_url: str, limits: LimitsSection, keep_connections: int | None = None) -> httpx.AsyncClient:
     """A client for the engine's tunnel, which no proxy of the environment leads to."""
-    return httpx.AsyncClient(base_url=base_url, timeout=limits.request_seconds, trust_env=False)
+    return httpx.AsyncClient(
+        base_url=base_url,
+        timeout=limits.request_seconds,
+        trust_env=False,
+        limits=httpx.Limits(max_keepalive_connections=keep_connections),
+    )
 
 
 async def _asked(
@@ -119,9 +140,15 @@ async def _asked(
     return None
 
 
-async def _predict(client: httpx.AsyncClient, row: GoldenRow, limits: LimitsSection) -> Answer:
+async def _predict(
+    client: httpx.AsyncClient, fresh: httpx.AsyncClient, row: GoldenRow, limits: LimitsSection
+) -> Answer:
     started = time.monotonic()
     response = await _asked(client, limits, "POST", _body(row.features))
+    if response is None and time.monotonic() - started < limits.request_seconds:
+        # The connection of the row before may have been closed meanwhile.
+        started = time.monotonic()
+        response = await _asked(fresh, limits, "POST", _body(row.features))
     answer = Answer(
         expected=row,
         status=response.status_code if response else 0,

@@ -16,7 +16,6 @@ from plan import Plan
 from report import Answer, Archive, Contract, Malformed, Smoke, Updates
 from stages import archives, session
 
-SERVICE_PORT = 8000
 MODELS = "/models"
 STOP_SECONDS = 10
 
@@ -40,11 +39,18 @@ async def _smoke(plan: Plan, archive: Archive, contract: Contract, outside: dagg
             .with_env_variable("MODEL_SHA256", contract.artefact.sha256)
         )
     uid = await _uid(container)
+    exposed = await _exposed_ports(container)
+    port = conversation.port_of(exposed)
+    if port is None:
+        numbers = ", ".join(map(str, exposed))
+        return Smoke(
+            uid=uid,
+            ready_seconds=None,
+            not_ready=f"it exposes the ports {numbers}, and any may answer: EXPOSE {conversation.DEFAULT_PORT}, or one",
+        )
     # The engine's own wait for the port has no end where a container never listens; ours has.
-    service = container.with_exposed_port(SERVICE_PORT, experimental_skip_healthcheck=True).as_service(
-        use_entrypoint=True
-    )
-    tunnel = dag.host().tunnel(service, ports=[PortForward(backend=SERVICE_PORT)])
+    service = container.with_exposed_port(port, experimental_skip_healthcheck=True).as_service(use_entrypoint=True)
+    tunnel = dag.host().tunnel(service, ports=[PortForward(backend=port)])
     ready_seconds: float | None = None
     answers: tuple[Answer, ...] = ()
     malformed: tuple[Malformed, ...] = ()
@@ -68,7 +74,7 @@ async def _smoke(plan: Plan, archive: Archive, contract: Contract, outside: dagg
             await service.stop(kill=True)
     last_words = LastWords("", "")
     if ready_seconds is None:
-        last_words = await _last_words(container, limits.log_lines)
+        last_words = await _last_words(container, port, limits.log_lines)
     return Smoke(
         uid=uid,
         ready_seconds=None if ready_seconds is None else round(ready_seconds, 1),
@@ -102,6 +108,17 @@ async def _uid(container: dagger.Container) -> int | None:
         return None
 
 
+async def _exposed_ports(container: dagger.Container) -> list[int]:
+    """The TCP ports that the image says it listens on, in their order."""
+    return sorted(
+        [
+            await port.port()
+            for port in await container.exposed_ports()
+            if await port.protocol() is dagger.NetworkProtocol.TCP
+        ]
+    )
+
+
 @dataclass(frozen=True)
 class LastWords:
     """How a container ended, and what it printed."""
@@ -110,7 +127,7 @@ class LastWords:
     log: str
 
 
-async def _last_words(container: dagger.Container, log_lines: int) -> LastWords:
+async def _last_words(container: dagger.Container, port: int, log_lines: int) -> LastWords:
     """Start the image once more for a few seconds, listen, and look whom its port is open to.
 
     The log of a service, and its sockets, cannot be had.
@@ -123,4 +140,4 @@ async def _last_words(container: dagger.Container, log_lines: int) -> LastWords:
         return LastWords("it cannot be started", engine_log.tail(str(error)))
     printed, _, sockets = stdout.partition(conversation.SOCKETS)
     lines = f"{printed}\n{stderr}".strip().splitlines()
-    return LastWords(conversation.ending(exit_code, sockets, SERVICE_PORT), "\n".join(lines[-log_lines:]))
+    return LastWords(conversation.ending(exit_code, sockets, port), "\n".join(lines[-log_lines:]))

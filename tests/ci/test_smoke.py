@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
-from threading import Event
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import anyio
@@ -179,6 +180,62 @@ def test_a_whole_number_is_a_value() -> None:
 def test_a_value_is_no_answer_to_a_classification() -> None:
     answers, _ = asked(lambda _: Response(200, b'{"predictions": [{"value": 181.3}]}'))
     assert timeless(answers[0]) == Answer(expected=examples.SMALL, status=200)
+
+
+def test_a_server_that_closes_its_connection_after_a_bad_request_has_answered_all_of_them() -> None:
+    with closing(lambda: b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") as host:
+        answers, malformed = anyio.run(smoke.ask, f"http://{host}", examples.CONTRACT, LIMITS)
+    assert {each.status for each in (*answers, *malformed)} == {400}
+
+
+@contextmanager
+def closing(answer: Callable[[], bytes]) -> Iterator[str]:
+    """A server that answers once, does not say that it closes, and cuts what is sent on the old connection."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection:
+                    connection.settimeout(1)
+                    connection.recv(65536)
+                    connection.sendall(answer())
+                    # Long enough for a client to send the next one here, were it to keep the connection.
+                    connection.settimeout(0.05)
+                    with suppress(TimeoutError):
+                        connection.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+TABLE = """
+  sl  local_address rem_address   st tx_queue
+   0: {}:{:04X} 00000000:0000 0A 00000000:00000000
+   1: 0100007F:B4AD 00000000:0000 0A 00000000:00000000
+"""
+
+
+@pytest.mark.parametrize(
+    ("sockets", "words"),
+    [
+        ("", "it ended with exit code 3"),
+        ("\n", "it was running after 5 s, and did not listen on port 8000"),
+        (
+            TABLE.format("0100007F", 8000),
+            "it listens on port 8000 for its own container only: let it listen on 0.0.0.0",
+        ),
+        (TABLE.format("00000000", 8000), "it was running and listening after 5 s"),
+        (
+            TABLE.format("00000000", 8080),
+            "it was running after 5 s, and did not listen on port 8000, but on 8080: EXPOSE that port",
+        ),
+    ],
+)
+def test_how_it_ended_is_read_from_its_sockets(sockets: str, words: str) -> None:
+    assert smoke.ending(3, sockets, 8000) == words
 
 
 def test_no_answer_at_all_is_status_0() -> None:

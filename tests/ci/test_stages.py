@@ -354,14 +354,36 @@ def test_what_needs_cosign_says_how_to_get_it() -> None:
         signer._cosign("")
 
 
+class Exposed:
+    """A port that an image exposes."""
+
+    def __init__(self, number: int, protocol: dagger.NetworkProtocol = dagger.NetworkProtocol.TCP) -> None:
+        self._number, self._protocol = number, protocol
+
+    async def port(self) -> int:
+        return self._number
+
+    async def protocol(self) -> dagger.NetworkProtocol:
+        return self._protocol
+
+
 class Tunnel:
     """A tunnel to whatever listens at `url`, and the container and the service that it leads to."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *exposed: Exposed) -> None:
         self.url = url
+        self.exposed = list(exposed)
+        self.calls: list[tuple[str, object]] = []
 
     def __getattr__(self, name: str) -> Callable[..., Tunnel]:
-        return lambda *_, **__: self
+        def called(*arguments: object, **_: object) -> Tunnel:
+            self.calls.append((name, arguments[0] if arguments else None))
+            return self
+
+        return called
+
+    async def exposed_ports(self) -> list[Exposed]:
+        return self.exposed
 
     async def start(self) -> Tunnel:
         return self
@@ -400,6 +422,47 @@ def test_an_image_that_never_gets_ready_says_why_in_its_own_words(
     assert smoked.not_ready == (
         "/readyz answered 503: the first golden row is wrong; it was running after 5 s, and did not listen on port 8000"
     )
+
+
+UDP = dagger.NetworkProtocol.UDP
+
+
+@pytest.mark.parametrize(
+    ("exposed", "port"),
+    [
+        ([], 8000),
+        ([Exposed(8000)], 8000),
+        ([Exposed(8080)], 8080),
+        ([Exposed(9090), Exposed(8000)], 8000),
+        ([Exposed(53, UDP)], 8000),
+        ([Exposed(53, UDP), Exposed(8080)], 8080),
+    ],
+    ids=["none", "8000", "8080", "8000 and another", "UDP", "UDP and TCP"],
+)
+def test_an_image_is_asked_on_the_port_that_it_exposes(
+    exposed: list[Exposed], port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(lambda _: Response(200, b"{}")) as host:
+        tunnel = Tunnel(f"http://{host}", *exposed)
+        monkeypatch.setattr(archives, "container", lambda *_: tunnel)
+        monkeypatch.setattr(running, "dag", tunnel)
+        plan = examples.plan(tmp_path)
+        smoked = anyio.run(stages.EngineStages(plan, print).smoke, examples.archive(tmp_path), MODEL)
+    assert smoked.ready_seconds is not None
+    assert ("with_exposed_port", port) in tunnel.calls
+
+
+def test_an_image_with_ports_of_which_any_may_answer_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tunnel = Tunnel("", Exposed(9090), Exposed(8080))
+    monkeypatch.setattr(archives, "container", lambda *_: tunnel)
+    smoked = anyio.run(stages.EngineStages(examples.plan(tmp_path), print).smoke, examples.archive(tmp_path), MODEL)
+    assert (smoked.ready_seconds, smoked.not_ready) == (
+        None,
+        "it exposes the ports 8080, 9090, and any may answer: EXPOSE 8000, or one",
+    )
+    assert "as_service" not in [name for name, _ in tunnel.calls]
 
 
 @pytest.mark.parametrize(
