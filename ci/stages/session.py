@@ -46,6 +46,9 @@ async def open_connection(stack: AsyncExitStack, text: str, log: TextIO, on_wait
     deadline = anyio.current_time() + START_SECONDS
     address = Address.parse(text)
     await probe.require_engine(text, START_SECONDS)
+    config = dagger.Config(log_output=log, retry=None)
+    # The SDK leaves its spinner running if the client fails, and that would write into a file that is closed by then.
+    config.console.quiet = True
     limit_seconds = None
     if not address.is_started_by_client:
         limit_seconds = max(CLIENT_SECONDS, deadline - anyio.current_time())
@@ -56,7 +59,7 @@ async def open_connection(stack: AsyncExitStack, text: str, log: TextIO, on_wait
         with client_within(limit_seconds) as killed:
             try:
                 # What did not reach the engine is not tried again: the client keeps no state to go on from.
-                await stack.enter_async_context(dagger.connection(dagger.Config(log_output=log, retry=None)))
+                await stack.enter_async_context(dagger.connection(config))
             except dagger.DaggerError as error:
                 # The client was killed because somebody stopped the run.
                 await anyio.lowlevel.checkpoint_if_cancelled()

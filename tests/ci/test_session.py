@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 import stages
-from errors import EngineError, Interrupted
+from errors import EngineError
 from stages import probe, session
 from tests.ci import examples
 
@@ -39,6 +39,8 @@ def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("_EXPERIMENTAL_DAGGER_CLI_BIN", str(tmp_path / "dagger"))
     monkeypatch.delenv("DAGGER_SESSION_PORT", raising=False)
+    # What draws on a terminal draws on every machine of a CI as well.
+    monkeypatch.setenv("FORCE_COLOR", "1")
     script(tmp_path / "dagger", HANGS)
     for name, seconds in {"START_SECONDS": 0.8, "CLIENT_SECONDS": 0.2}.items():
         monkeypatch.setattr(session, name, seconds)
@@ -311,18 +313,16 @@ def is_waiting(pid: int) -> bool:
 
 
 def connect_until_signal(directory: str) -> None:
-    """A program of its own: what a run does until it has its engine."""
+    """A program of its own: a command that needs an engine, and does nothing else."""
     import main
 
-    async def connect() -> None:
+    async def connect() -> int:
         Path(directory, "begun").touch()
         async with stages.connect(examples.plan(Path(directory))):
             raise AssertionError("somebody answered")
 
-    try:
-        main._unless_interrupted(connect())
-    except Interrupted as stopped:
-        sys.exit(stopped.exit_code)
+    main.COMMANDS["lock"] = lambda *_: main._unless_interrupted(connect())
+    sys.exit(main.main(["lock"]))
 
 
 def wait_until(true: Callable[[], bool]) -> None:
