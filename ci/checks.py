@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -80,6 +80,23 @@ def signed(signing: report.Signing) -> Row:
         limit="",
         verdict=Verdict.PASS,
         details=(f"by {signing.signed_by}",),
+    )
+
+
+def unmoved(reasons: Mapping[str, str]) -> tuple[Row, ...]:
+    """A warning of tags that stay where they are, each with its reason; nothing if all of them moved."""
+    if not reasons:
+        return ()
+    details = [f"{tag}: {reason}" for tag, reason in reasons.items()]
+    way_out = "if the registry lets no tag move: moving_tags = false under [image] gives none"
+    return (
+        Row(
+            name="moving tags",
+            measured=f"{', '.join(reasons)} {'stays where it is' if len(reasons) == 1 else 'stay where they are'}",
+            limit="",
+            verdict=Verdict.WARN,
+            details=(*details, way_out),
+        ),
     )
 
 

@@ -53,6 +53,8 @@ class ImageSection(_Section):
     name: Words = "iris-classifier"
     repository: str = "127.0.0.1:5000/iris-classifier"
     source: str = ""
+    moving_tags: bool = True
+    attachments: bool = True
 
 
 class BuildSection(_Section):

@@ -118,7 +118,11 @@ class Journal:
             updates=facts.updates,
             findings=findings.judge(scan, plan.policy) if scan else (),
             ignores=findings.judge_ignores(scan, plan.policy) if scan else (),
-            rows=(*checks.judge(facts, plan.policy), *([checks.signed(signing)] if signing else [])),
+            rows=(
+                *checks.judge(facts, plan.policy),
+                *([checks.signed(signing)] if signing else []),
+                *checks.unmoved(publication.unmoved if publication else {}),
+            ),
             stages=tuple(self._stages),
             failures=tuple(self._failures),
             signing=signing,

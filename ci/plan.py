@@ -105,9 +105,17 @@ def make(
             next_step="tag the commit and let a machine with the official images release it, or say --no-push",
         )
     signer = cosign.signer(environment) if publishes else cosign.NoSigner("nothing is published")
+    if publishes and not policy.image.attachments:
+        signer = cosign.NoSigner(f"{policy.origins['image.attachments']} says that nothing is attached to the image")
     if not isinstance(signer, cosign.NoSigner):
         cosign.require_image(images.cosign)
     if push and name.is_version and isinstance(signer, cosign.NoSigner) and not registry.is_local(host):
+        if not policy.image.attachments:
+            raise UsageError(
+                f"{name.tag} would be a release that nobody signed: {signer.reason}",
+                usually="the registry takes images only",
+                next_step="push it to a registry that takes signatures, without that line; then run again",
+            )
         raise UsageError(
             f"{name.tag} would be a release that nobody signed: {signer.reason}",
             usually="COSIGN_KEY is not set, or the workflow's job has not the permission id-token: write",

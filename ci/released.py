@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from functools import partial
 
 from packaging.utils import canonicalize_name
 
+import checks
 import cosign
 import difference
 import findings
@@ -107,10 +108,14 @@ async def promote(run: Plan, source: Reference, target: Reference, connect: Conn
                 usually="something else writes to the list of its referrers at the same time",
                 next_step="run again; what is there already is not sent twice",
             )
+        unmoved: Mapping[str, str] = {}
         if name.tag:
-            await told(tell, "tag", release.name(there, digest, name))
+            moving_tags = run.policy.image.moving_tags
+            named = await told(tell, "tag", release.name(there, digest, name, moving_tags=moving_tags))
+            unmoved = named.unmoved
     promoted = Reference(target.repository, name.tag, digest)
-    return Assessment(rows=(*assessment.rows, _copied(copied, left)), conclusion=f"promoted   {promoted}")
+    rows = (*assessment.rows, _copied(copied, left), *checks.unmoved(unmoved))
+    return Assessment(rows=rows, conclusion=f"promoted   {promoted}")
 
 
 async def _copy(

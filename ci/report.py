@@ -537,6 +537,9 @@ class Publication(Value):
     tags: tuple[str, ...] = Field(default=(), description="all that lead to this digest now, `tag` among them")
     existed: bool = Field(default=False, description="whether it was there already, with this very digest")
     replaced: str = Field(default="", description="the digest that `tag` had before, where it was another image's")
+    unmoved: dict[str, str] = Field(
+        default={}, description="tags that should lead to this digest and stay where they are, each with the reason"
+    )
 
     @property
     def reference(self) -> str:

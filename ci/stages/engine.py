@@ -232,7 +232,8 @@ class EngineStages:
         plan, digest, repository = self.plan, approval.manifest_digest, self.plan.policy.image.repository
         sbom = verdict.scan.sbom if verdict.scan else ""
         if isinstance(plan.signer, cosign.NoSigner):
-            await self._attach_sbom(digest, sbom)
+            if plan.policy.image.attachments:
+                await self._attach_sbom(digest, sbom)
             return Signing(why_not=plan.signer.reason)
         signed_by, trust = await self._signed_by(plan.signer)
         predicates = provenance.predicates(verdict, plan.builder, sbom)
@@ -258,9 +259,9 @@ class EngineStages:
         """Name the image that was pushed, and read back what the registry now serves under each name."""
         plan, digest = self.plan, approval.manifest_digest
         async with self._repository() as repository:
-            named = await release.name(
-                repository, digest, plan.name, datetime.fromisoformat(plan.revision.committed_at)
-            )
+            created = datetime.fromisoformat(plan.revision.committed_at)
+            moving_tags = plan.policy.image.moving_tags
+            named = await release.name(repository, digest, plan.name, created, moving_tags=moving_tags)
         return Publication(
             repository=plan.policy.image.repository,
             tag=plan.name.tag,
@@ -268,6 +269,7 @@ class EngineStages:
             tags=named.tags,
             existed=named.before == digest,
             replaced=named.before if named.before != digest else "",
+            unmoved=dict(named.unmoved),
         )
 
     async def _signed_by(self, by: cosign.Signer) -> tuple[str, Trust]:

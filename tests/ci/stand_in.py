@@ -29,6 +29,7 @@ class StandIn:
     interrupted_in: str = ""
     interrupt: Callable[[], None] = lambda: None
     called: list[str] = field(default_factory=list)
+    publication: Publication = field(default_factory=examples.publication)
     approvals: list[Approval] = field(default_factory=list)
     verdicts: list[Report] = field(default_factory=list)
     trusted: list[Trust] = field(default_factory=list)
@@ -96,7 +97,7 @@ class StandIn:
 
     async def publish(self, approval: Approval) -> Publication:
         await self._enter("publish")
-        return examples.publication()
+        return self.publication
 
     async def hold(self, path: Path) -> Archive:
         return examples.archive(path)

@@ -13,7 +13,8 @@ import trivy
 from config import IgnoreEntry, Policy
 from errors import BuildError, DrydockError, EngineError, RegistryError, ScanError, UsageError, VersionTaken
 from plan import Plan
-from report import IgnoreState, Report, Secret, Treatment, Updates, Verdict
+from render import text
+from report import IgnoreState, Report, Row, Secret, Treatment, Updates, Verdict
 from tests.ci import examples
 from tests.ci.stand_in import Silent, StandIn
 
@@ -58,6 +59,25 @@ def test_what_is_attested_is_the_verdict_before_anything_was_tagged(plan: Plan) 
     assert verdict.publication is None
     assert verdict.rows == report.rows[:-1]
     assert (report.rows[-1].name, report.rows[-1].verdict) == ("signed and attested", Verdict.PASS)
+
+
+def test_a_tag_that_stays_where_it_is_is_warned_of_and_the_image_is_out(plan: Plan) -> None:
+    reason = "ghcr.io answered 412 PRECONDITION to PUT manifest of owner/name"
+    stages = StandIn(publication=examples.publication().model_copy(update={"unmoved": {"1.2": reason, "1": reason}}))
+    report = run(plan, stages)
+    assert report.exit_code == 0
+    assert report.rows[-1] == Row(
+        name="moving tags",
+        measured="1.2, 1 stay where they are",
+        limit="",
+        verdict=Verdict.WARN,
+        details=(
+            f"1.2: {reason}",
+            f"1: {reason}",
+            "if the registry lets no tag move: moving_tags = false under [image] gives none",
+        ),
+    )
+    assert text.verdict(report) == f"published  {examples.publication().reference}"
 
 
 def test_without_a_push_the_registry_is_not_even_asked(tmp_path: Path) -> None:

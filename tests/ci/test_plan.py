@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,26 @@ def test_whom_to_trust_is_the_repositorys_workflows_unless_a_key_is_named(projec
     (project / "pipeline.toml").write_text('[trust]\nkey = "none.pub"\n')
     with pytest.raises(UsageError, match=r"none\.pub is no public key that can be read"):
         made(project)
+
+
+def test_where_nothing_may_be_attached_nothing_is_signed_and_no_release_goes_elsewhere(tagged: Path) -> None:
+    (tagged / "images.toml").write_text(STAND_IN.replace("stand-in", "official"))
+    (tagged / "pipeline.toml").write_text("[image]\nattachments = false\n")
+    git(tagged, "add", "--all")
+    git(tagged, "commit", "--quiet", "--message", "two")
+    git(tagged, "tag", "--force", "v1.2.3")
+    job = {"ACTIONS_ID_TOKEN_REQUEST_URL": "https://example.org", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "t"}
+    reason = "pipeline.toml:2 says that nothing is attached to the image"
+    away = partial(
+        plan.make, policy_path=tagged / "pipeline.toml", report_dir=tagged / "dist", publishes=True, push=True
+    )
+    elsewhere = {**job, "DRYDOCK_REPOSITORY": "ghcr.io/owner/name"}
+    assert away(environment=elsewhere, tag="test").signer == NoSigner(reason)
+    assert away(environment=job, tag="1.2.3").signer == NoSigner(reason)
+    with pytest.raises(UsageError) as refused:
+        away(environment=elsewhere, tag="1.2.3")
+    assert refused.value.what == f"1.2.3 would be a release that nobody signed: {reason}"
+    assert refused.value.next_step == "push it to a registry that takes signatures, without that line; then run again"
 
 
 def test_credentials_are_each_registrys_own(project: Path) -> None:

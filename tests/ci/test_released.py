@@ -645,6 +645,16 @@ def test_without_all_that_belongs_to_it_a_promoted_image_gets_no_tag(world: Worl
     assert world.state(world.there) == {}
 
 
+def test_what_is_promoted_is_out_though_no_tag_moves_there(world: World, door: Door) -> None:
+    world.published("1.2.2", "1.2", "1", repository=world.there, files={"app/server.py": b"before"})
+    digest = world.signed("1.2.3")
+    act = proxy.keeps_tags(412, "PRECONDITION")
+    door.rules.append(Rule("PUT", r"/manifests/(?!sha256[:-])", act, ALWAYS))
+    assessment = world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
+    assert (assessment.exit_code, assessment.conclusion) == (0, f"promoted   {world.there}:1.2.3@{digest}")
+    assert (assessment.rows[-1].verdict, assessment.rows[-1].measured) == (Verdict.WARN, "1.2, 1 stay where they are")
+
+
 def test_what_is_not_served_after_all_gets_no_tag(world: World, door: Door) -> None:
     digest = world.signed("1.2.3")
     by_digest = rf"/manifests/{digest}$"
