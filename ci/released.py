@@ -61,6 +61,8 @@ async def _verified(run: Plan, asked: Reference, named: tuple[str, ...], connect
     async with registry.opened(asked.repository, run.source_login, tell.notes) as repository:
         digest = await _digest(repository, asked)
         labels = await _labels(repository, digest)
+        if isinstance(run.trust, Identity):
+            await _require_an_identity(repository, asked, digest)
     async with connect(run, tell.notes) as stages:
         verified = trusted = await told(tell, "verify", stages.verify(asked.repository, digest, run.trust))
         builder = verification.builder(verified, named)
@@ -74,6 +76,21 @@ async def _verified(run: Plan, asked: Reference, named: tuple[str, ...], connect
     name = Reference(asked.repository, asked.tag, digest)
     conclusion = f"refused    {against} of {len(rows)} lines fail for {name}" if against else f"verified   {name}"
     return _Judged(Assessment(rows=rows, conclusion=conclusion), digest, trusted)
+
+
+async def _require_an_identity(repository: Repository, asked: Reference, digest: str) -> None:
+    """Raise UsageError if keys signed all that is signed of an image: no identity can be verified then."""
+    attached = repository.attached(digest, (cosign.BUNDLE_MEDIA_TYPE,))
+    bundles = [bundle async for each in attached if (bundle := cosign.bundle(each.document))]
+    if bundles and all(bundle.by_key for bundle in bundles):
+        raise UsageError(
+            f"{asked} was signed with a key, and no public key was given to verify it",
+            usually="it was released on a laptop, and not by a workflow of GitHub Actions",
+            next_step=(
+                'give the public key of whoever released it: --key FILE, or key = "cosign.pub" under [trust] in the'
+                " policy"
+            ),
+        )
 
 
 async def promote(run: Plan, source: Reference, target: Reference, connect: Connect, tell: Tell) -> Assessment:

@@ -110,8 +110,15 @@ async def verify(
         if answer.exit_code and not cosign.is_verdict(answer.why_not):
             raise RegistryError(
                 f"{repository}@{digest} could not be verified: {answer.why_not}",
-                usually="the credentials may not read there, or Sigstore's services do not answer",
-                next_step="run again; nothing was found for or against the image",
+                usually=(
+                    "the credentials may not read there"
+                    if isinstance(trust, PublicKey)
+                    else "this machine does not reach Sigstore, which vouches for a workflow, or may not read the image"
+                ),
+                next_step=(
+                    "check the network and the credentials, then run again; nothing was found for or against the image."
+                    + ("" if isinstance(trust, PublicKey) else " An image that a key signed needs --key FILE")
+                ),
             )
     statements = {
         each: cosign.about(cosign.statements(answer.stdout), digest, each) if answer.exit_code == 0 else ()

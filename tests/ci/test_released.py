@@ -325,6 +325,26 @@ def test_the_holder_of_a_key_is_asked_once(world: World) -> None:
     assert world.stages.trusted == [key]
 
 
+@pytest.mark.parametrize("command", ["verify", "promote"])
+def test_what_a_key_signed_is_not_verified_without_a_key(command: str, world: World) -> None:
+    digest = world.published("1.2.3")
+    world.attach(digest, bundle(TRUSTED, by_key=True), BUNDLE)
+    asked = Reference(world.here, "1.2.3")
+    with pytest.raises(UsageError) as refused:
+        world.verify(asked) if command == "verify" else world.promote(asked, Reference(world.there))
+    assert refused.value.what == f"{asked} was signed with a key, and no public key was given to verify it"
+    assert refused.value.next_step == (
+        'give the public key of whoever released it: --key FILE, or key = "cosign.pub" under [trust] in the policy'
+    )
+    assert world.stages.called == []
+
+
+def test_a_strangers_key_keeps_no_workflows_signature_from_being_verified(world: World) -> None:
+    digest = world.signed("1.2.3")
+    world.attach(digest, bundle("of a stranger", by_key=True), BUNDLE)
+    assert world.verify(Reference(world.here, "1.2.3")).exit_code == 0
+
+
 def test_an_image_can_be_verified_by_its_digest_alone(world: World) -> None:
     digest = world.published("1.2.3")
     assessment = world.verify(Reference(world.here, digest=digest))
