@@ -41,6 +41,8 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
     explain = command("explain", "say where an image's bytes are")
     explain.add_argument("--archive", type=Path, metavar="FILE", help="an OCI archive, not the last run's")
     explain.add_argument("--layer", type=int, metavar="N", help="every file of this layer; the base's first is 1")
+    pair = command("generate-key-pair", "make a key pair that signs releases: cosign.key and cosign.pub")
+    pair.add_argument("folder", type=Path, metavar="FOLDER", help="where it goes: outside of the repository")
     verify = command("verify", "judge a published image by what its builders signed", key)
     verify.add_argument("image", metavar="IMAGE", help="host/name:tag, or host/name@digest")
     promote = command("promote", "verify an image, then copy it elsewhere with all that belongs to it", key)

@@ -20,6 +20,7 @@ from typing import Any
 from errors import UsageError
 from registry import Credentials
 
+PRIVATE_KEY, PUBLIC_KEY = "cosign.key", "cosign.pub"
 KEY_VARIABLE, PASSWORD_VARIABLE = "COSIGN_KEY", "COSIGN_PASSWORD"
 # GitHub sets both in a job with the permission `id-token: write`; cosign itself asks for the token.
 TOKEN_URL_VARIABLE, TOKEN_VARIABLE = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
@@ -65,6 +66,14 @@ class Key:
 
     private_key: str = field(repr=False)
     password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A new private key, encrypted with a password, and the public key that verifies what it signs; both in PEM."""
+
+    private_key: str = field(repr=False)
+    public_key: str
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,38 @@ def require_image(image: str) -> str:
     )
 
 
+def new_password(environment: Mapping[str, str], folder: Path) -> str:
+    """The password of a key pair that is to be written to `folder`. Raises UsageError if one of them is not right."""
+    for name in (PRIVATE_KEY, PUBLIC_KEY):
+        if (folder / name).exists():
+            raise UsageError(
+                f"{folder / name} exists, and no key is ever written over another",
+                usually="the key pair was made before",
+                next_step=f"set {KEY_VARIABLE} to the path of that {PRIVATE_KEY}, or name another folder",
+            )
+    if password := environment.get(PASSWORD_VARIABLE):
+        return password
+    raise UsageError(
+        f"{PASSWORD_VARIABLE} is not set, and without a password anybody who finds the key can sign",
+        next_step=f"read -rs {PASSWORD_VARIABLE} && export {PASSWORD_VARIABLE}, then run again",
+    )
+
+
+def write_key_pair(pair: KeyPair, folder: Path) -> None:
+    """Write both keys into `folder`; only its owner may read the private one. Raises UsageError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, pem, mode in ((PRIVATE_KEY, pair.private_key, 0o600), (PUBLIC_KEY, pair.public_key, 0o644)):
+            (folder / name).touch(mode, exist_ok=False)
+            (folder / name).write_text(pem, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or folder} cannot be written: {error.strerror}",
+            usually="the folder belongs to somebody else, or is a file",
+            next_step="name another folder, then run again",
+        ) from error
+
+
 def fingerprint(pem: str) -> str:
     """A public key in PEM as people compare it: the SHA-256 of what it encodes."""
     body = "".join(line for line in pem.splitlines() if not line.startswith("-----"))
@@ -152,7 +193,7 @@ def _no_key(what: str) -> UsageError:
     return UsageError(
         what,
         usually="it names the public key, a key that another tool made, or a file that is not there",
-        next_step=f"cosign generate-key-pair makes cosign.key; set {KEY_VARIABLE} to its path or its text",
+        next_step=f"python ci/main.py generate-key-pair FOLDER makes one; set {KEY_VARIABLE} to its path or its text",
     )
 
 
@@ -169,6 +210,11 @@ def docker_config(host: str, login: Credentials) -> str:
 def public_key_arguments() -> list[str]:
     """Write the public key to the private one, which opens only with its password."""
     return ["public-key", "--key", f"env://{PRIVATE_KEY_VARIABLE}", "--outfile", PUBLIC_KEY_FILE]
+
+
+def generate_key_pair_arguments() -> list[str]:
+    """Write cosign.key and cosign.pub into the root folder of cosign's container."""
+    return ["generate-key-pair", "--output-key-prefix", "/cosign"]
 
 
 def sign_arguments(reference: str, signer: Signer, *, plain_http: bool) -> list[str]:

@@ -19,6 +19,7 @@ import anyio
 import arguments
 import checks
 import contents
+import cosign
 import github_issue
 import image
 import lock
@@ -168,6 +169,26 @@ def _explain(asked: Namespace, terminal: Terminal) -> int:
     return 0
 
 
+def _generate_key_pair(asked: Namespace, terminal: Terminal) -> int:
+    run, folder = _plan(asked), asked.folder.expanduser()
+    password = cosign.new_password(os.environ, folder)
+
+    async def generate() -> cosign.KeyPair:
+        async with stages.connect(run) as engine:
+            return await engine.generate_key_pair(password)
+
+    with records.exclusive(run.report_dir):
+        pair = _unless_interrupted(generate())
+    cosign.write_key_pair(pair, folder)
+    fingerprint = cosign.fingerprint(pair.public_key)
+    terminal.show(
+        f"private    {folder / cosign.PRIVATE_KEY}: keep it, and its password, where nobody else can read them\n"
+        f"public     {folder / cosign.PUBLIC_KEY}: give it to whoever verifies; key {fingerprint}\n"
+        f"next       {cosign.KEY_VARIABLE}={folder / cosign.PRIVATE_KEY} make run signs with it\n"
+    )
+    return 0
+
+
 def _verify(asked: Namespace, terminal: Terminal) -> int:
     run, subject = _plan(asked, key=asked.key), reference.parse(asked.image)
 
@@ -212,6 +233,7 @@ COMMANDS: dict[str, Callable[[Namespace, Terminal], int]] = {
     "train": _train,
     "contract": _contract,
     "explain": _explain,
+    "generate-key-pair": _generate_key_pair,
     "verify": _verify,
     "promote": _promote,
     "rescan": _rescan,

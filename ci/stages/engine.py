@@ -27,7 +27,7 @@ import revision
 import threads
 import verification
 from checks import Approval
-from cosign import Trust, Verified
+from cosign import KeyPair, Trust, Verified
 from errors import BuildError, RegistryError
 from plan import Plan
 from registry import Repository, release
@@ -82,6 +82,10 @@ class EngineStages:
         """Fail now where the key that is to sign cannot be opened."""
         if not isinstance(self.plan.signer, cosign.NoSigner):
             await self._signed_by(self.plan.signer)
+
+    async def generate_key_pair(self, password: str) -> KeyPair:
+        """A new key pair of cosign's, for releases that no workflow signs."""
+        return await signer.generate_key_pair(self.plan.images.cosign, password)
 
     async def train(self) -> Model:
         """Train in a container, or take the model that `model.path` holds; its file is what its contract says.

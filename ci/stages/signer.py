@@ -18,7 +18,7 @@ from dagger import PortForward, ReturnType, dag
 import cosign
 import engine_log
 import registry
-from cosign import Key, Keyless, PublicKey, Signer, Trust, Verified
+from cosign import Key, Keyless, KeyPair, PublicKey, Signer, Trust, Verified
 from errors import RegistryError, UsageError
 from plan import Plan
 from stages import session
@@ -44,6 +44,18 @@ async def public_key(image: str, key: Key) -> str:
             )
         # Not from the standard output, where the engine masks whatever looks like the password.
         return await opened.file(cosign.PUBLIC_KEY_FILE).contents()
+
+
+async def generate_key_pair(image: str, password: str) -> KeyPair:
+    """A new key pair, whose private key is encrypted with `password`."""
+    with _cosign_errors():
+        container = (
+            _cosign(image)
+            .with_secret_variable(cosign.PASSWORD_VARIABLE, dag.set_secret("new-key-password", password))
+            .with_exec(cosign.generate_key_pair_arguments(), use_entrypoint=True)
+        )
+        private_key = await container.file(f"/{cosign.PRIVATE_KEY}").contents()
+        return KeyPair(private_key, await container.file(f"/{cosign.PUBLIC_KEY}").contents())
 
 
 async def sign(

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 
 from checks import Approval
-from cosign import Trust, Verified
+from cosign import KeyPair, Trust, Verified
 from plan import Plan
 from report import Archive, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
 from tests.ci import examples
@@ -34,6 +34,7 @@ class StandIn:
     verdicts: list[Report] = field(default_factory=list)
     trusted: list[Trust] = field(default_factory=list)
     trained_into: list[Path] = field(default_factory=list)
+    passwords: list[str] = field(default_factory=list)
     described: list[tuple[object, ...]] = field(default_factory=list)
     description: str = "model      of a test\n"
 
@@ -48,6 +49,11 @@ class StandIn:
 
     async def try_key(self) -> None:
         await self._enter("key")
+
+    async def generate_key_pair(self, password: str) -> KeyPair:
+        self.passwords.append(password)
+        await self._enter("generate-key-pair")
+        return KeyPair("private", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
 
     async def train(self) -> Model:
         await self._enter("train")

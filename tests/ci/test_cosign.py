@@ -71,7 +71,7 @@ def test_a_key_that_is_none_stops_the_run_before_it_starts(tmp_path: Path, conte
         cosign.signer({"COSIGN_KEY": str(path)})
     assert (caught.value.what, caught.value.next_step) == (
         what,
-        "cosign generate-key-pair makes cosign.key; set COSIGN_KEY to its path or its text",
+        "python ci/main.py generate-key-pair FOLDER makes one; set COSIGN_KEY to its path or its text",
     )
 
 

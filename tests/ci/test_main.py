@@ -357,6 +357,7 @@ FLAGS = {
     "train": set(),
     "contract": {"--target", "--words", "--name"},
     "explain": {"--archive", "--layer"},
+    "generate-key-pair": set(),
     "verify": {"--key"},
     "promote": {"--key"},
     "rescan": {"--issues"},
@@ -441,6 +442,36 @@ def test_where_nothing_is_trained_train_says_so_before_anything_starts(
     )
     assert stand_in.called == []
     assert not (project / "dist").exists()
+
+
+def test_a_new_key_pair_is_its_owners_and_never_in_the_place_of_another(
+    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project / "keys"
+    asked = ["generate-key-pair", str(folder), *of(project)]
+    monkeypatch.delenv("COSIGN_PASSWORD", raising=False)
+    assert main.main(asked) == 2
+    assert capsys.readouterr().err == (
+        "COSIGN_PASSWORD is not set, and without a password anybody who finds the key can sign\n"
+        "  next      read -rs COSIGN_PASSWORD && export COSIGN_PASSWORD, then run again\n"
+    )
+    monkeypatch.setenv("COSIGN_PASSWORD", "open sesame")
+    assert main.main(asked) == 0
+    assert (stand_in.passwords, stand_in.called) == (["open sesame"], ["connect", "generate-key-pair", "disconnect"])
+    assert {path.name: path.read_text()[:10] for path in folder.iterdir()} == {
+        "cosign.key": "private",
+        "cosign.pub": "-----BEGIN",
+    }
+    assert [path.stat().st_mode & 0o077 for path in (folder, folder / "cosign.key")] == [0, 0]
+    assert capsys.readouterr().out == (
+        f"private    {folder}/cosign.key: keep it, and its password, where nobody else can read them\n"
+        f"public     {folder}/cosign.pub: give it to whoever verifies; key SHA256:709e80c88487a241\n"
+        f"next       COSIGN_KEY={folder}/cosign.key make run signs with it\n"
+    )
+    assert main.main(asked) == 2
+    assert capsys.readouterr().err.startswith(f"{folder}/cosign.key exists, and no key is ever written over another\n")
+    assert main.main(["generate-key-pair", str(project / "rows.csv"), *of(project)]) == 2
+    assert "cannot be written: " in capsys.readouterr().err
 
 
 def test_contract_says_what_was_found_out_about_a_model(

@@ -41,24 +41,13 @@ def pinned() -> Images:
     return Images.model_validate(tomllib.loads(pins.read_text()))
 
 
-async def generated(image: str, password: str, folder: Path) -> None:
-    """Let cosign write a new pair into `folder`; in a session with the engine."""
-    container = (
-        signer._cosign(image)
-        .with_env_variable(cosign.PASSWORD_VARIABLE, password)
-        .with_exec(["generate-key-pair", "--output-key-prefix", "/cosign"], use_entrypoint=True)
-    )
-    for name in ("cosign.key", "cosign.pub"):
-        await container.file(f"/{name}").export(str(folder / name))
-
-
 def made(folder: Path, password: str) -> KeyPair:
     """A new pair in `folder`."""
     images = pinned()
 
     async def make() -> None:
         async with stages.connect(examples.plan(folder, images=images)):
-            await generated(images.cosign, password, folder)
+            cosign.write_key_pair(await signer.generate_key_pair(images.cosign, password), folder)
 
     anyio.run(make)
     return KeyPair(folder, password)
