@@ -17,28 +17,37 @@ WORKDIR /build
 FROM builder AS sklearn-packages
 # The lock alone, so that a change of the code leaves the dependencies' layer, and its digest, as they are.
 COPY service/requirements-sklearn.txt /build/requirements.txt
-# Every file is checked against its hash; no .pyc files, whose times would make each build another image.
+# Every file is checked against its hash; no .pyc files, whose times would make each build another image. The secret `pip`
+# is a pip.conf that names another index, `ca` the certificates to trust; without them pip does as always.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
+    --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
+    if test -s /run/secrets/ca; then export SSL_CERT_FILE=/run/secrets/ca; fi \
+    && /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
         --disable-pip-version-check -r /build/requirements.txt
 
 FROM builder AS frame-packages
 COPY service/requirements-frame.txt /build/requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
+    --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
+    if test -s /run/secrets/ca; then export SSL_CERT_FILE=/run/secrets/ca; fi \
+    && /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
         --disable-pip-version-check -r /build/requirements.txt
 
 FROM builder AS lean-packages
 COPY service/requirements-lean.txt /build/requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
+    --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
+    if test -s /run/secrets/ca; then export SSL_CERT_FILE=/run/secrets/ca; fi \
+    && /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
         --disable-pip-version-check -r /build/requirements.txt
 
 # Only what neither runtime has: without their dependencies, which are all in the lock or in theirs.
 FROM builder AS outside-packages
 COPY service/requirements-outside.txt /build/requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
+    --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
+    if test -s /run/secrets/ca; then export SSL_CERT_FILE=/run/secrets/ca; fi \
+    && /opt/pip/bin/pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: --no-compile \
         --no-deps --disable-pip-version-check -r /build/requirements.txt
 
 # The lean runtime's evaluator. The compiler stays here.

@@ -76,6 +76,7 @@ class BuildSection(_Section):
         "service/requirements-*.txt",
         "training/*",
     ]
+    secrets: dict[str, str] = {}
 
     @property
     def lock_paths(self) -> list[str]:
@@ -236,8 +237,10 @@ def _explained(path: Path, text: str, error: ValidationError) -> UsageError:
             usually="an ignore names the finding, a reason, an owner and the day on which it expires",
             next_step="add that key, then run again",
         )
+    # Somebody may have written a secret there.
+    value = "not what it should be" if key[:2] == ("build", "secrets") else repr(first["input"])
     return UsageError(
-        f"{path}:{_line(text, key)}: {named} is {first['input']!r}: {first['msg'].lower()}",
+        f"{path}:{_line(text, key)}: {named} is {value}: {first['msg'].lower()}",
         next_step="mend that line; the comments in pipeline.toml name each key's unit",
     )
 

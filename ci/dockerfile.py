@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from errors import BuildError
@@ -31,6 +33,13 @@ PART_OF_DURATION = re.compile(rf"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)({'|'.join(NANOSE
 DURATION = re.compile(rf"0|({PART_OF_DURATION.pattern})+")
 
 
+def read(path: Path) -> str:
+    """The text of a Dockerfile; nothing if it cannot be read, since the build says so in its own words."""
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace")
+    return ""
+
+
 def located(image: Image, text: str) -> Image:
     """The image, its layers with the lines on which their instructions begin in the Dockerfile `text`.
 
@@ -51,6 +60,25 @@ def located(image: Image, text: str) -> Image:
 def instructions(text: str) -> dict[str, int]:
     """Each instruction as one line, and the line on which it begins, from 1; of two alike the final stage's."""
     return {_plain(instruction): begins for begins, instruction in _joined(text)}
+
+
+def secrets(text: str) -> dict[str, bool]:
+    """The ids of the secrets that instructions mount, and of each whether a step fails without it.
+
+    https://docs.docker.com/reference/dockerfile/#run---mounttypesecret
+    """
+    found: dict[str, bool] = {}
+    for _, instruction in _joined(text):
+        name, *words = instruction.split()
+        for word in takewhile(lambda word: word.startswith("--"), words if name.upper() == "RUN" else []):
+            options = dict(option.partition("=")[::2] for option in word.removeprefix("--mount=").split(","))
+            if word.startswith("--mount=") and options.get("type") == "secret":
+                targets = (options.get(key, "") for key in ("target", "dst", "destination"))
+                named = (options.get(key, "") for key in ("source", "src", "id"))
+                secret = next(filter(None, named), "") or PurePosixPath(next(filter(None, targets), "")).name
+                required = options.get("required", "false").lower() in ("", "true", "1")
+                found[secret] = found.get(secret, False) or required
+    return found
 
 
 def healthcheck(text: str) -> dict[str, Any] | None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from urllib.parse import unquote
 
 TAIL_LINES = 20
+MASK = "***"
+# A shorter line, such as "true", is in too many other words.
+SHORTEST_MASKED = 8
 
 
 def failed_instruction(log: str) -> str:
@@ -37,6 +42,19 @@ def tail(text: str) -> str:
 def rest(text: str) -> str:
     """What comes after the first line, which stands above it."""
     return tail("\n".join(text.strip().splitlines()[1:]))
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """The text without any line of these secrets, and without the passwords of the addresses in them.
+
+    The engine masks what a secret has as a whole; a tool that cannot read its configuration prints a line of it.
+    """
+    texts = list(secrets)
+    words = {line.strip() for secret in texts for line in secret.splitlines() if len(line.strip()) >= SHORTEST_MASKED}
+    passwords = {password for secret in texts for password in re.findall(r"://[^/\s:@]*:([^/\s@]+)@", secret)}
+    for word in sorted(words | passwords | {unquote(password) for password in passwords}, key=len, reverse=True):
+        text = text.replace(word, MASK)
+    return text
 
 
 def _untraced(text: str) -> str:

@@ -83,7 +83,7 @@ def _say_what_was_not_shown(exit_code: int, terminal: Terminal) -> int:
 
 
 def _run(asked: Namespace, terminal: Terminal) -> int:
-    run = _plan(asked, publishes=True, tag=asked.tag, push=asked.push)
+    run = _plan(asked, publishes=True, mounts_secrets=True, tag=asked.tag, push=asked.push)
     with records.exclusive(run.report_dir):
         records.clear(run.report_dir)
         terminal.note(preamble(run))
@@ -109,7 +109,7 @@ def _show_report(report: Report, asked: Namespace, run: plan.Plan, terminal: Ter
 
 
 def _train(asked: Namespace, terminal: Terminal) -> int:
-    run = _plan(asked)
+    run = _plan(asked, mounts_secrets=True)
     model = run.policy.model
     if not model.train:
         raise UsageError(
@@ -130,7 +130,7 @@ def _train(asked: Namespace, terminal: Terminal) -> int:
 
 
 def _contract(asked: Namespace, terminal: Terminal) -> int:
-    run = _plan(asked)
+    run = _plan(asked, mounts_secrets=True)
     model, data = (_given(path) for path in (asked.model, asked.data))
     size_bytes, limit_bytes = data.stat().st_size, DATA_LIMIT_MB * MB
     if size_bytes > limit_bytes:
@@ -216,7 +216,8 @@ def _rescan(asked: Namespace, terminal: Terminal) -> int:
 
 
 def _reproduce(asked: Namespace, terminal: Terminal) -> int:
-    run = _plan(asked, builds=True, report_dir=asked.report_dir / "reproduced", no_cache=asked.no_cache)
+    reproduced = asked.report_dir / "reproduced"
+    run = _plan(asked, builds=True, mounts_secrets=True, report_dir=reproduced, no_cache=asked.no_cache)
     record = None if reference.DIGEST.fullmatch(asked.released) else records.read(Path(asked.released))
     digest = record.digest if record else asked.released
     return _assessed(partial(released.reproduce, run, digest, record, stages.connect), run, terminal)
@@ -270,6 +271,7 @@ def _plan(
     *,
     publishes: bool = False,
     builds: bool = False,
+    mounts_secrets: bool = False,
     tag: str | None = None,
     push: bool = False,
     report_dir: Path | None = None,
@@ -281,6 +283,7 @@ def _plan(
         report_dir=report_dir or asked.report_dir,
         publishes=publishes,
         builds=builds,
+        mounts_secrets=mounts_secrets,
         tag=tag,
         push=push,
         key=key,

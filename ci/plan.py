@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
 
+import build_secrets
 import checks
 import config
 import cosign
@@ -53,6 +54,9 @@ class Plan:
     signer: cosign.Signer | cosign.NoSigner
     builder: provenance.Builder
     no_cache: bool
+    # In PEM: what is to be trusted beyond a container's own.
+    certificates: str = field(repr=False)
+    build_secrets: Mapping[str, str] = field(repr=False)
     inputs: Inputs = worktree.NOTHING
 
     @property
@@ -73,6 +77,7 @@ def make(
     environment: Mapping[str, str],
     publishes: bool = False,
     builds: bool = False,
+    mounts_secrets: bool = False,
     tag: str | None = None,
     push: bool = False,
     key: Path | None = None,
@@ -81,7 +86,8 @@ def make(
     """Gather what a run needs; `key` is a public key to trust. Raises UsageError before anything is started.
 
     Only what `publishes`, or would, gives an image a name, and so needs a commit or a `tag` to name it by. What only
-    looks at images, and neither publishes nor `builds` one, does not need git.
+    looks at images, and neither publishes nor `builds` one, does not need git. What runs instructions of the Dockerfile
+    `mounts_secrets`.
     """
     policy = config.load(policy_path, environment)
     checks.require_known_skips(policy)
@@ -142,6 +148,8 @@ def make(
         builder=provenance.builder(environment),
         no_cache=no_cache,
         inputs=inputs,
+        certificates=registry.ca_certificates(environment),
+        build_secrets=build_secrets.read(policy, root, environment) if mounts_secrets else {},
     )
 
 

@@ -22,7 +22,7 @@ from registry.client import (
 )
 from registry.referrers import Attached
 from registry.repository import Repository, manifest_digest, opened, silent
-from registry.tls import CA_VARIABLE, tls_context
+from registry.tls import CA_VARIABLE, ca_certificates, tls_context
 from registry.values import Descriptor, Manifest
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Patience",
     "Repository",
     "base_url",
+    "ca_certificates",
     "credentials",
     "is_local",
     "login_for",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 
 import certifi
 
@@ -23,6 +24,16 @@ def tls_context(environment: Mapping[str, str]) -> ssl.SSLContext:
     Raises UsageError if that file has no certificates.
     """
     return _context(environment.get(CA_VARIABLE, ""))
+
+
+def ca_certificates(environment: Mapping[str, str]) -> str:
+    """The text of the file that SSL_CERT_FILE names; "" if it is not set.
+
+    Raises UsageError if that file has no certificates.
+    """
+    path = environment.get(CA_VARIABLE, "")
+    _context(path)
+    return Path(path).read_text(encoding="utf-8", errors="replace") if path else ""
 
 
 def failure(host: str, error: BaseException) -> RegistryError | None:

@@ -22,6 +22,7 @@ import dockerfile
 import engine_log
 import image
 import provenance
+import records
 import registry
 import revision
 import threads
@@ -48,7 +49,7 @@ async def connect(plan: Plan, on_retry: Callable[[str], None] = registry.silent)
     `on_retry` gets a sentence before the registry is asked once more, and while an engine is downloaded.
     """
     address = os.environ.get(session.ENGINE_VARIABLE, "")
-    path = plan.report_dir / "engine.log"
+    path, secrets = plan.report_dir / "engine.log", plan.build_secrets.values()
     try:
         with path.open("w", encoding="utf-8") as log, session.engine_errors():
             async with AsyncExitStack() as stack:
@@ -64,7 +65,12 @@ async def connect(plan: Plan, on_retry: Callable[[str], None] = registry.silent)
     except BuildError as error:
         # The engine has written all of its log by now; its answer has only the instruction's exit code.
         error.log = engine_log.failed_instruction(path.read_text(encoding="utf-8", errors="replace")) or error.log
+        error.what, error.log = (engine_log.masked(words, secrets) for words in (error.what, error.log))
         raise
+    finally:
+        if secrets and path.exists():
+            words = path.read_text(encoding="utf-8", errors="replace")
+            records.write_documents(plan.report_dir, {path.name: engine_log.masked(words, secrets)})
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,7 @@ class EngineStages:
             dockerfile=self.plan.policy.build.dockerfile,
             target=stage,
             build_args=self._arguments(arguments or {}),
+            secrets=self._secrets(),
             platform=self._platform,
         )
 
@@ -173,6 +180,7 @@ class EngineStages:
             built = context.docker_build(
                 dockerfile=plan.policy.build.dockerfile,
                 build_args=self._arguments(arguments),
+                secrets=self._secrets(),
                 platform=self._platform,
             )
             # Dagger finds a tarball again by the image's files and configuration; that they lie in other layers now it
@@ -289,7 +297,8 @@ class EngineStages:
     async def _verified(
         self, repository: str, digest: str, trust: Trust, login: registry.Credentials | None
     ) -> Verified:
-        return await signer.verify(self.plan.images.cosign, repository, digest, trust, login, tuple(provenance.WORDS))
+        plan, types = self.plan, tuple(provenance.WORDS)
+        return await signer.verify(plan.images.cosign, repository, digest, trust, login, types, plan.certificates)
 
     async def _attach_sbom(self, digest: str, sbom: str) -> str:
         """For tools that read no signatures, such as a scanner that takes its packages from here."""
@@ -312,7 +321,7 @@ class EngineStages:
         return self.plan.root / self.plan.policy.model.path
 
     def _dockerfile(self) -> str:
-        return (self.plan.root / self.plan.policy.build.dockerfile).read_text(encoding="utf-8", errors="replace")
+        return dockerfile.read(self.plan.root / self.plan.policy.build.dockerfile)
 
     def _context(self) -> dagger.Directory:
         return dag.host().directory(str(self.plan.root), include=self.plan.policy.build.context)
@@ -328,6 +337,15 @@ class EngineStages:
             "TRAIN": policy.model.train,
         }
         return [BuildArg(name, value) for name, value in {**common, **more}.items()]
+
+    def _secrets(self) -> list[dagger.Secret]:
+        """What instructions may mount: the policy's secrets, and the certificates to trust.
+
+        One that nobody gave is empty: Dagger would name a missing one at random, and its step would never be cached.
+        """
+        missing = {name: "" for name, required in dockerfile.secrets(self._dockerfile()).items() if not required}
+        given = {session.CERTIFICATES_ID: self.plan.certificates, **self.plan.build_secrets}
+        return [dag.set_secret(name, text) for name, text in {**missing, **given}.items()]
 
 
 async def _put(made: dagger.Container, directory: Path) -> dagger.Directory:

@@ -74,7 +74,7 @@ async def _database(plan: Plan, scanner: dagger.Container) -> tuple[trivy.Databa
     refusals: list[str] = []
     for source in plan.images.databases:
         try:
-            files = await _database_files(scanner, source).sync()
+            files = await _database_files(scanner, source, plan.certificates).sync()
             metadata, digest = await files.file("metadata.json").contents(), await files.digest()
         except dagger.QueryError as error:
             words = error.stderr if isinstance(error, dagger.ExecError) else str(error)
@@ -90,11 +90,12 @@ async def _database(plan: Plan, scanner: dagger.Container) -> tuple[trivy.Databa
     )
 
 
-def _database_files(scanner: dagger.Container, source: str) -> dagger.Directory:
+def _database_files(scanner: dagger.Container, source: str, certificates: str) -> dagger.Directory:
     if Path(source).is_absolute():
         return dag.host().directory(source, include=["trivy.db", "metadata.json"])
     downloaded = (
-        scanner.with_env_variable("DRYDOCK_PERIOD", session.period())
+        session.with_certificates(scanner, certificates)
+        .with_env_variable("DRYDOCK_PERIOD", session.period())
         .with_mounted_temp("/tmp")  # noqa: S108 - in the scanner's own container
         .with_exec(trivy.download_arguments(source))
     )

@@ -15,8 +15,10 @@ import anyio.lowlevel
 import dagger
 import httpx
 import psutil
+from dagger import dag
 
 import engine_log
+import registry
 from errors import DrydockError, EngineError
 from stages import probe
 from stages.probe import Address
@@ -32,6 +34,9 @@ COMMAND_PROBE_SECONDS = 5
 PROGRESS_SECONDS = 10
 FAILURES = 2
 KILL_AGAIN_SECONDS = 0.1
+CERTIFICATES = "/certificates.pem"
+# Its id in a Dockerfile.
+CERTIFICATES_ID = "ca"
 # Upstream renews its database every six hours; a step that was cached longer would scan with yesterday's.
 PERIOD_HOURS = 6
 
@@ -171,6 +176,15 @@ def engine_errors() -> Iterator[None]:
         raise _no_engine(
             f"the engine did not answer: {engine_log.first_line(str(error))}", engine_log.rest(str(error))
         ) from error
+
+
+def with_certificates(container: dagger.Container, pem: str) -> dagger.Container:
+    """The container, whose programs trust these certificates too; as it is if `pem` is empty."""
+    if not pem:
+        return container
+    # A secret, since a file's text would be in the engine's log.
+    mounted = container.with_mounted_secret(CERTIFICATES, dag.set_secret(CERTIFICATES_ID, pem))
+    return mounted.with_env_variable(registry.CA_VARIABLE, CERTIFICATES)
 
 
 def period() -> str:

@@ -71,9 +71,8 @@ async def sign(
     await registry.require_answer(repository)
     place = _Place.of(repository)
     reference = f"{place.repository}@{digest}"
-    container = _with_signer(
-        place.reached_from(_cosign(plan.images.cosign), registry.login_for(repository, plan.login)), signer
-    )
+    login = registry.login_for(repository, plan.login)
+    container = _with_signer(place.reached_from(_cosign(plan.images.cosign, plan.certificates), login), signer)
     with _cosign_errors():
         try:
             # One after the other: each one adds itself to a list that all of them share, and the last writer wins.
@@ -103,6 +102,7 @@ async def verify(
     trust: Trust,
     login: registry.Credentials | None,
     predicate_types: Sequence[str],
+    certificates: str = "",
 ) -> Verified:
     """What somebody trusted signed about an image: whether it, and which statements of these types.
 
@@ -111,7 +111,7 @@ async def verify(
     await registry.require_answer(repository)
     place = _Place.of(repository)
     reference = f"{place.repository}@{digest}"
-    container = place.reached_from(_cosign(image), login)
+    container = place.reached_from(_cosign(image, certificates), login)
     if isinstance(trust, PublicKey):
         container = container.with_env_variable(cosign.PUBLIC_KEY_VARIABLE, trust.pem)
     types = (cosign.SIGNATURE, *predicate_types)
@@ -188,10 +188,9 @@ class _Place:
         return container
 
 
-def _cosign(image: str) -> dagger.Container:
+def _cosign(image: str, certificates: str = "") -> dagger.Container:
     return (
-        dag.container()
-        .from_(cosign.require_image(image))
+        session.with_certificates(dag.container().from_(cosign.require_image(image)), certificates)
         # The official image runs as a user who can read no secret that is mounted; the stand-in knows no users.
         .with_user("0:0")
         .with_env_variable("HOME", "/tmp")  # noqa: S108 - in cosign's own container

@@ -277,6 +277,8 @@ def plan(
         signer=cosign.NoSigner("there is no key"),
         builder=Builder(),
         no_cache=False,
+        certificates="",
+        build_secrets={},
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import dockerfile
@@ -113,3 +115,37 @@ def test_without_a_healthcheck_there_is_none() -> None:
 def test_a_stage_has_the_healthcheck_of_the_one_it_begins_with() -> None:
     text = "FROM base AS first\nHEALTHCHECK CMD a\nFROM base as other\nFROM --platform=linux/amd64 first\nUSER 1\n"
     assert dockerfile.healthcheck(text) == {"Test": ["CMD-SHELL", "a"]}
+
+
+@pytest.mark.parametrize(
+    ("instruction", "secrets"),
+    [
+        ("RUN --mount=type=secret,id=pip,target=/etc/pip.conf make", {"pip": False}),
+        ("RUN --network=none --mount=type=secret,id=a --mount=type=secret,id=b make", {"a": False, "b": False}),
+        (
+            "run --mount=type=cache,target=/c \\\n    --mount=type=secret,target=/etc/netrc \\\n    make",
+            {"netrc": False},
+        ),
+        ("RUN --mount=type=secret,source=a,dst=/b make", {"a": False}),
+        ("RUN --mount=type=secret,id=a,required make", {"a": True}),
+        ("RUN --mount=type=secret,id=a,required=true,env=A make", {"a": True}),
+        ("RUN --mount=type=secret,id=a,required=false make", {"a": False}),
+        ("RUN --mount=type=bind,target=/x make", {}),
+        ("RUN make --mount=type=secret,id=a", {}),
+        ("COPY --from=x a b", {}),
+        ("RUN", {}),
+    ],
+)
+def test_the_secrets_that_instructions_mount(instruction: str, secrets: dict[str, bool]) -> None:
+    assert dockerfile.secrets(f"FROM base\n{instruction}\nUSER 1\n") == secrets
+
+
+def test_a_secret_that_one_of_two_steps_requires_is_required() -> None:
+    mount = "RUN --mount=type=secret,id=a{} make\n"
+    assert dockerfile.secrets(mount.format("") + mount.format(",required") + mount.format("")) == {"a": True}
+
+
+def test_a_dockerfile_that_is_not_there_has_no_text(tmp_path: Path) -> None:
+    assert dockerfile.read(tmp_path / "Dockerfile") == ""
+    (tmp_path / "Dockerfile").write_bytes(b"FROM a # \xff")
+    assert dockerfile.read(tmp_path / "Dockerfile") == "FROM a # \N{REPLACEMENT CHARACTER}"

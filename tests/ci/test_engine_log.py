@@ -57,3 +57,21 @@ def test_what_was_said_is_not_said_again() -> None:
 def test_a_tail_has_no_tracing_numbers() -> None:
     assert engine_log.tail("a [traceparent:00-11]\nb") == "a\nb"
     assert engine_log.tail("\n".join(map(str, range(100)))).splitlines() == list(map(str, range(80, 100)))
+
+
+def test_a_log_has_no_line_of_a_secret_and_no_password_of_an_address_in_one() -> None:
+    configuration = "[global]\nindex-url = https://ana:p%40ss-5b1f@pypi.example/simple\nno-index = true\n"
+    log = """\
+12  : [0.3s] | Could not load '/etc/pip.conf', line: 2 'index-url = https://ana:p%40ss-5b1f@pypi.example/simple\\n'
+12  : [0.4s] | 401 for p@ss-5b1f, and for p%40ss-5b1f
+12  : [0.5s] | the token is canary-77c0, and true is no secret
+"""
+    assert (
+        engine_log.masked(log, [configuration, "canary-77c0\n", "true"])
+        == """\
+12  : [0.3s] | Could not load '/etc/pip.conf', line: 2 '***\\n'
+12  : [0.4s] | 401 for ***, and for ***
+12  : [0.5s] | the token is ***, and true is no secret
+"""
+    )
+    assert engine_log.masked(log, []) == log

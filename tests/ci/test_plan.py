@@ -363,3 +363,19 @@ def test_a_skip_of_an_unknown_check_names_its_line(project: Path) -> None:
     with pytest.raises(UsageError) as refused:
         made(project)
     assert refused.value.what == "pipeline.toml:2: there is no check 'image sise' to skip"
+
+
+def test_only_what_mounts_the_secrets_of_the_build_needs_them(project: Path) -> None:
+    (project / "Dockerfile").write_text("FROM a\nRUN --mount=type=secret,id=pip make\n")
+    (project / "pipeline.toml").write_text('[build]\nsecrets = {pip = "env://PIP_CONF"}\n')
+    assert made(project).build_secrets == {}
+    shared = {"policy_path": project / "pipeline.toml", "report_dir": project / "dist", "mounts_secrets": True}
+    with pytest.raises(UsageError, match=r"^pipeline\.toml:2: the secret pip is not set: "):
+        plan.make(environment={}, **shared)  # type: ignore[arg-type]
+    gathered = plan.make(environment={"PIP_CONF": "[global]"}, **shared)  # type: ignore[arg-type]
+    assert gathered.build_secrets == {"pip": "[global]"}
+
+
+def test_certificates_that_cannot_be_read_stop_every_command(project: Path) -> None:
+    with pytest.raises(UsageError, match=r"^SSL_CERT_FILE names no certificates: /nowhere\.pem: "):
+        made(project, SSL_CERT_FILE="/nowhere.pem")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -293,6 +294,36 @@ def test_a_model_of_which_no_contract_can_be_made_is_no_broken_dockerfile(
     assert broken.value.what == "the contract of fitted.pkl did not build: exit code: 1"
     assert broken.value.usually == "the model needs other packages than the image has, or the data are no rows of it"
     assert broken.value.next_step == "the log ends with what to change; then run again"
+
+
+def secrets_of_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changed: object) -> dict[object, object]:
+    """What a build may mount, by its id."""
+    (tmp_path / "Dockerfile").write_text(
+        "FROM a\nRUN --mount=type=secret,id=pip --mount=type=secret,id=ca make\n"
+        "RUN --mount=type=secret,id=token,required make\n"
+    )
+    engine = Recorded("model.json")
+    staging = staged(tmp_path, monkeypatch, engine)
+    anyio.run(replace(staging, plan=replace(staging.plan, **changed)).train_into, tmp_path)  # type: ignore[arg-type]
+    return dict(engine.of("set_secret"))  # type: ignore[arg-type]
+
+
+def test_a_build_gets_the_secrets_of_the_policy_and_the_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = secrets_of_a_build(tmp_path, monkeypatch, certificates="PEM", build_secrets={"pip": "a", "token": "b"})
+    assert given == {"pip": "a", "ca": "PEM", "token": "b"}
+
+
+def test_an_optional_secret_that_nobody_gave_is_empty_since_the_engine_would_cache_no_step_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert secrets_of_a_build(tmp_path, monkeypatch) == {"pip": "", "ca": ""}
+
+
+def test_a_plan_shows_no_secret(tmp_path: Path) -> None:
+    gathered = replace(examples.plan(tmp_path), build_secrets={"pip": "canary"}, certificates="canary")
+    assert "canary" not in repr(gathered)
 
 
 class Unasked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import ssl
 from collections.abc import Iterator
@@ -19,10 +20,10 @@ from cryptography.x509.oid import NameOID
 NAME = "registry.example"
 
 
-def authority(directory: Path, name: str = NAME, *, days: int = 30) -> tuple[Path, ssl.SSLContext]:
-    """The certificate of an authority of its own, in PEM, and what serves `name` with a certificate of its.
+def authority(directory: Path, *names: str, days: int = 30) -> tuple[Path, ssl.SSLContext]:
+    """The certificate of an authority of its own, in PEM, and what serves these names with a certificate of its.
 
-    A negative number of `days` makes one that has run out.
+    A name may be an IP address; without any it is NAME. Negative `days` make a certificate that has run out.
     """
     key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority of a test")])
@@ -30,8 +31,8 @@ def authority(directory: Path, name: str = NAME, *, days: int = 30) -> tuple[Pat
         x509.BasicConstraints(ca=True, path_length=0), critical=True
     )
     server = _certificate(
-        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), subject, server_key, key, days=days
-    ).add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a server of a test")]), subject, server_key, key, days=days
+    ).add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names or (NAME,)]), critical=False)
     ca_path, chain_path, key_path = (directory / file for file in ("ca.pem", "server.pem", "server.key"))
     ca_path.write_bytes(own.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     chain_path.write_bytes(server.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
@@ -56,6 +57,13 @@ def named(*names: str) -> Iterator[None]:
 
     with mock.patch("socket.getaddrinfo", getaddrinfo):
         yield
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _certificate(

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -112,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(directory: Path) -> Iterator[tuple[str, list[str]]]:
+def served(directory: Path, tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[str]]]:
     """Serve the database in `directory` as the artefact that Trivy downloads; host:port, and the paths asked for."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
@@ -143,6 +144,8 @@ def served(directory: Path) -> Iterator[tuple[str, list[str]]]:
     handler = type("Served", (Handler,), {"blobs": blobs, "asked": asked})
     # On every address: the scanner's container has a network of its own.
     with ThreadingHTTPServer(("0.0.0.0", 0), handler) as server:  # noqa: S104
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"{address()}:{server.server_port}", asked
         server.shutdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.ci import tls
 from tests.engine import databases
 from tests.engine.conftest import in_miniature
 from tests.engine.project import Finished, Project
@@ -31,13 +33,18 @@ def test_a_source_that_is_asked_too_often_or_down_is_passed_over(tiny: Project, 
     assert any(path.startswith("/v2/refuses-503/") for path in asked)
 
 
-def test_a_database_can_be_pinned_by_its_digest(tiny: Project, tmp_path: Path) -> None:
+def test_a_database_can_be_pinned_by_its_digest_and_comes_from_a_server_of_a_private_authority(
+    tiny: Project, tmp_path: Path
+) -> None:
     recent = databases.copied(tmp_path / "db", UpdatedAt=databases.now())
-    with databases.served(recent) as (host, _):
-        digest = httpx.head(f"http://{host}/v2/whole/db/manifests/2").headers["Docker-Content-Digest"]
+    certificates, server = tls.authority(tmp_path, databases.address())
+    with databases.served(recent, server) as (host, _):
+        url = f"https://{host}/v2/whole/db/manifests/2"
+        trusting = ssl.create_default_context(cafile=certificates)
+        digest = httpx.head(url, verify=trusting).headers["Docker-Content-Digest"]
         sources = [f"{host}/whole/db@{digest}"]
         environment = databases.images(tmp_path / "images.toml", world="official", databases=sources)
-        finished = tiny.run("--no-push", environment=environment)
+        finished = tiny.run("--no-push", environment={**environment, "SSL_CERT_FILE": str(certificates)})
     assert finished.exit_code == 0, finished.output
     assert finished.report["scan"]["database_source"] == sources[0]
 

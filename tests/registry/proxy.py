@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -214,12 +215,14 @@ def takes_bodies_up_to(most_bytes: int) -> Act:
 
 
 @contextmanager
-def before(upstream: str) -> Iterator[Door]:
-    """Serve a door before the registry at `upstream`, which is host:port."""
+def before(upstream: str, address: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[Door]:
+    """Serve a door before the registry at `upstream`, which is host:port; with `tls` it speaks https."""
     door = Door()
 
     class Handler(BaseHTTPRequestHandler):
         def handle_one(self) -> None:
+            if tls:
+                self.headers["X-Forwarded-Proto"] = "https"
             with suppress(ConnectionError):
                 door.act(self.command, self.path)(Exchange(self, upstream))
             self.close_connection = True
@@ -228,9 +231,11 @@ def before(upstream: str) -> Iterator[Door]:
 
         def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - as above
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer((address, 0), Handler) as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        door.host = f"127.0.0.1:{server.server_port}"
+        door.host = f"{address}:{server.server_port}"
         try:
             yield door
         finally:

@@ -153,6 +153,13 @@ def test_nothing_is_installed_but_the_locks() -> None:
     assert sum("install" in each.words for each in instructions()) == 4
 
 
+def test_each_install_takes_another_index_and_more_certificates_if_they_are_given() -> None:
+    installs = [each.text for each in instructions() if "install" in each.words]
+    assert installs
+    for install in installs:
+        assert " --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca if test " in install
+
+
 @pytest.mark.parametrize(
     ("runtime", "model", "only_here"),
     [("lean", "model.forest", {"service/forest.py"}), ("sklearn", "model.pkl", {"service/pickled.py"})],

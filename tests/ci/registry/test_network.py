@@ -129,6 +129,11 @@ def test_the_public_authorities_stay_trusted_beside_a_private_one(
     assert len(registry.tls_context({"SSL_CERT_FILE": str(authority[0])}).get_ca_certs()) == public + 1
 
 
+def test_what_runs_in_containers_gets_the_certificates_as_they_are(authority: tuple[Path, ssl.SSLContext]) -> None:
+    assert registry.ca_certificates({"SSL_CERT_FILE": str(authority[0])}) == authority[0].read_text()
+    assert registry.ca_certificates({}) == registry.ca_certificates({"SSL_CERT_FILE": ""}) == ""
+
+
 def test_an_untrusted_certificate_is_told_once_and_not_tried_again(authority: tuple[Path, ssl.SSLContext]) -> None:
     told: list[str] = []
 
