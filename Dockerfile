@@ -215,10 +215,9 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
 ENTRYPOINT ["python", "-m"]
 CMD ["service"]
 # Last, since every commit changes them; they are configuration and make no layer.
-ARG TITLE=iris-classifier REVISION=unknown SOURCE="" MODEL_SHA256=""
+# The pipeline sets all labels but the description, and leaves out those that it has no value for.
+ARG REVISION=unknown
 ENV DRYDOCK_REVISION=$REVISION
-LABEL org.opencontainers.image.title=$TITLE \
+LABEL org.opencontainers.image.title="iris-classifier" \
       org.opencontainers.image.description="A model, its server, and its contract" \
-      org.opencontainers.image.revision=$REVISION \
-      org.opencontainers.image.source=$SOURCE \
-      dev.drydock.model.sha256=$MODEL_SHA256
+      org.opencontainers.image.revision=$REVISION

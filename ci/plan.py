@@ -29,6 +29,8 @@ from tags import Name
 from worktree import Inputs, Model
 
 IMAGES_VARIABLE = "DRYDOCK_IMAGES"
+VERSION_LABEL = "org.opencontainers.image.version"
+SOURCE_LABEL = "org.opencontainers.image.source"
 # Training rows beside a model: a conversion is held against the model on each of them, and counts them.
 TRAINING_ROWS = "training.npy"
 # The scanner's own room asks this of the scanner.
@@ -63,6 +65,23 @@ class Plan:
     def source(self) -> str:
         """The web address of the code that an image may have been built from: the policy's, else this checkout's."""
         return self.policy.image.source or self.revision.source_url
+
+    def labels(self, model_sha256: str) -> dict[str, str]:
+        """What the image says of itself, by the label's key; what is empty is not known, and has no label.
+
+        All of it follows from the commit, but for the version of a release and the address that a checkout came from.
+        https://github.com/opencontainers/image-spec/blob/v1.1.0/annotations.md
+        """
+        is_known = self.revision.commit != revision.NO_COMMIT
+        by_commit = f"sha-{self.revision.name}" if is_known else ""
+        return {
+            "org.opencontainers.image.title": self.policy.image.name,
+            verification.REVISION_LABEL: self.revision.name,
+            VERSION_LABEL: self.name.tag if self.name.is_version else by_commit,
+            SOURCE_LABEL: self.source,
+            "org.opencontainers.image.created": self.revision.committed_at if is_known else "",
+            verification.MODEL_LABEL: model_sha256,
+        }
 
     @property
     def reference(self) -> str:

@@ -60,7 +60,7 @@ def lost(predicates: Mapping[str, str], verified: Verified) -> dict[str, str]:
 
 
 def provenance(report: Report, builder: Builder) -> dict[str, Any]:
-    """Which commit was built by whom, from which base images, and with which parameters."""
+    """Which commit and model were built by whom, from which base images, and with which parameters."""
     revision, images = report.revision, report.images
     source = {"uri": f"git+{revision.source_url}" if revision.source_url else "git", "digest": _commit(report)}
     tools = [
@@ -72,13 +72,18 @@ def provenance(report: Report, builder: Builder) -> dict[str, Any]:
             ("cosign", images.cosign),
         )
     ]
+    # Large models are in no commit, and one that was trained on the way came from somewhere, too.
+    models = [("model", report.contract.artefact.sha256)] if report.contract else []
+    if report.contract and report.contract.equality:
+        models.append(("model before its conversion", report.contract.equality.source_sha256))
+    materials = [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in models]
     metadata = {"startedOn": report.started_at} | ({"invocationId": builder.invocation} if builder.invocation else {})
     return {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": {"source": source, "image": report.image_name, "tag": report.tag},
             "internalParameters": {"dirty": revision.dirty, "world": images.world, "platform": report.platform},
-            "resolvedDependencies": [source, *tools],
+            "resolvedDependencies": [source, *materials, *tools],
         },
         "runDetails": {"builder": {"id": builder.id}, "metadata": metadata},
     }

@@ -29,7 +29,7 @@ from cosign import Identity, Verified
 from errors import DrydockError, RegistryError, UsageError
 from journal import Tell, told
 from pipeline import Connect
-from plan import Plan
+from plan import SOURCE_LABEL, VERSION_LABEL, Plan
 from reference import Reference
 from registry import Descriptor, Manifest, Repository, release
 from render import difference as in_words
@@ -249,6 +249,7 @@ async def reproduce(run: Plan, digest: str, record: Release | None, connect: Con
                 usually="another commit is checked out, or the work tree holds more than its commit",
                 next_step=f"git checkout {released_from}, then run again" if is_commit else "name another image",
             )
+        run = _named_alike(run, labels)
         async with connect(run, tell.notes) as stages:
             model = await told(tell, "train", stages.train())
             archive = await told(tell, "build", stages.build(model))
@@ -292,6 +293,13 @@ def _reading(run: Plan, repository: str, written: str) -> Plan:
             ),
         )
     return replace(run, source_login=login, login=registry.login_for(written, run.login, run.source_login))
+
+
+def _named_alike(run: Plan, labels: Mapping[str, str]) -> Plan:
+    """The plan with the version and the source's address of a released image: a commit does not know either."""
+    version, source_url = labels.get(VERSION_LABEL, ""), labels.get(SOURCE_LABEL, "")
+    name = Name(version) if tags.is_version(version) else run.name
+    return replace(run, name=name, revision=run.revision.model_copy(update={"source_url": source_url}))
 
 
 async def _digest(repository: Repository, asked: Reference) -> str:

@@ -169,20 +169,17 @@ class EngineStages:
         """Build the image around the model; export it in its normal form, as image.tar in the report directory."""
         plan = self.plan
         context = self._context().with_directory("artifacts", _files(model))
-        arguments = {
-            "TITLE": plan.policy.image.name,
-            "REVISION": plan.revision.name,
-            "SOURCE": plan.policy.image.source,
-            "MODEL_SHA256": model.contract.artefact.sha256,
-        }
         path = plan.report_dir / "image.tar"
         with _build_errors(plan.policy.build.dockerfile):
             built = context.docker_build(
                 dockerfile=plan.policy.build.dockerfile,
-                build_args=self._arguments(arguments),
+                build_args=self._arguments({"REVISION": plan.revision.name}),
                 secrets=self._secrets(),
                 platform=self._platform,
             )
+            for key, value in plan.labels(model.contract.artefact.sha256).items():
+                # The base image's own label would speak of the base.
+                built = built.with_label(key, value) if value else built.without_label(key)
             # Dagger finds a tarball again by the image's files and configuration; that they lie in other layers now it
             # would not see. The context's digest makes the configuration differ wherever the build does.
             labelled = built.with_label(CONTEXT_LABEL, await context.digest())

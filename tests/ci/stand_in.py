@@ -28,6 +28,7 @@ class StandIn:
     breaks: dict[str, BaseException] = field(default_factory=dict)
     interrupted_in: str = ""
     interrupt: Callable[[], None] = lambda: None
+    plans: list[Plan] = field(default_factory=list)
     called: list[str] = field(default_factory=list)
     publication: Publication = field(default_factory=examples.publication)
     approvals: list[Approval] = field(default_factory=list)
@@ -40,6 +41,7 @@ class StandIn:
 
     @asynccontextmanager
     async def connect(self, plan: Plan, on_retry: Callable[[str], None] = print) -> AsyncIterator[StandIn]:
+        self.plans.append(plan)
         await self._enter("connect")
         yield self
         self.called.append("disconnect")

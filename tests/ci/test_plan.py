@@ -168,6 +168,35 @@ def test_what_only_looks_does_not_need_a_git_that_works(project: Path) -> None:
     assert looking.revision.commit == "unknown"
 
 
+def test_labels_say_what_is_known_and_nothing_else(tagged: Path) -> None:
+    commit, at = git(tagged, "log", "-1", "--format=%H %cI").split()
+    created = datetime.fromisoformat(at).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    known = {
+        "org.opencontainers.image.title": "iris-classifier",
+        "org.opencontainers.image.revision": commit,
+        "org.opencontainers.image.version": f"sha-{commit}",
+        "org.opencontainers.image.source": "",
+        "org.opencontainers.image.created": created,
+        "dev.drydock.model.sha256": "a" * 64,
+    }
+    assert made(tagged, tag="test").labels("a" * 64) == known
+    assert made(tagged, tag=None).labels("a" * 64) == known
+    git(tagged, "remote", "add", "origin", "https://user:secret@git.example:8443/owner/name.git")
+    assert made(tagged, tag="1.2.3").labels("a" * 64) == {
+        **known,
+        "org.opencontainers.image.version": "1.2.3",
+        "org.opencontainers.image.source": "https://git.example:8443/owner/name",
+    }
+
+
+def test_a_folder_without_a_commit_has_no_label_of_one(project: Path) -> None:
+    labels = made(project).labels("a" * 64)
+    assert labels["org.opencontainers.image.revision"] == "unknown-dirty"
+    assert {key for key, value in labels.items() if not value} == {
+        f"org.opencontainers.image.{key}" for key in ("version", "source", "created")
+    }
+
+
 def test_what_publishes_nothing_needs_no_commit_to_name_an_image_by(project: Path) -> None:
     with pytest.raises(UsageError, match="this folder is no git checkout"):
         made(project, tag=None)

@@ -48,6 +48,7 @@ def test_the_provenance_names_commit_builder_and_all_that_it_was_made_with() -> 
             "internalParameters": {"dirty": False, "world": "official", "platform": "linux/amd64"},
             "resolvedDependencies": [
                 source,
+                {"name": "model", "digest": {"sha256": examples.MODEL_SHA256}},
                 image("builder", images.builder),
                 image("runtime", images.runtime),
                 image("trivy", images.trivy),
@@ -59,6 +60,14 @@ def test_the_provenance_names_commit_builder_and_all_that_it_was_made_with() -> 
             "metadata": {"startedOn": "2026-11-22T12:00:00+00:00", "invocationId": WORKFLOW.invocation},
         },
     }
+
+
+def test_the_provenance_of_a_converted_model_names_the_one_that_it_was_made_from() -> None:
+    definition = provenance.provenance(examples.report(contract=examples.LEAN), Builder())["buildDefinition"]
+    assert definition["resolvedDependencies"][1:3] == [
+        {"name": "model", "digest": {"sha256": examples.LEAN.artefact.sha256}},
+        {"name": "model before its conversion", "digest": {"sha256": examples.MODEL_SHA256}},
+    ]
 
 
 def test_a_work_tree_with_more_than_its_commit_is_not_called_by_it() -> None:

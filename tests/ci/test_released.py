@@ -836,6 +836,19 @@ def test_the_same_commit_gives_the_same_digest(world: World) -> None:
     assert world.tell.heard == [(heard, stage) for stage in ("train", "build") for heard in ("begins", "ends")]
 
 
+def test_what_is_built_again_has_the_names_that_no_commit_knows(world: World) -> None:
+    names = {
+        "org.opencontainers.image.version": "1.2.3",
+        "org.opencontainers.image.source": "https://mirror.example/owner/name",
+    }
+    digest = world.published("1.2.3", labels={**LABELS, **names})
+    world.image("again")
+    world.stages.built = world.path("again")
+    world.reproduce(digest, world.record(digest))
+    labels = world.stages.plans[-1].labels(examples.MODEL_SHA256)
+    assert {key: labels[key] for key in names} == names
+
+
 def test_nothing_is_reproduced_from_a_work_tree_that_changed(world: World) -> None:
     world.stages.breaks = {"commit": UsageError("the work tree changed", next_step="run again")}
     digest = world.published("1.2.3")
