@@ -12,7 +12,7 @@ import anyio
 
 import registry
 from registry import Credentials, Patience
-from tests.registry import program, proxy
+from tests.registry import network, program, proxy
 from tests.registry.proxy import ALWAYS, Exchange, Rule
 from tests.registry.world import VERSION, Outcome, World, run
 
@@ -69,7 +69,7 @@ async def nobody_there(world: World) -> list[Outcome]:
 
 
 async def impatiently(world: World) -> list[Outcome]:
-    world.patience = Patience(attempts=2, first_wait_seconds=0.001, timeout_seconds=2, commit_seconds=2)
+    world.patience = Patience(attempts=2, first_wait_seconds=0.001, commit_seconds=1)
     return [await run(world.publish())]
 
 
@@ -236,6 +236,53 @@ async def two_documents(world: World) -> list[Outcome]:
     return [await run(work())]
 
 
+async def with_a_named_authority(world: World) -> list[Outcome]:
+    with (
+        network.authority(world) as (path, context),
+        network.environment(SSL_CERT_FILE=str(path)),
+        network.elsewhere(world, context),
+    ):
+        return [await run(world.publish())]
+
+
+async def with_an_unknown_authority(world: World) -> list[Outcome]:
+    with network.authority(world) as (_, context), network.elsewhere(world, context):
+        return [await run(world.publish())]
+
+
+async def without_tls(world: World) -> list[Outcome]:
+    with network.environment(), network.elsewhere(world, None):
+        return [await run(world.publish())]
+
+
+async def with_tls_on_this_machine(world: World) -> list[Outcome]:
+    with network.authority(world) as (_, context), proxy.before(world.host, tls=context) as door:
+        world.door, world.patience = door, Patience(attempts=1)
+        return [await run(world.publish())]
+
+
+async def where_packets_are_dropped(world: World) -> list[Outcome]:
+    world.patience = Patience(attempts=2, first_wait_seconds=0.001, timeout_seconds=0.2)
+    with network.full() as host:
+        world.door.host = host
+        return [await run(world.publish())]
+
+
+async def by_the_name_of_docker_hub(world: World) -> list[Outcome]:
+    """What is asked of Docker Hub goes through a proxy, which leads it to the registry of the test."""
+    with (
+        network.authority(world, "registry-1.docker.io") as (path, context),
+        proxy.before(world.host, tls=context) as door,
+        network.tunnel(door.host) as (address, asked),
+        network.environment(SSL_CERT_FILE=str(path), HTTPS_PROXY=address),
+    ):
+        world.door, world.name = door, f"library/{world.name}"
+        door.host = "docker.io"
+        outcome = await run(world.publish())
+        assert set(asked) == {"registry-1.docker.io:443"}
+        return [outcome]
+
+
 def twice(method: str, path: str, status: int, code: str = "") -> Callable[[World], list[Rule]]:
     return lambda _: [Rule(method, path, proxy.answers(status, code), times=2)]
 
@@ -338,7 +385,7 @@ FAULTS = (
         "silence",
         (6,),
         1,
-        "did not answer PUT manifest within 2 s",
+        "did not answer PUT manifest within 1 s",
         rules=always("PUT", MANIFEST, proxy.silent),
         work=impatiently,
     ),
@@ -547,6 +594,39 @@ FAULTS = (
         (6,),
         says="answered 413 to a layer of 200,000 bytes: sha256:",
         rules=always("PUT|PATCH", UPLOAD, proxy.takes_bodies_up_to(1_000)),
+    ),
+    Fault(42, "an authority that SSL_CERT_FILE names", (0,), tags=MOVED, there=OURS, work=with_a_named_authority),
+    Fault(
+        42,
+        "an authority that nobody names",
+        (6,),
+        says="the certificate of HOST is not trusted: unable to get local issuer certificate",
+        work=with_an_unknown_authority,
+    ),
+    Fault(42, "plain HTTP where TLS is asked", (6,), says="HOST speaks no TLS: ", work=without_tls),
+    Fault(
+        42,
+        "TLS on this machine",
+        (6,),
+        says="HOST speaks TLS, and a registry on this machine is asked without",
+        work=with_tls_on_this_machine,
+    ),
+    Fault(
+        42,
+        "a host that drops packets",
+        (6,),
+        1,
+        "no registry answers at HOST: no connection within 0.2 s",
+        work=where_packets_are_dropped,
+    ),
+    Fault(42, "Docker Hub by its name", (0,), tags=MOVED, there=OURS, work=by_the_name_of_docker_hub),
+    Fault(
+        42,
+        "a redirect to a host without TLS",
+        (6,),
+        says="HOST sends us to elsewhere.example without TLS",
+        there=OURS,
+        rules=always("GET", MANIFEST, proxy.answers(307, headers={"Location": "http://elsewhere.example/manifest"})),
     ),
 )
 

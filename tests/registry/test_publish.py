@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 
 from checks import Approval
 from config import Policy
-from registry import release
 from report import Archive, Publication, Signing
 from stages import EngineStages
 from tests.ci import examples
@@ -20,12 +20,22 @@ from tests.registry.proxy import ALWAYS, Rule
 from tests.registry.world import World
 
 
+@pytest.fixture(scope="module")
+def host() -> Iterator[str]:
+    with program.running() as (host, _):
+        yield host
+
+
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A repository with the version before, at a registry that lets no tag move."""
-    monkeypatch.setattr(release, "SETTLE_SECONDS", 0)
-    with program.running() as (host, kept), proxy.before(host) as door:
-        world = World(host, door, kept, tmp_path, "owner/name")
+
+    async def at_once(_: float) -> None: ...
+
+    # Of two runs that push a version at the same moment each waits for the other; here is one.
+    monkeypatch.setattr(anyio, "sleep", at_once)
+    with proxy.before(host) as door:
+        world = World(host, door, tmp_path, tmp_path, f"owner/{uuid.uuid4().hex[:12]}")
         anyio.run(lambda: world.publish("before", "1.2.2", directly=True))
         door.rules.append(Rule("PUT", ANY_TAG, proxy.keeps_tags(412, "PRECONDITION"), ALWAYS))
         yield world
