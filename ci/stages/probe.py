@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from subprocess import PIPE
 from typing import cast
@@ -16,8 +16,9 @@ from anyio.abc import ByteReceiveStream, ByteSendStream, Process
 import engine_log
 from errors import EngineError
 
-ANSWER_SECONDS = 10
+ANSWER_SECONDS = 8
 RETRY_SECONDS = 0.5
+EXIT_SECONDS = 1
 # What the Dagger CLI does without an address: it starts the official engine with the first runtime that is there.
 DEFAULT_ADDRESS = "image://"
 RUNTIMES = {"docker": "Docker", "podman": "Podman", "finch": "Finch", "nerdctl": "nerdctl"}
@@ -103,15 +104,15 @@ async def find_problem(address: Address, seconds: float) -> Problem | None:
 
 
 async def _ask_socket(address: Address, seconds: float) -> Problem | None:
+    host, _, port = address.place.rpartition(":")
     try:
         with anyio.fail_after(seconds):
-            host, _, port = address.place.rpartition(":")
             async with (
                 await anyio.connect_unix(address.place)
                 if address.kind == "unix"
                 else await anyio.connect_tcp(host, int(port))
             ) as stream:
-                return await _say_hello(address, stream, stream)
+                answer = await _say_hello(stream, stream)
     except TimeoutError:
         return _silent(address, seconds)
     except (OSError, ValueError) as error:
@@ -120,8 +121,9 @@ async def _ask_socket(address: Address, seconds: float) -> Problem | None:
             "it is not running, or it was stopped in mid-run",
             MAKE_RUN,
         )
-    except (anyio.BrokenResourceError, anyio.EndOfStream):
-        return _silent(address, seconds, "it hung up")
+    if _is_settings(answer):
+        return None
+    return _no_engine(address) if answer else _silent(address, seconds, "it hung up")
 
 
 async def _ask_runtime(address: Address, seconds: float) -> Problem | None:
@@ -184,15 +186,18 @@ async def _ask_command(address: Address, command: Sequence[str], seconds: float)
     """Say hello through the command that the CLI itself would use for its line to the engine."""
     try:
         async with _process(command) as process:
+            stdout, stderr = (cast(ByteReceiveStream, each) for each in (process.stdout, process.stderr))
             with anyio.move_on_after(seconds):
-                try:
-                    return await _say_hello(
-                        address, cast(ByteSendStream, process.stdin), cast(ByteReceiveStream, process.stdout)
-                    )
-                except (anyio.BrokenResourceError, anyio.EndOfStream):
-                    stderr = cast(ByteReceiveStream, process.stderr)
-                    words = b"".join([part async for part in stderr]).decode(errors="replace")
-                    return _hung_up(address, await process.wait(), engine_log.last_line(words))
+                answer = await _say_hello(cast(ByteSendStream, process.stdin), stdout)
+                if _is_settings(answer):
+                    return None
+                with anyio.move_on_after(EXIT_SECONDS):
+                    await process.wait()
+                if not process.returncode:
+                    return _no_engine(address) if answer else _silent(address, seconds, "it hung up")
+                # Docker itself says on the standard output that there is no such command.
+                answer += b"".join([part for stream in (stdout, stderr) async for part in stream])
+                return _hung_up(address, process.returncode, answer.decode(errors="replace"))
     except OSError as error:
         return Problem(
             f"no engine answers at {address.text}: {command[0]} cannot be run: {error.strerror}",
@@ -214,13 +219,22 @@ async def _process(command: Sequence[str]) -> AsyncIterator[Process]:
             await process.aclose()
 
 
-async def _say_hello(address: Address, sending: ByteSendStream, receiving: ByteReceiveStream) -> Problem | None:
-    await sending.send(HELLO)
+async def _say_hello(sending: ByteSendStream, receiving: ByteReceiveStream) -> bytes:
+    """What is answered, up to a frame's header; less of it, or nothing, if the other side hangs up."""
     answer = b""
-    while len(answer) < FRAME_HEADER_BYTES:
-        answer += await receiving.receive()
-    if answer[3] == SETTINGS_FRAME:
-        return None
+    with suppress(anyio.BrokenResourceError):
+        await sending.send(HELLO)
+    with suppress(anyio.BrokenResourceError, anyio.EndOfStream):
+        while len(answer) < FRAME_HEADER_BYTES:
+            answer += await receiving.receive()
+    return answer
+
+
+def _is_settings(answer: bytes) -> bool:
+    return len(answer) >= FRAME_HEADER_BYTES and answer[3] == SETTINGS_FRAME
+
+
+def _no_engine(address: Address) -> Problem:
     return Problem(
         f"what answers at {address.text} is no engine",
         "another program listens there, or the address is of something else",
@@ -228,8 +242,11 @@ async def _say_hello(address: Address, sending: ByteSendStream, receiving: ByteR
     )
 
 
-def _hung_up(address: Address, exit_code: int, words: str) -> Problem:
-    """Why the command that leads to an engine ended, by its exit code and its last words."""
+def _hung_up(address: Address, exit_code: int, log: str) -> Problem:
+    """Why the command that leads to an engine ended, by its exit code and its words."""
+    # The remote program names its error first; then come its usage, and kubectl's word that it ended.
+    errors = (line for line in log.splitlines() if line.lower().startswith("error"))
+    words = engine_log.first_line(next(errors, engine_log.last_line(log)))
     if exit_code in NO_COMMAND or "executable file" in words:
         place = f"the container {address.place}" if address.kind == "container" else f"what runs at {address.text}"
         return Problem(

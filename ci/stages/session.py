@@ -24,8 +24,8 @@ from stages import probe
 from stages.probe import Address
 
 ENGINE_VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
-# All of it has to end within 30 s, which is what a run promises.
-START_SECONDS = 20
+# A run without an engine has to end within 30 s, and on a busy machine it takes some of them to begin.
+START_SECONDS = 15
 CLIENT_SECONDS = 5
 PROBE_SECONDS = 2
 PROBE_ANSWER_SECONDS = 6

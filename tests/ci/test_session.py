@@ -44,8 +44,8 @@ def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script(tmp_path / "dagger", HANGS)
     for name, seconds in {"START_SECONDS": 0.8, "CLIENT_SECONDS": 0.2}.items():
         monkeypatch.setattr(session, name, seconds)
-    for name in ("ANSWER_SECONDS", "RETRY_SECONDS"):
-        monkeypatch.setattr(probe, name, 0.3)
+    for name, seconds in {"ANSWER_SECONDS": 0.4, "RETRY_SECONDS": 0.3, "EXIT_SECONDS": 0.1}.items():
+        monkeypatch.setattr(probe, name, seconds)
 
 
 def script(path: Path, words: str) -> None:
@@ -95,6 +95,8 @@ def listener(path: Path, answer: bytes | None) -> Iterator[None]:
                 caller.recv(1024)
                 if answer is not None:
                     caller.sendall(answer)
+                if answer == b"":
+                    caller.close()
 
         thread = threading.Thread(target=answer_all)
         thread.start()
@@ -145,6 +147,12 @@ def test_an_engine_that_is_not_there_is_named_at_once(
             "name an engine's, or unset _EXPERIMENTAL_DAGGER_RUNNER_HOST and type make run",
         ),
         (
+            # As Docker 20.10 says it, on its standard output.
+            {"execute": "echo 'OCI runtime exec failed: exec: \"buildctl\": executable file not found'; exit 126"},
+            "the container mine is no engine: it has no buildctl",
+            "name an engine's, or unset _EXPERIMENTAL_DAGGER_RUNNER_HOST and type make run",
+        ),
+        (
             {"execute": "echo HTTP/1.1 400 Bad Request; exec sleep 600"},
             "what answers at {address} is no engine",
             "name an engine in _EXPERIMENTAL_DAGGER_RUNNER_HOST, or unset it; then run again",
@@ -155,8 +163,8 @@ def test_an_engine_that_is_not_there_is_named_at_once(
             "{command} restart mine, then run again",
         ),
         (
-            {"execute": "echo 'dial unix /run/buildkit/buildkitd.sock: no such file' >&2; exit 1"},
-            "the engine at {address} does not answer: dial unix /run/buildkit/buildkitd.sock: no such file",
+            {"execute": "printf 'Error: dial unix engine.sock: no such file\\nUsage:\\n  --timeout int' >&2; exit 1"},
+            "the engine at {address} does not answer: Error: dial unix engine.sock: no such file",
             "{command} restart mine, then run again",
         ),
         (
@@ -176,7 +184,16 @@ def test_an_engine_that_is_not_there_is_named_at_once(
         ),
     ],
     ids=[
-        *("stopped", "paused", "removed", "no engine", "another program", "hangs", "does not listen"),
+        *(
+            "stopped",
+            "paused",
+            "removed",
+            "no engine",
+            "no engine, aloud",
+            "another program",
+            "hangs",
+            "does not listen",
+        ),
         *("daemon hangs", "daemon stopped", "client hangs"),
     ],
 )
@@ -249,9 +266,10 @@ def test_a_command_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: p
     [
         (None, "the engine at {} does not answer: it was silent for 0 s"),
         (b"HTTP/1.1 400 Bad Request\r\n", "what answers at {} is no engine"),
+        (b"", "the engine at {} does not answer: it hung up"),
         (SETTINGS, "the engine at {} answers, and made no session in 1 s"),
     ],
-    ids=["silence", "another program", "an engine that makes no session"],
+    ids=["silence", "another program", "one that hangs up", "an engine that makes no session"],
 )
 def test_a_socket_that_leads_to_no_session_is_no_engine(
     answer: bytes | None, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
