@@ -51,6 +51,7 @@ def up(cache: Cache, command: str, environment: Mapping[str, str]) -> None:
     write_whole(config, json.dumps({"registries": {services.REGISTRY: {"http": True}}}))
     certificates = services.copy_certificates(cache.root, environment)
     _start(command, services.ENGINE, ENGINE_IMAGE, engine_options(config, certificates))
+    _wait_for_engine(cache, command)
     # A registry that is there already, by whatever means, is used like one of ours.
     if _exists(command, REGISTRY_NAME) or not services.registry_answers():
         _start(command, REGISTRY_NAME, REGISTRY_IMAGE, registry_options())
@@ -92,6 +93,24 @@ def down(command: str) -> None:
     """Remove both containers; their volumes stay."""
     if shutil.which(command):
         subprocess.run([command, "rm", "--force", services.ENGINE, REGISTRY_NAME], capture_output=True, check=False)
+
+
+def _wait_for_engine(cache: Cache, command: str) -> None:
+    """Wait until the engine takes a call by the way that the client goes. Raises BootstrapError with its last words."""
+    log = cache.log("engine")
+    log.parent.mkdir(parents=True, exist_ok=True)
+
+    def alive() -> bool:
+        words = subprocess.run([command, "logs", services.ENGINE], capture_output=True, text=True, check=False)
+        log.write_text(words.stdout + words.stderr, encoding="utf-8")
+        return output([command, "inspect", "--format", "{{.State.Running}}", services.ENGINE], ASK_SECONDS) == "true"
+
+    def answers() -> bool:
+        return output([command, "exec", services.ENGINE, "buildctl", "dial-stdio"], ASK_SECONDS) is not None
+
+    if not answers():
+        with cache.watcher.step("engine"):
+            services.wait_for(answers, "the engine", log, alive)
 
 
 def _exists(command: str, name: str) -> bool:

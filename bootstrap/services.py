@@ -78,7 +78,7 @@ def start_registry(cache: Cache) -> None:
         command = ["docker-registry", "serve", str(cache.root / "registry.yml")]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         write_whole(cache.root / "registry.pid", str(process.pid))
-        _wait_for(registry_answers, "the registry", cache.log("registry"), alive=lambda: process.poll() is None)
+        wait_for(registry_answers, "the registry", cache.log("registry"), alive=lambda: process.poll() is None)
 
 
 def stop_registry(root: Path) -> None:
@@ -119,7 +119,7 @@ def start_engine(cache: Cache, image: str) -> None:
             log.write_text(words.stdout + words.stderr, encoding="utf-8")
             return output(["podman", "inspect", "--format", "{{.State.Running}}", ENGINE]) == "true"
 
-        _wait_for(lambda: engine_answers(path), "the engine", log, alive)
+        wait_for(lambda: engine_answers(path), "the engine", log, alive)
 
 
 def engine_command(root: Path, image: str) -> list[str]:
@@ -191,7 +191,8 @@ def stop_engine() -> None:
         )
 
 
-def _wait_for(answers: Callable[[], bool], what: str, log: Path, alive: Callable[[], bool]) -> None:
+def wait_for(answers: Callable[[], bool], what: str, log: Path, alive: Callable[[], bool]) -> None:
+    """Wait until something that was started answers. Raises BootstrapError if it ends, or takes START_SECONDS."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if answers():

@@ -71,7 +71,8 @@ def inspects(engine: str, registry: str, otherwise: str = "") -> str:
         f"*{name}) echo '{state}'; [ '{state}' ];; "
         for name, state in (("drydock-engine", engine), ("drydock-registry", registry))
     ]
-    return f'if [ "$2" = inspect ]; then case "$*" in {"".join(answers)} esac; exit; fi\n{otherwise}'
+    asked = f'if [ "$2" = inspect ]; then case "$*" in {"".join(answers)} esac; exit; fi'
+    return f'[ "$1" != exec ] || exit 0\n{asked}\n{otherwise}'
 
 
 def inputs_of(call: str) -> str:
@@ -83,7 +84,7 @@ def up(cache: Cache, stand_ins: StandIns, script: str, command: str = "docker") 
     """What is done beside questions."""
     stand_ins.add(command, script)
     official.up(cache, command, OWN_CLIENT)
-    return [line for line in stand_ins.words() if " container inspect " not in line]
+    return [line for line in stand_ins.words() if not re.search(" container inspect | exec ", line)]
 
 
 def test_the_engine_and_the_registry_run_on_the_hosts_network(
@@ -167,6 +168,17 @@ def test_a_registry_that_is_there_already_is_used(
         monkeypatch.setattr(services, "REGISTRY", registry)
         (engine,) = up(cache, stand_ins, inspects("", ""))
     assert " --name drydock-engine " in engine
+
+
+def test_an_engine_that_dies_at_its_start_says_why(cache: Cache, stand_ins: StandIns) -> None:
+    stand_ins.add(
+        "docker", 'case "$1" in exec) exit 1;; inspect) echo false;; logs) echo "no room for the state" >&2;; esac'
+    )
+    with pytest.raises(BootstrapError) as caught:
+        official.up(cache, "docker", OWN_CLIENT)
+    assert caught.value.what == "the engine did not start"
+    assert caught.value.next_step == f"read {cache.log('engine')}, then run again"
+    assert caught.value.log == "no room for the state"
 
 
 @pytest.mark.parametrize("state", ["", "false"])

@@ -24,6 +24,7 @@ STARTED = [
     "docker image inspect registry.dagger.io/engine:v0.19.10",
     "docker container inspect --format",
     "docker run --detach --name drydock-engine",
+    "docker exec drydock-engine buildctl dial-stdio",
     *["docker container inspect --format"] * 2,
     "docker run --detach --name drydock-registry",
 ]
@@ -88,7 +89,7 @@ def test_docker_with_the_official_engine_is_enough(
     assert started(stand_ins) == STARTED
     assert stand_in_ups == []
     assert sorted(path.name for path in cache.root.iterdir()) == [
-        *("certificates", "lock", "official-engine.json", "world")
+        *("certificates", "lock", "logs", "official-engine.json", "world")
     ]
     assert (cache.root / "world").read_text() == "docker"
 
