@@ -1,6 +1,8 @@
 # `make run` is the main job, `make test` tests it; the rest is for people who change Drydock. Each calls one thing.
 # More words for it go into ARGS: make run ARGS="--no-push", make test ARGS="-m 'not engine'".
 PYTHON ?= python3
+# Tests that run side by side. One more than the cores of a small machine, since most of them wait for the engine.
+WORKERS ?= 3
 SHELL := bash
 BIN := .venv/bin
 ENGINE := eval "$$($(BIN)/python -m bootstrap env)"
@@ -13,7 +15,7 @@ run: .venv/run
 
 test: .venv/dev
 	@$(BIN)/python -m bootstrap --with-cosign
-	@$(ENGINE) && $(BIN)/python -m pytest $(ARGS)
+	@$(ENGINE) && $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 mutants: .venv/dev
 	@$(BIN)/python -m bootstrap

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import shutil
 from collections.abc import Sequence
@@ -64,19 +65,32 @@ def codename(os_release: str) -> str:
 
 def install(cache: Cache, commands: dict[str, str]) -> None:
     """Install by apt the packages whose commands are not on PATH: {command: package}."""
-    missing = [package for command, package in commands.items() if not shutil.which(command)]
-    if not missing:
+    if not _missing(commands):
         return
-    if not shutil.which("apt-get"):
+    apt = shutil.which("apt-get")
+    if not apt:
+        missing = ", ".join(_missing(commands))
         raise BootstrapError(
-            f"{', '.join(missing)} are not installed, and there is no apt-get here",
-            f"install {', '.join(missing)} with this system's package manager, then run again",
+            f"{missing} are not installed, and there is no apt-get here",
+            f"install {missing} with this system's package manager, then run again",
         )
-    with cache.watcher.step(f"Debian packages {' '.join(missing)}"):
+    # One apt-get at a time: a second one ends at once with "Could not get lock".
+    with Path(apt).open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if missing := _missing(commands):
+            _apt_install(cache, missing)
+
+
+def _missing(commands: dict[str, str]) -> list[str]:
+    return [package for command, package in commands.items() if not shutil.which(command)]
+
+
+def _apt_install(cache: Cache, packages: list[str]) -> None:
+    with cache.watcher.step(f"Debian packages {' '.join(packages)}"):
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}
         cache.watcher.run(["apt-get", "update"], cache.log("apt-update"), environment=quiet)
         cache.watcher.run(
-            ["apt-get", "install", "--yes", "--no-install-recommends", *missing],
+            ["apt-get", "install", "--yes", "--no-install-recommends", *packages],
             cache.log("apt-install"),
             environment=quiet,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -27,9 +28,10 @@ REPRODUCIBLE = ("-Wl,--build-id=none", "-Wl,-z,noexecstack", "-nostdlib")
 
 def compile_to(path: Path) -> None:
     """Compile the evaluator into the shared library `path`; the same bytes from the same compiler every time."""
-    subprocess.run(
-        ["gcc", *FLAGS, *REPRODUCIBLE, "-o", str(path.absolute()), SOURCE.name], cwd=SOURCE.parent, check=True
-    )
+    # A rename at the end, so that nobody loads a library that is half written.
+    part = path.absolute().with_name(f".{path.name}.{os.getpid()}")
+    subprocess.run(["gcc", *FLAGS, *REPRODUCIBLE, "-o", str(part), SOURCE.name], cwd=SOURCE.parent, check=True)
+    part.replace(path)
 
 
 if __name__ == "__main__":

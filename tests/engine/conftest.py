@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.engine.project import REPOSITORY_ROOT, Project
+from tests.engine.project import REPOSITORY_ROOT, Finished, Project
+from tests.engine.second_engine import SecondEngine, second_engine
 
 HERE = Path(__file__).parent
 
@@ -50,3 +52,22 @@ def copied(root: Path) -> Project:
 @pytest.fixture
 def shipped(tmp_path: Path) -> Project:
     return copied(tmp_path / "shipped")
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The shipped image's project, unbroken; whoever changes a file of it takes a copy."""
+    return copied(tmp_path_factory.mktemp("good") / "shipped")
+
+
+@pytest.fixture(scope="session")
+def good(project: Project) -> Finished:
+    """One run of it for all the questions about it: those who ask share a worker, the group "shipped image"."""
+    return project.run()
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecondEngine]:
+    """An engine that may be emptied and killed; those who use it share a worker, the group "second engine"."""
+    with second_engine(tmp_path_factory.mktemp("engine") / "second") as started:
+        yield started

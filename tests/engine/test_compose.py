@@ -24,8 +24,7 @@ from bootstrap import binaries, cache, services
 from bootstrap.binaries import Build
 from bootstrap.cache import Cache
 from bootstrap.tools import Watcher, output
-from tests.engine.conftest import copied
-from tests.engine.project import REPOSITORY_ROOT
+from tests.engine.project import REPOSITORY_ROOT, Finished
 from tests.engine.test_good_run import free_port
 
 COMPOSE = Build(
@@ -35,6 +34,7 @@ COMPOSE = Build(
     modules=REPOSITORY_ROOT / "tests" / "go",
 )
 FILE = REPOSITORY_ROOT / "docker-compose.yml"
+pytestmark = pytest.mark.xdist_group("shipped image")
 # A machine without CAP_SYS_RESOURCE has no other limits, and crun asks for them.
 PODMAN = """\
 [containers]
@@ -132,12 +132,12 @@ class Composed:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(good: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Docker or Podman, with the image that a run approved."""
     folder = tmp_path_factory.mktemp("compose")
     image = f"localhost/drydock-test:{uuid.uuid4().hex[:12]}"
     if output(["docker", "version"]) and output(["docker", "compose", "version"]):
-        with loaded(["docker"], image, folder):
+        with loaded(["docker"], image, good):
             yield World(["docker", "compose"], ["docker"], image)
     elif shutil.which("podman") and os.geteuid() == 0:
         containers = ["podman", "--runtime", "runc"]
@@ -148,7 +148,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         environment = {**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")}
         service = [*containers, "system", "service", "--time", "0", socket]
         with (
-            loaded(containers, image, folder),
+            loaded(containers, image, good),
             subprocess.Popen(service, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as podman,
         ):
             try:
@@ -163,9 +163,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @contextmanager
-def loaded(containers: list[str], image: str, folder: Path) -> Iterator[None]:
+def loaded(containers: list[str], image: str, finished: Finished) -> Iterator[None]:
     """What a run approved, loaded under this name as anybody would."""
-    finished = copied(folder / "shipped").run("--no-push")
     assert finished.exit_code == 0, finished.output
     load = [*containers, "load", "--quiet", "--input", str(finished.report_dir / "image.tar")]
     said = subprocess.run(load, capture_output=True, text=True, check=True).stdout

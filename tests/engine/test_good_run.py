@@ -25,15 +25,7 @@ PODMANS = ("--tls-verify", "--read-only-tmpfs")
 SITE_PACKAGES = "opt/venv/lib/python3.13/site-packages"
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return copied(tmp_path_factory.mktemp("shipped") / "shipped")
-
-
-@pytest.fixture(scope="module")
-def good(project: Project) -> Finished:
-    """One run for all the questions about it."""
-    return project.run()
+pytestmark = pytest.mark.xdist_group("shipped image")
 
 
 def test_every_check_passes_and_the_last_line_is_the_digest(good: Finished, project: Project) -> None:
@@ -138,13 +130,11 @@ def test_nothing_that_only_building_needs_is_in_our_layers(good: Finished, tmp_p
     assert [name for name in names if any(part in f"{name}\n" for part in unwanted)] == []
 
 
-def test_a_change_of_the_server_keeps_every_other_layer(good: Finished, project: Project) -> None:
+def test_a_change_of_the_server_keeps_every_other_layer(good: Finished, tmp_path: Path) -> None:
     before = layers(good.report)
-    project.edit("service/documented.py", "There is nothing at this path.", "Nothing is at this path.")
-    try:
-        again = project.run("--no-push")
-    finally:
-        project.edit("service/documented.py", "Nothing is at this path.", "There is nothing at this path.")
+    changed_project = copied(tmp_path / "changed")
+    changed_project.edit("service/documented.py", "There is nothing at this path.", "Nothing is at this path.")
+    again = changed_project.run("--no-push")
     assert again.exit_code == 0, again.output
     after = layers(again.report)
     changed = [instruction for instruction, digest in before.items() if after[instruction] != digest]

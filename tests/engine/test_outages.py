@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,12 @@ import pytest
 from dagger import dag
 
 from tests.engine import slow_registry
-from tests.engine.project import REPOSITORY_ROOT, Project
+from tests.engine.project import Project
+from tests.engine.second_engine import VARIABLE, SecondEngine
 
+# Those that share nothing; a mark of its own wins.
+pytestmark = pytest.mark.spread
+with_an_engine_of_its_own = pytest.mark.xdist_group("second engine")
 stopped = pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 SLOW = "RUN echo waiting; sleep 60\n"
 
@@ -61,22 +64,26 @@ def test_a_push_that_is_stopped_moves_no_tag_and_leaves_the_earlier_record(tiny:
     assert again.report["publication"]["digest"] in record.read_text()
 
 
-def test_an_engine_that_dies_in_mid_build_is_said_in_seconds(tiny: Project) -> None:
-    process = started_and_building(tiny)
-    kill_engine_under(process)
+@with_an_engine_of_its_own
+def test_an_engine_that_dies_in_mid_build_is_said_in_seconds(tiny: Project, engine: SecondEngine) -> None:
+    process = started_and_building(tiny, engine.environment)
+    kill_under(process, engine)
     finished = tiny.finish(process)
     tiny.assert_broken(finished, "build", 3)
     assert finished.report["contract"]["name"] == "tiny"
     assert "make run starts one" in finished.report["failures"][0]["next_step"]
 
 
-def test_an_engine_that_dies_while_the_image_is_looked_at_is_said_in_seconds(tiny: Project) -> None:
+@with_an_engine_of_its_own
+def test_an_engine_that_dies_while_the_image_is_looked_at_is_said_in_seconds(
+    tiny: Project, engine: SecondEngine
+) -> None:
     tiny.edit("service/server.py", "http.server.Threading", "import time; time.sleep(60)\nhttp.server.Threading")
-    process = tiny.start()
+    process = tiny.start(environment=engine.environment)
     assert process.stdout
     # Whatever looks at the image begins at once.
     assert any(line.startswith("  updates ") for line in process.stdout)
-    kill_engine_under(process)
+    kill_under(process, engine)
     finished = tiny.finish(process)
     assert finished.exit_code == 3, finished.output
     assert {"smoke", "scan"} <= {failure["stage"] for failure in finished.report["failures"]}
@@ -131,7 +138,11 @@ def test_a_full_disk_is_said_and_so_is_what_was_known(
     tiny.assert_nothing_pushed(finished)
 
 
-def test_a_run_from_empty_caches_has_the_verdict_of_the_one_before(tiny: Project) -> None:
+@with_an_engine_of_its_own
+def test_a_run_from_empty_caches_has_the_verdict_of_the_one_before(
+    tiny: Project, engine: SecondEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, engine.environment[VARIABLE])
     first = tiny.run("--no-push")
     anyio.run(emptied)
     second = tiny.run("--no-push")
@@ -149,10 +160,10 @@ async def emptied() -> None:
         await dag.engine().local_cache().prune()
 
 
-def started_and_building(project: Project) -> subprocess.Popen[str]:
+def started_and_building(project: Project, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """A run that is in mid-build, and will be for a minute."""
     project.edit("Dockerfile", "USER 10001", f"{SLOW}USER 10001")
-    process = project.start()
+    process = project.start(environment=environment)
     log = project.root / "dist" / "engine.log"
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
@@ -164,13 +175,12 @@ def started_and_building(project: Project) -> subprocess.Popen[str]:
     raise AssertionError(process.communicate()[0])
 
 
-def kill_engine_under(process: subprocess.Popen[str]) -> None:
+def kill_under(process: subprocess.Popen[str], engine: SecondEngine) -> None:
     """Kill the engine, wait for the run to end of itself, and start the engine again for the tests that follow."""
     try:
-        runtime = "podman" if shutil.which("podman") else "docker"
-        subprocess.run([runtime, "kill", "drydock-engine"], check=True, capture_output=True)
+        engine.kill()
         # The client library alone would wait for five minutes. Raises TimeoutExpired.
         process.wait(timeout=30)
     finally:
         process.kill()
-        subprocess.run([sys.executable, "-m", "bootstrap"], check=True, capture_output=True, cwd=REPOSITORY_ROOT)
+        engine.start()

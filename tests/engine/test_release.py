@@ -12,7 +12,9 @@ import verification
 from tests.engine.conftest import in_miniature
 from tests.engine.keys import KeyPair, made
 from tests.engine.project import REGISTRY, Finished, Project
+from tests.engine.second_engine import SecondEngine
 
+pytestmark = pytest.mark.xdist_group("second engine")
 PASSWORD = "a passphrase that is found nowhere"  # noqa: S105 - of a key that is made for a test
 LINES = ["signature", "provenance", "model", "verdict", "last scan", "SBOM", verification.WORLD]
 
@@ -144,9 +146,11 @@ def test_a_rescan_finds_nothing_new_on_the_day_of_the_release(released: Released
     assert rescanned.output.splitlines()[-1] == "rescanned  1 image"
 
 
-def test_the_same_commit_is_built_again_from_nothing_to_the_same_digest(released: Released) -> None:
+def test_the_same_commit_is_built_again_from_nothing_to_the_same_digest(
+    released: Released, engine: SecondEngine
+) -> None:
     record = released.finished.report_dir / "release.json"
-    again = released.project.command("reproduce", str(record), "--no-cache")
+    again = released.project.command("reproduce", str(record), "--no-cache", environment=engine.environment)
     assert again.exit_code == 0, again.output
     assert again.output.splitlines()[-1] == f"reproduced {released.image}"
 

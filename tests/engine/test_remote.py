@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bootstrap import cache, services
-from bootstrap.tools import output
 from tests.engine.project import REGISTRY, REPOSITORY_ROOT, Project
+from tests.engine.second_engine import VARIABLE, SecondEngine
 
-VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
-PORT = 1234
 # As kubectl does it: the line to the engine is the program's own input and output.
 KUBECTL = """\
 #!{python} -IS
@@ -37,56 +30,10 @@ while received := engine.recv(65536):
 """
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an engine in a network of its own, with the registry's images beside it as its mirror."""
-    root = cache.root(os.environ)
-    if (root / "world").read_text() != "stand-in":
-        pytest.skip("only of an engine of ours can there be a second one beside it")
-    image = output(["podman", "inspect", "--format", "{{.ImageName}}", services.ENGINE])
-    assert image
-    config = tmp_path_factory.mktemp("engine") / "engine.json"
-    config.write_text(json.dumps(services.engine_config()))
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    podman = ["podman", "--runtime", "runc", "run", "--detach", "--network", "podman", "--privileged"]
-    podman += ["--ulimit", f"nofile={files}:{files}", "--ulimit", f"nproc={services.PROCESSES}:{services.PROCESSES}"]
-    podman += ["--volume", f"{root / 'certificates'}:/usr/local/share/ca-certificates", "--volume", "/var/lib/dagger"]
-    podman += ["--volume", f"{config}:/etc/dagger/engine.json", image, "--addr", f"tcp://0.0.0.0:{PORT}"]
-    engine = subprocess.run(podman, capture_output=True, text=True, check=True).stdout.strip()
-    try:
-        process, address = asked(engine, "{{.State.Pid}}"), asked(engine, "{{.NetworkSettings.IPAddress}}")
-        mirror = ["nsenter", "--net", "--target", process, "docker-registry", "serve", str(root / "registry.yml")]
-        with subprocess.Popen(
-            mirror, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as run:
-            try:
-                wait_for(address, engine)
-                yield address
-            finally:
-                run.terminate()
-    finally:
-        subprocess.run(["podman", "rm", "--force", "--time", "0", "--volumes", engine], capture_output=True, check=True)
+pytestmark = pytest.mark.xdist_group("second engine")
 
 
-def asked(container: str, what: str) -> str:
-    done = subprocess.run(
-        ["podman", "inspect", "--format", what, container], capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
-
-
-def wait_for(address: str, engine: str) -> None:
-    deadline = time.monotonic() + services.START_SECONDS
-    while True:
-        try:
-            return socket.create_connection((address, PORT), timeout=2).close()
-        except OSError:
-            assert asked(engine, "{{.State.Running}}") == "true"
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-
-
-def test_make_run_on_an_engine_over_tcp_is_the_run_that_it_is_at_home(tiny: Project, host: str) -> None:
+def test_make_run_on_an_engine_over_tcp_is_the_run_that_it_is_at_home(tiny: Project, engine: SecondEngine) -> None:
     home = tiny.run("--no-push")
     assert home.exit_code == 0, home.output
     words = f"--config {tiny.root}/pipeline.toml --report-dir {tiny.root}/away --tag test"
@@ -101,7 +48,7 @@ def test_make_run_on_an_engine_over_tcp_is_the_run_that_it_is_at_home(tiny: Proj
             f"ARGS={words}",
         ],
         cwd=REPOSITORY_ROOT,
-        env={**os.environ, VARIABLE: f"tcp://{host}:{PORT}", "DRYDOCK_REPOSITORY": f"{REGISTRY}/{tiny.repository}"},
+        env={**os.environ, VARIABLE: f"tcp://{engine.address}", "DRYDOCK_REPOSITORY": f"{REGISTRY}/{tiny.repository}"},
         capture_output=True,
         text=True,
         check=False,
@@ -116,10 +63,11 @@ def test_make_run_on_an_engine_over_tcp_is_the_run_that_it_is_at_home(tiny: Proj
     }.items()
 
 
-def test_an_engine_in_a_pod_is_reached_through_kubectl(tiny: Project, host: str, tmp_path: Path) -> None:
+def test_an_engine_in_a_pod_is_reached_through_kubectl(tiny: Project, engine: SecondEngine, tmp_path: Path) -> None:
+    host, _, port = engine.address.partition(":")
     kubectl, calls = tmp_path / "bin" / "kubectl", tmp_path / "calls"
     kubectl.parent.mkdir()
-    kubectl.write_text(KUBECTL.format(python=sys.executable, calls=str(calls), host=host, port=PORT))
+    kubectl.write_text(KUBECTL.format(python=sys.executable, calls=str(calls), host=host, port=port))
     kubectl.chmod(0o755)
     path = f"{kubectl.parent}{os.pathsep}{os.environ['PATH']}"
     finished = tiny.run("--no-push", environment={VARIABLE: "kube-pod://engine-0?namespace=dagger", "PATH": path})
