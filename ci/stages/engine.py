@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from errors import BuildError, RegistryError
 from plan import Plan
 from registry import Repository, release
 from report import MB, Archive, Contract, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
-from stages import normal, running, scanner, session, signer
+from stages import host, normal, running, scanner, session, signer
 
 MODEL_FILES = ("model.json", "model.pkl", "model.forest", "training.npy")
 CONTEXT_LABEL = "dev.drydock.context.digest"
@@ -104,13 +103,13 @@ class EngineStages:
         contract = await _read(self._given)
         # The one conversion that there is; what is of another runtime stays as it is, to be refused.
         if (contract.runtime, policy.build.runtime) == ("sklearn", "lean"):
-            given = dag.host().directory(str(self._given), include=["model.json", "model.pkl", "training.npy"])
+            given = host.directory(self._given, ["model.json", "model.pkl", "training.npy"])
             context = self._context().with_directory("artifacts", given)
             return await self._made("convert", context, plan.report_dir / "model")
         contract = await _read(self._given, policy.build.runtime)
         names = ["model.json", contract.artefact.file]
         with session.engine_errors():
-            files = await dag.host().directory(str(self._given), include=names).sync()
+            files = await host.directory(self._given, names).sync()
         if await _read(self._given, policy.build.runtime) != contract:
             raise BuildError(
                 f"the model in {self._given} was changed while it was read",
@@ -130,9 +129,7 @@ class EngineStages:
         `data`.
         """
         context = (
-            self._context()
-            .with_file("given/model.pkl", _host_file(model))
-            .with_file("given/data.csv", _host_file(data))
+            self._context().with_file("given/model.pkl", host.file(model)).with_file("given/data.csv", host.file(data))
         )
         described = self._stage("describe", context, {"NAME": name, "TARGET": target, "WORDS": ",".join(words)})
         with _build_errors(
@@ -222,7 +219,7 @@ class EngineStages:
 
     async def hold(self, path: Path) -> Archive:
         """Let the engine hold an OCI archive that this machine has."""
-        return Archive(path=path, handle=dag.host().file(str(path)))
+        return Archive(path=path, handle=host.file(path))
 
     async def push(self, approval: Approval) -> None:
         """Push the approved archive as it is, by its digest: no tag leads to it before all is there that belongs to it.
@@ -321,7 +318,7 @@ class EngineStages:
         return dockerfile.read(self.plan.root / self.plan.policy.build.dockerfile)
 
     def _context(self) -> dagger.Directory:
-        return dag.host().directory(str(self.plan.root), include=self.plan.policy.build.context)
+        return host.directory(self.plan.root, self.plan.policy.build.context)
 
     def _arguments(self, more: Mapping[str, str]) -> list[BuildArg]:
         """What every build is told, and `more`."""
@@ -380,15 +377,6 @@ def _only(directory: dagger.Directory, *names: str) -> dagger.Directory:
 
 def _files(model: Model) -> dagger.Directory:
     return cast("dagger.Directory", model.handle)
-
-
-def _host_file(path: Path) -> dagger.File:
-    """A file of this machine by its very name. The engine takes a name for a pattern, and one with brackets for none.
-
-    Of what the pattern matches as well nothing is taken.
-    """
-    pattern = re.sub(r"[^\w.-]", "?", path.name, flags=re.ASCII)
-    return dag.host().directory(str(path.parent), include=[pattern]).file(path.name)
 
 
 async def _read(directory: Path, runtime: str | None = None) -> Contract:

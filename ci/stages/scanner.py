@@ -19,7 +19,7 @@ import trivy
 from errors import ScanError
 from plan import Plan
 from report import Archive, Scan
-from stages import archives, session
+from stages import archives, host, session
 
 
 async def scan(plan: Plan, archive: Archive) -> Scan:
@@ -92,7 +92,7 @@ async def _database(plan: Plan, scanner: dagger.Container) -> tuple[trivy.Databa
 
 def _database_files(scanner: dagger.Container, source: str, certificates: str) -> dagger.Directory:
     if Path(source).is_absolute():
-        return dag.host().directory(source, include=["trivy.db", "metadata.json"])
+        return host.directory(Path(source), ["trivy.db", "metadata.json"])
     downloaded = (
         session.with_certificates(scanner, certificates)
         .with_env_variable("DRYDOCK_PERIOD", session.period())

@@ -185,7 +185,8 @@ def test_a_value_is_no_answer_to_a_classification() -> None:
 def test_a_server_that_closes_its_connection_after_a_bad_request_has_answered_all_of_them() -> None:
     with closing(lambda: b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") as host:
         answers, malformed = anyio.run(smoke.ask, f"http://{host}", examples.CONTRACT, LIMITS)
-    assert {each.status for each in (*answers, *malformed)} == {400}
+    assert [answer.status for answer in answers] == [400, 400]
+    assert {each.status for each in malformed} == {400}
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from checks import Approval
 from config import Policy
 from errors import BuildError, EngineError, UsageError
 from report import Model, Updates
-from stages import archives, running, signer
+from stages import archives, host, running, signer
 from tests.ci import examples
 from tests.ci.server import Response, serving
 from tests.ci.test_contract import put
@@ -85,6 +85,7 @@ def staged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Recorded, policy: Policy | None = None
 ) -> stages.EngineStages:
     monkeypatch.setattr("stages.engine.dag", engine)
+    monkeypatch.setattr("stages.host.dag", engine)
     return stages.EngineStages(examples.plan(tmp_path / "dist", policy=policy), print)
 
 
@@ -212,8 +213,44 @@ def test_a_file_is_taken_by_its_name_though_the_engine_takes_patterns(
     staging = staged(tmp_path, monkeypatch, engine)
     staging._given.mkdir(parents=True)
     anyio.run(staging.describe, tmp_path / name, tmp_path / "rows.csv", "mine", "", [])
-    assert ("directory", (str(tmp_path),), {"include": [pattern]}) in engine.calls
+    assert ("directory", (str(tmp_path),), {"include": [pattern], "exclude": ["*/*"]}) in engine.calls
     assert (name,) in engine.of("file")
+
+
+@pytest.mark.parametrize(
+    ("name", "unknown"),
+    [
+        *((f"a {each} b", each) for each in "*?[]^|"),
+        ("a\\b", "\\"),
+        ("trailing ", "a blank at its end"),
+        ("latin\udcf6", "bytes that are no UTF-8"),
+    ],
+)
+def test_a_folder_that_the_engine_cannot_read_is_said(
+    name: str, unknown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    engine = Recorded()
+    monkeypatch.setattr("stages.host.dag", engine)
+    for named in (folder, tmp_path / "link"):
+        for give in (lambda path: host.directory(path, ["*"]), lambda path: host.file(path / "model.pkl")):
+            with pytest.raises(UsageError) as refused:
+                give(named)
+            assert refused.value.what == f"the engine cannot read the folder {folder}: its name has {unknown}"
+            assert refused.value.next_step == "rename the folder, or move what is in it to another one"
+    assert engine.calls == []
+
+
+@pytest.mark.parametrize("name", ["a b", "größe", "{a}(b)+$", "!a", "a,b'c#d%e"])
+def test_a_folder_whose_name_is_no_pattern_to_the_engine_is_given(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Recorded()
+    monkeypatch.setattr("stages.host.dag", engine)
+    host.directory(tmp_path / name, ["*"])
+    assert ("directory", (str(tmp_path / name),), {"include": ["*"], "exclude": []}) in engine.calls
 
 
 def test_what_is_signed_is_the_sbom_of_the_scan_that_was_judged(

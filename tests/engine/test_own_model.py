@@ -92,9 +92,10 @@ def test_a_model_that_came_trained_gets_its_contract_from_data_and_then_its_dige
     tickets: tuple[Project, Finished], tmp_path: Path
 ) -> None:
     _, finished = tickets
-    model = tmp_path / "trained-elsewhere.pkl"
+    # A name that is a pattern to the engine, in a folder with a blank.
+    model = tmp_path / "trained [elsewhere].pkl"
     shutil.copy(finished.report_dir / "model" / "model.pkl", model)
-    project = copied(tmp_path / "shipped")
+    project = copied(tmp_path / "a project")
     project.edit("pipeline.toml", 'runtime = "lean" ', 'runtime = "frame"')
     project.edit("pipeline.toml", 'train = "python -m training.iris --out /trained"', 'train = ""')
     project.edit("pipeline.toml", 'path = "artifacts"', 'path = "mine"')

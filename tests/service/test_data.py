@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
-from service.data import Table, in_order_of, read
+from service.data import Table, Undescribable, in_order_of, read
 
 
 def test_columns_that_no_model_asked_for_are_left_out() -> None:
@@ -57,3 +59,56 @@ def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path) -> None:
     table, targets = read(tmp_path / "data.csv", "", ())
     assert table == Table(["note", "size"], [["a, or\r\nb", 1.0], ["", 2.0]], ["word", "number"])
     assert targets == ["yes", "no"]
+
+
+ROWS = "größe,target\n1,ja\n2,nein\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_of_unicode_is_read_by_its_mark(encoding: str, tmp_path: Path) -> None:
+    mark = {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}.get(encoding, b"")
+    (tmp_path / "data.csv").write_bytes(mark + ROWS.encode(encoding))
+    assert read(tmp_path / "data.csv", "", ()) == (Table(["größe"], [[1.0], [2.0]], ["number"]), ["ja", "nein"])
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (ROWS.encode("latin-1"), "line 1 has a byte that is none of it"),
+        ("a,target\n1,ja\n2,größer\n".encode("latin-1"), "line 3 has a byte that is none of it"),
+        (ROWS.encode("utf-16")[:-1], "line "),
+        ("a,target\n1,ja\n".encode("utf-16-le"), "it has zero bytes, as UTF-16 does"),
+    ],
+    ids=["Latin-1", "Latin-1 in line 3", "UTF-16 cut short", "UTF-16 without its mark"],
+)
+def test_another_encoding_is_said_with_the_way_out(content: bytes, why: str, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_bytes(content)
+    with pytest.raises(Undescribable) as refused:
+        read(tmp_path / "data.csv", "", ())
+    assert str(refused.value).startswith(f"data.csv is not in UTF-8: {why}")
+    assert str(refused.value).endswith(". Save it as UTF-8; from Latin-1, iconv -f latin1 -t utf-8 does so.")
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolon"), ("\t", "tab")])
+def test_another_separator_is_said(separator: str, name: str, tmp_path: Path) -> None:
+    with pytest.raises(Undescribable, match=f"data.csv separates its columns by a {name}; write it with commas"):
+        table_of(f"a{separator}target\n1,5{separator}yes\n", tmp_path)
+
+
+def test_an_index_that_pandas_wrote_is_no_feature(tmp_path: Path) -> None:
+    table, targets = table_of(",a,b,target\n0,1,2,yes\n1,3,4,no\n", tmp_path)
+    assert (table.features, targets) == (["Unnamed: 0", "a", "b"], ["yes", "no"])
+    without = Table(["a", "b"], [[1.0, 2.0], [3.0, 4.0]], ["number", "number"])
+    assert in_order_of(SimpleNamespace(n_features_in_=2), table) == without
+    assert in_order_of(SimpleNamespace(feature_names_in_=np.array(["a", "b"], dtype=object)), table) == without
+    # One that the model was trained with, as pandas calls it when it reads the file, is one.
+    assert in_order_of(SimpleNamespace(n_features_in_=3), table) is table
+    named = SimpleNamespace(feature_names_in_=np.array(["Unnamed: 0", "a", "b"], dtype=object))
+    assert in_order_of(named, table) == table
+
+
+def test_a_last_column_without_a_name_is_no_target_by_default(tmp_path: Path) -> None:
+    text = "a,target,\n1,yes,\n2,no,\n"
+    with pytest.raises(Undescribable, match=r"the last column of data\.csv has no name; name the right answers with"):
+        table_of(text, tmp_path)
+    assert table_of(text, tmp_path, target="target")[1] == ["yes", "no"]

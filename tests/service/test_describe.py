@@ -480,10 +480,11 @@ def test_a_model_that_cannot_be_served_is_refused(
             id="the target's name twice",
         ),
         pytest.param(
-            DOORS.encode("utf-16"),
+            DOORS.encode("utf-16-le"),
             (),
-            "data.csv is no CSV file: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte.",
-            id="UTF-16",
+            "data.csv is not in UTF-8: it has zero bytes, as UTF-16 does. Save it as UTF-8; from Latin-1, "
+            "iconv -f latin1 -t utf-8 does so.",
+            id="UTF-16 without its mark",
         ),
         pytest.param(
             "width,height,door\n1,2," + "x" * 200_000 + "\n",
