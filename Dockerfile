@@ -196,8 +196,8 @@ COPY --chmod=0444 service/forest.py /app/service/
 FROM code-${MODEL_RUNTIME} AS bytecode
 COPY --chmod=0444 service/__init__.py service/__main__.py service/app.py service/arriving.py service/contract.py \
     service/documented.py service/fetch.py service/logs.py service/metrics.py service/model.py service/outside.py \
-    service/predict.py service/rows.py service/server.py service/settings.py service/sources.py service/together.py \
-    /app/service/
+    service/page.py service/predict.py service/rows.py service/server.py service/settings.py service/sources.py \
+    service/together.py /app/service/
 COPY service/bytecode.py /app/service/
 RUN PYTHONHASHSEED=0 python -B -m service.bytecode /bytecode \
     && rm service/bytecode.py && mv /bytecode/app/service/__pycache__ service/ && rm -r /bytecode/app

@@ -10,20 +10,20 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from service.contract import Contract
+from service.contract import Contract, Row
 from service.logs import REQUESTS, described
 from service.metrics import CONTENT_TYPE, Metrics
-from service.model import Estimate, Model, NoAnswer, Prediction
+from service.model import Estimate, Model, NoAnswer, Predicted, Prediction
 from service.rows import Reader, Refused
 from service.settings import Settings
-from service.together import Together
+from service.together import Together, in_thread
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -34,6 +34,14 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 JSON = b"application/json"
+RETRY_AFTER = (b"retry-after", b"1")
+# What a body may have before it counts towards the limit of all of them: small requests are served while large ones
+# arrive. The number of connections bounds how much that is.
+FREE_BODY_BYTES = 64_000
+# -1.7976931348623157e+308, with a comma and a blank.
+LONGEST_NUMBER_BYTES = 26
+# Shorter than what a probe waits by itself.
+READY_SECONDS = 2.0
 CLOSE = (b"connection", b"close")
 # https://www.w3.org/TR/trace-context/: hexadecimal and of one length, so nothing can be smuggled into a log by it.
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -65,9 +73,12 @@ class StatusBody(Struct, frozen=True, omit_defaults=True):
 
 
 class ModelBody(Struct, frozen=True):
-    """What is served: the contract, and the commit that the image was built from."""
+    """What is served: the contract, and the commit that the image was built from.
 
-    contract: Contract
+    The golden rows are left out: they are rows of somebody's data, word for word.
+    """
+
+    contract: dict[str, Any]
     revision: str
 
 
@@ -78,6 +89,31 @@ class Answer(NamedTuple):
     body: bytes
     headers: tuple[Header, ...] = ()
     content_type: bytes = JSON
+
+
+class Body:
+    """A body as it arrives: in blocks, since one piece that grows leaves gaps in memory as large as itself."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        self._blocks = [bytearray()]
+
+    @property
+    def counted_bytes(self) -> int:
+        """What of it counts towards the limit of all bodies."""
+        return max(0, self.size_bytes - FREE_BODY_BYTES)
+
+    def add(self, content: bytes) -> None:
+        """Take what arrived of it."""
+        if len(self._blocks[-1]) >= FREE_BODY_BYTES:
+            self._blocks.append(bytearray())
+        self._blocks[-1] += content
+        self.size_bytes += len(content)
+
+    def whole(self) -> bytes | bytearray:
+        """All of it, which is then no longer here."""
+        blocks, self._blocks = self._blocks, [bytearray()]
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
 class RequestIds:
@@ -110,8 +146,18 @@ class App:
             ("GET", "/metrics"): self.measured,
             ("GET", "/model"): self.told,
         }
+        # One row has to fit, however long it is.
+        self.body_limit_bytes = max(settings.body_limit_bytes, longest_row_bytes(model.contract))
+        self._buffer_limit_bytes = max(settings.buffer_limit_bytes, self.body_limit_bytes)
+        # How much all bodies have that are not answered, each beyond its first bytes.
+        self._buffered_bytes = 0
         self._reader = Reader(model.contract.features, model.contract.feature_kinds, settings.rows_limit)
-        self._together = None if model.predictor.inline else Together(model.predict, settings.rows_limit)
+        self._together = (
+            None
+            if model.predictor.inline
+            else Together(model.predict, self._rows, settings.rows_limit, self.body_limit_bytes)
+        )
+        self._check: asyncio.Task[str] | None = None
         self._encode = msgspec.json.Encoder().encode
         self._in_flight = 0
         self._request_id = RequestIds().of
@@ -156,16 +202,29 @@ class App:
 
     async def predict(self, scope: Scope, receive: Receive) -> Answer:
         """Predict one row, or a list of rows."""
-        if self._in_flight >= self.settings.concurrency_limit:
-            raise Refused(503, "Too many predictions are under way; try again in a second.", (b"retry-after", b"1"))
-        self._in_flight += 1
+        body = Body()
         try:
-            rows = self._reader.rows(await self._body(scope, receive))
-            predictions = await self._together.predict(rows) if self._together else self.model.predict(rows)
+            await self._read(body, scope, receive)
+            predictions = await self._predicted(body.whole())
         finally:
-            self._in_flight -= 1
+            self._buffered_bytes -= body.counted_bytes
         self.metrics.predicted(predictions)
         return Answer(200, self._encode({"predictions": predictions}))
+
+    async def _predicted(self, body: bytes | bytearray) -> Sequence[Predicted]:
+        """The predictions of a whole body. Only from here on a request has one of the places. Raises Refused."""
+        if self._in_flight >= self.settings.concurrency_limit:
+            raise Refused(503, "Too many predictions are under way; try again in a second.", RETRY_AFTER)
+        self._in_flight += 1
+        try:
+            if self._together:
+                return await self._together.predict(body)
+            return self.model.predict(self._rows(body))
+        finally:
+            self._in_flight -= 1
+
+    def _rows(self, body: bytes | bytearray) -> list[Row]:
+        return self._reader.rows(body)
 
     async def alive(self, scope: Scope, receive: Receive) -> Answer:  # noqa: ARG002 - every handler takes both
         """Whether the process is alive."""
@@ -173,10 +232,22 @@ class App:
 
     async def ready(self, scope: Scope, receive: Receive) -> Answer:  # noqa: ARG002
         """Whether the model answers its first golden row as it was trained to, and the server goes on."""
-        complaint = "the server is stopping" if self.draining else self.model.complaint()
+        complaint = "the server is stopping" if self.draining else await self._complaint()
         if complaint:
             return Answer(503, self._encode(StatusBody("not ready", complaint)))
         return Answer(200, self._encode(StatusBody("ready")))
+
+    async def _complaint(self) -> str:
+        """What is wrong with the model; a model's own code is asked in a thread, and by one request at a time."""
+        if self.model.predictor.inline:
+            return self.model.complaint()
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(in_thread(self.model.complaint))
+            # Whoever asked may not wait for it any more, and an error that nobody takes is a line in the log.
+            self._check.add_done_callback(lambda check: check.cancelled() or check.exception())
+        check = self._check
+        done, _ = await asyncio.wait({check}, timeout=READY_SECONDS)
+        return check.result() if done else "the first golden row is not answered in time"
 
     async def measured(self, scope: Scope, receive: Receive) -> Answer:  # noqa: ARG002
         """Requests, their durations and the predictions by label, for Prometheus."""
@@ -185,7 +256,9 @@ class App:
 
     async def told(self, scope: Scope, receive: Receive) -> Answer:  # noqa: ARG002
         """What is served here."""
-        return Answer(200, self._encode(ModelBody(self.model.contract, self.revision)))
+        contract: dict[str, Any] = msgspec.to_builtins(self.model.contract)
+        del contract["golden"]
+        return Answer(200, self._encode(ModelBody(contract, self.revision)))
 
     async def documented(self) -> FastAPI:
         """FastAPI's own application, made when it is first asked for; in a thread, since loading it takes a while."""
@@ -218,9 +291,12 @@ class App:
         headers = [(b"x-request-id", request_id.encode())]
         return [*headers, CLOSE] if self.draining else headers
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        """The request's body, never more of it than the limit; how long it may take is the server's. Raises Refused."""
-        limit_bytes = self.settings.body_limit_bytes
+    async def _read(self, body: Body, scope: Scope, receive: Receive) -> None:
+        """Read the request's body, never more of it than the limits; how long that may take is the server's.
+
+        Raises Refused.
+        """
+        limit_bytes = self.body_limit_bytes
         content_type, declared = b"", b""
         for name, value in scope["headers"]:
             if name == b"content-type":
@@ -233,17 +309,32 @@ class App:
         # A number of so many digits that int() would refuse it is too large as well.
         if declared and (len(declared) > 18 or int(declared) > limit_bytes):
             raise Refused(413, too_large)
-        body, more = b"", True
+        more = True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 # Nobody reads this answer: the sender is gone, or was told by the server that it took too long.
                 raise Refused(408, "The body did not arrive.")
-            body += message.get("body", b"")
-            if len(body) > limit_bytes:
+            counted_bytes = body.counted_bytes
+            body.add(message.get("body", b""))
+            self._buffered_bytes += body.counted_bytes - counted_bytes
+            if body.size_bytes > limit_bytes:
                 raise Refused(413, too_large)
+            if body.counted_bytes and self._buffered_bytes > self._buffer_limit_bytes:
+                raise Refused(503, "Too many bodies are under way; try again in a second.", RETRY_AFTER)
             more = message.get("more_body", False)
-        return body
+
+
+def longest_row_bytes(contract: Contract) -> int:
+    """How long the body of one row can be in JSON: a number with all its digits, a word four times the longest known.
+
+    Only of the golden rows it is known how long words are.
+    """
+    words = max(
+        sum(len(msgspec.json.encode(value)) for value in row.features if isinstance(value, str))
+        for row in contract.golden
+    )
+    return len('{"features": []}') + LONGEST_NUMBER_BYTES * len(contract.features) + 4 * words
 
 
 def start(answer: Answer, common: list[Header]) -> MutableMapping[str, Any]:

@@ -6,6 +6,7 @@ All parts are frozen, and what they do not name does not belong there.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ Runtime = Literal["sklearn", "frame", "lean"]
 Task = Literal["classification", "regression"]
 Kind = Literal["number", "word"]
 Row = Sequence[float | str]
+FILE_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,255}", re.ASCII)
 
 
 class Artefact(Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +26,11 @@ class Artefact(Struct, frozen=True, forbid_unknown_fields=True):
     file: str
     sha256: str
     size_bytes: int
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if `file` is not one plain name: it would lead out of the contract's own folder."""
+        if not FILE_NAME.fullmatch(self.file):
+            raise ValueError("file is one plain file name, of letters, digits, dots, dashes and underscores")
 
 
 class Holdout(Struct, frozen=True, forbid_unknown_fields=True):

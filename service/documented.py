@@ -7,12 +7,14 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from service.app import Answer, App, ErrorBody, EstimateBody, ModelBody, PredictBody, Receive, Scope, StatusBody
+from service.contract import Contract
+from service.page import CONTENT_SECURITY_POLICY, Limit, render
 from service.rows import LARGEST
-from service.settings import Settings, described, without_credentials
+from service.settings import described, without_credentials
 
 REF = "#/components/schemas/{name}"
 REFUSALS = {
@@ -21,7 +23,7 @@ REFUSALS = {
     413: "more bytes or rows than a request may have",
     415: "another Content-Type than application/json",
     422: "JSON, and no rows of this model, or none that it has an answer to",
-    503: "more predictions under way than there may be; Retry-After says when to come again",
+    503: "more predictions, or more bytes of bodies, under way than there may be; Retry-After says when to come again",
 }
 
 
@@ -29,7 +31,16 @@ def create(app: App) -> FastAPI:
     """FastAPI's application, with the short cuts of `app` as its routes."""
     contract = app.model.contract
     predicted = EstimateBody if contract.task == "regression" else PredictBody
-    fast = FastAPI(title=contract.name, description=_description(app.settings), version="1", redirect_slashes=False)
+    limits = _limits(app)
+    # FastAPI's own pages run scripts of another host.
+    fast = FastAPI(
+        title=contract.name,
+        description=_description(limits),
+        version="1",
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+    )
     responses: dict[str, dict[int | str, dict[str, Any]]] = {
         "/predict": {200: _of(predicted), **{status: _of(ErrorBody, why) for status, why in REFUSALS.items()}},
         "/healthz": {200: _of(StatusBody)},
@@ -51,6 +62,11 @@ def create(app: App) -> FastAPI:
             openapi_extra={"requestBody": _rows(app)} if path == "/predict" else None,
         )
 
+    @fast.get("/docs", include_in_schema=False)
+    async def documentation() -> HTMLResponse:
+        headers = {"content-security-policy": CONTENT_SECURITY_POLICY, "x-content-type-options": "nosniff"}
+        return HTMLResponse(render(fast.openapi(), limits), headers=headers)
+
     @fast.exception_handler(HTTPException)
     async def not_served(_: Request, error: HTTPException) -> JSONResponse:
         sentence = {404: "There is nothing at this path.", 405: "This path does not take that method."}
@@ -64,7 +80,12 @@ def create(app: App) -> FastAPI:
 
     def openapi() -> dict[str, Any]:
         document = made()
-        _, schemas = msgspec.json.schema_components((predicted, ErrorBody, StatusBody, ModelBody), ref_template=REF)
+        bodies = (predicted, ErrorBody, StatusBody, ModelBody, Contract)
+        _, schemas = msgspec.json.schema_components(bodies, ref_template=REF)
+        # As /model has it.
+        del schemas["GoldenRow"], schemas["Contract"]["properties"]["golden"]
+        schemas["Contract"]["required"].remove("golden")
+        schemas["ModelBody"]["properties"]["contract"] = {"$ref": REF.format(name="Contract")}
         document.setdefault("components", {})["schemas"] = schemas
         return document
 
@@ -83,14 +104,20 @@ def _endpoint(
     return endpoint
 
 
-def _description(settings: Settings) -> str:
-    shown = {**msgspec.structs.asdict(settings), "model_uri": without_credentials(settings.model_uri)}
-    rows = [
-        f"| `{variable}` | {shown[name]} | {default} | {meaning} |" for name, variable, default, meaning in described()
-    ]
+def _limits(app: App) -> list[Limit]:
+    here = {
+        **msgspec.structs.asdict(app.settings),
+        "model_uri": without_credentials(app.settings.model_uri),
+        "body_limit_bytes": app.body_limit_bytes,
+    }
+    return [Limit(variable, f"{here[name]}", f"{default}", meaning) for name, variable, default, meaning in described()]
+
+
+def _description(limits: list[Limit]) -> str:
+    rows = [f"| `{each.variable}` | {each.value} | {each.default} | {each.meaning} |" for each in limits]
     table = "\n".join(["| variable | here | default | what it is |", "|---|---|---|---|", *rows])
     return (
-        "Predicts, and says what it is. Every answer has an `x-request-id`, which is the trace's id where the request "
+        "Predicts, and says what it is. Every answer has an `x-request-id`, which is the trace's id if the request "
         f"has a `traceparent`.\n\nWhat this server allows, by variables of its environment:\n\n{table}"
     )
 
@@ -118,6 +145,7 @@ def _rows(app: App) -> dict[str, Any]:
         "properties": {"features": {"oneOf": [row, rows]}},
         "required": ["features"],
         "additionalProperties": False,
-        "example": {"features": contract.golden[0].features},
+        # Made up: the golden rows are somebody's data.
+        "example": {"features": [0.0 if kind == "number" else "words" for kind in kinds]},
     }
     return {"required": True, "content": {"application/json": {"schema": schema}}}

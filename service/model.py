@@ -29,6 +29,13 @@ class NoAnswer(Exception):
     """Rows of the contract's form that the model cannot answer; the message is a sentence for whoever sent them."""
 
 
+class WrongNumber(Exception):
+    """A model that gave more or fewer answers than it got rows: whose answer is whose, nobody can say."""
+
+    def __init__(self, answers: int, rows: int) -> None:
+        super().__init__(f"{answers} answers to {rows} rows")
+
+
 class Predictor(Protocol):
     """What a runtime makes of a model's file; `inline` says that a call is too short to be worth a thread."""
 
@@ -65,15 +72,15 @@ class Model:
     predictor: Predictor
 
     def predict(self, rows: Sequence[Row]) -> list[Predicted]:
-        """Predict rows that have the contract's features, in their order. Raises NoAnswer."""
+        """Predict rows that have the contract's features, in their order. Raises NoAnswer, WrongNumber."""
         labels = self.contract.labels
+        answers = self.predictor.answer(rows)
+        if len(answers) != len(rows):
+            raise WrongNumber(len(answers), len(rows))
         if not labels:
-            return [Estimate(value) for (value,) in self.predictor.answer(rows)]
+            return [Estimate(value) for (value,) in answers]
         # Of equal ones the first, as scikit-learn has it.
-        return [
-            Prediction(labels[row.index(max(row))], dict(zip(labels, row, strict=True)))
-            for row in self.predictor.answer(rows)
-        ]
+        return [Prediction(labels[row.index(max(row))], dict(zip(labels, row, strict=True))) for row in answers]
 
     def complaint(self) -> str:
         """Why this model is not ready: what its first golden row should have been; empty when it is right."""

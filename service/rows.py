@@ -14,6 +14,8 @@ from service.contract import Kind, Row
 
 # A forest computes with 32-bit floats, and takes no larger number.
 LARGEST = 3.4e38
+# A model may have thousands of features, and a refusal is one sentence.
+NAMES_SHOWN = 20
 
 
 class Refused(Exception):
@@ -40,7 +42,7 @@ class Reader:
         self._one = _decoder(row)
         self._many = _decoder(rows)
 
-    def rows(self, body: bytes) -> list[Row]:
+    def rows(self, body: bytes | bytearray) -> list[Row]:
         """The rows of a body: `features` is one row, or a list of rows. Raises Refused.
 
         What is right, nearly everything, is decoded and checked in one pass in C; only what is not is looked at again.
@@ -73,16 +75,22 @@ class Reader:
     def _values(self) -> str:
         return "numbers and words" if "word" in self._kinds else "numbers"
 
+    @property
+    def _names(self) -> str:
+        more = len(self._features) - NAMES_SHOWN
+        shown = ", ".join(self._features[:NAMES_SHOWN])
+        return f"{shown} and {more:,} more; GET /model has all of them" if more > 0 else shown
+
     def _row(self, row: object) -> Row:
         if not isinstance(row, list) or len(row) != len(self._features):
-            raise Refused(422, f"A row has {len(self._features)} {self._values}: {', '.join(self._features)}.")
+            raise Refused(422, f"A row has {len(self._features)} {self._values}: {self._names}.")
         return [
             _number(value, name) if kind == "number" else _word(value, name)
             for value, name, kind in zip(row, self._features, self._kinds, strict=True)
         ]
 
 
-def parsed(body: bytes) -> object:
+def parsed(body: bytes | bytearray) -> object:
     """The body as JSON says it; NaN and Infinity are no JSON. Raises Refused."""
     if not body:
         raise Refused(400, 'The body is empty; send {"features": [...]}.')

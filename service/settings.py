@@ -18,15 +18,33 @@ class SettingsRefused(Exception):
 
 
 class Settings(Struct, frozen=True):
-    """What a server allows; memory is bounded by `body_limit_bytes` times `concurrency_limit`."""
+    """What a server allows; what its memory is bounded by stands in README, What the server bears."""
 
-    body_limit_bytes: Annotated[int, Meta(ge=1, description="the longest body of a request, in bytes")] = 1_000_000
+    body_limit_bytes: Annotated[
+        int, Meta(ge=1, description="the longest body of a request, in bytes; more if one row of the model is longer")
+    ] = 1_000_000
     rows_limit: Annotated[int, Meta(ge=1, description="the most rows of a request")] = 1_000
     concurrency_limit: Annotated[
         int, Meta(ge=1, description="how many predictions may be under way; beyond them /predict answers 503")
     ] = 128
+    connections_limit: Annotated[
+        int, Meta(ge=1, description="the most connections; beyond them the one that is idle for longest is closed")
+    ] = 512
+    buffer_limit_bytes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="the most bytes of all bodies that wait for their answers, and again of all answers "
+            "that wait for their readers",
+        ),
+    ] = 64_000_000
     body_seconds: Annotated[
-        float, Meta(gt=0, description="how long a request may take to arrive, in seconds; then it is a 408")
+        float,
+        Meta(
+            gt=0,
+            description="how long a request may take to arrive, in seconds; then it is a 408. "
+            "As long an answer may take to be read, and a connection be idle",
+        ),
     ] = 5.0
     grace_seconds: Annotated[
         float, Meta(ge=2, description="how long answering goes on after SIGTERM, in seconds; Docker kills after 10")

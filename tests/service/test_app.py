@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
-from collections.abc import AsyncIterator
+import re
+import threading
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import anyio
 import httpx
+import msgspec
 import numpy as np
 import pandas
 import pytest
@@ -251,8 +256,19 @@ def test_the_contract_and_the_revision_are_shown(model: Model, served: Path) -> 
     response = ask(model, "GET", "/model")
     assert response.status_code == 200
     # As in model.json: the field is named "schema" there.
-    assert response.json() == {"contract": json.loads((served / "model.json").read_bytes()), "revision": REVISION}
+    contract = json.loads((served / "model.json").read_bytes())
+    # They are rows of somebody's data.
+    del contract["golden"]
+    assert response.json() == {"contract": contract, "revision": REVISION}
     assert response.json()["contract"]["schema"] == 1
+
+
+@pytest.mark.parametrize("path", ["/model", "/openapi.json", "/docs", "/metrics", "/readyz"])
+def test_no_golden_row_is_shown(path: str, mixed: Model) -> None:
+    text = ask(mixed, "GET", path).text
+    words = {value for row in mixed.contract.golden for value in row.features if isinstance(value, str)}
+    assert len(words) > 10
+    assert [word for word in words if f'{word}"' in text or f">{word}<" in text] == []
 
 
 def test_predict_is_documented_with_its_form_and_its_limits(model: Model) -> None:
@@ -276,7 +292,7 @@ def test_predict_is_documented_with_its_form_and_its_limits(model: Model) -> Non
                     },
                     "required": ["features"],
                     "additionalProperties": False,
-                    "example": {"features": model.contract.golden[0].features},
+                    "example": {"features": [0.0, 0.0, 0.0, 0.0]},
                 }
             }
         },
@@ -296,6 +312,35 @@ def test_the_documentation_is_a_page(model: Model) -> None:
     assert "/openapi.json" in response.text
 
 
+def test_the_documentation_runs_what_is_in_the_image_and_asks_nobody_else(model: Model) -> None:
+    response = ask(model, "GET", "/docs")
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", response.text)
+    policy = response.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "http" not in policy
+    for kind in ("script", "style"):
+        (text,) = re.findall(f"<{kind}>(.*?)</{kind}>", response.text, re.DOTALL)
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" in policy
+    assert len(re.findall("<script|<style| on[a-z]+=| style=", response.text)) == 2
+    for path in ("/redoc", "/docs/oauth2-redirect"):
+        assert ask(model, "GET", path).status_code == 404
+
+
+def test_the_documentation_has_every_path_answer_and_limit_and_a_row_to_ask(model: Model) -> None:
+    text = ask(model, "GET", "/docs", settings=Settings(rows_limit=7)).text
+    for path in ("/predict", "/healthz", "/readyz", "/metrics", "/model"):
+        assert f"<code>{path}</code></h3>" in text
+    assert "<tr><td>413</td><td>more bytes or rows than a request may have</td></tr>" in text
+    assert "<td>DRYDOCK_ROWS_LIMIT</td><td>7</td><td>1000</td>" in text
+    assert "{&quot;features&quot;: [0.0, 0.0, 0.0, 0.0]}" in text
+
+
+def test_the_documentation_is_a_page_whatever_a_model_is_called(model: Model) -> None:
+    named = Model(msgspec.structs.replace(model.contract, name="</title><script>alert(1)</script>"), model.predictor)
+    assert "&lt;/title&gt;&lt;script&gt;alert(1)" in ask(named, "GET", "/docs").text
+    assert "<script>alert" not in ask(named, "GET", "/docs").text
+
+
 def test_the_limits_are_documented_as_they_are_here(model: Model) -> None:
     described = ask(model, "GET", "/openapi.json", settings=Settings(rows_limit=7)).json()["info"]["description"]
     assert "| `DRYDOCK_ROWS_LIMIT` | 7 | 1000 | the most rows of a request |" in described
@@ -303,11 +348,181 @@ def test_the_limits_are_documented_as_they_are_here(model: Model) -> None:
 
 
 def test_limits_are_those_that_are_set(model: Model) -> None:
-    settings = Settings(rows_limit=1, body_limit_bytes=60)
+    settings = Settings(rows_limit=1, body_limit_bytes=200)
     two = ask(model, "POST", "/predict", features(b"[[1,2,3,4],[1,2,3,4]]"), JSON, settings=settings)
     assert (two.status_code, two.json()) == (413, {"error": "A request has at most 1 rows; send them in several."})
-    long = ask(model, "POST", "/predict", features(b"[1, 2, 3, 4]") + b" " * 60, JSON, settings=settings)
-    assert long.json() == {"error": "A request has at most 60 bytes; send the rows in several."}
+    long = ask(model, "POST", "/predict", features(b"[1, 2, 3, 4]") + b" " * 200, JSON, settings=settings)
+    assert long.json() == {"error": "A request has at most 200 bytes; send the rows in several."}
+
+
+class Constant:
+    """A model that says the same of every row."""
+
+    inline = True
+
+    def __init__(self, *answer: float) -> None:
+        self._answer = list(answer)
+
+    def answer(self, rows: Sequence[Row]) -> list[list[float]]:
+        return [self._answer for _ in rows]
+
+
+def of_width(width: int, model: Model) -> Model:
+    """A model of so many numbers."""
+    golden = [msgspec.structs.replace(row, features=[-1.7976931348623157e308] * width) for row in model.contract.golden]
+    contract = msgspec.structs.replace(model.contract, features=[f"f{at}" for at in range(width)], golden=golden)
+    return Model(contract, Constant(1.0, 0.0, 0.0))
+
+
+def test_one_row_is_answered_however_long_it_is(lean_artifacts: Path) -> None:
+    width = 60_000
+    wide = of_width(width, load(lean_artifacts))
+    row = features(b"[" + b", ".join([b"-1.2345678901234567e-308"] * width) + b"]")
+    assert len(row) > 1_500_000
+    assert ask(wide, "POST", "/predict", row, JSON).status_code == 200
+    assert ask(wide, "POST", "/predict", row, JSON, settings=Settings(body_limit_bytes=60)).status_code == 200
+    # What is longer is none: the limit is as long as one row, and shown so.
+    refused = ask(wide, "POST", "/predict", row + b" " * 200_000, JSON)
+    assert (refused.status_code, refused.json()) == (
+        413,
+        {"error": "A request has at most 1560016 bytes; send the rows in several."},
+    )
+    described = ask(wide, "GET", "/openapi.json").json()["info"]["description"]
+    assert "| `DRYDOCK_BODY_LIMIT_BYTES` | 1560016 | 1000000 | " in described
+
+
+def test_one_row_of_long_words_is_answered(mixed: Model) -> None:
+    text = "see the attachment " * 40_000
+    golden = [msgspec.structs.replace(mixed.contract.golden[0], features=[text, "phone", 1.0, 2.0])]
+    long = Model(msgspec.structs.replace(mixed.contract, golden=golden), mixed.predictor)
+    body = json.dumps({"features": [text * 3, "phone", 1.0, 2.0]}).encode()
+    assert len(body) > 2_000_000
+    assert ask(long, "POST", "/predict", body, JSON).status_code == 200
+
+
+def test_a_refusal_names_some_of_many_features(lean_artifacts: Path) -> None:
+    response = ask(of_width(60_000, load(lean_artifacts)), "POST", "/predict", features(b"[1]"), JSON)
+    names = ", ".join(f"f{number}" for number in range(20))
+    assert (response.status_code, response.json()) == (
+        422,
+        {"error": f"A row has 60000 numbers: {names} and 59,980 more; GET /model has all of them."},
+    )
+
+
+class Waiting(Constant):
+    """A model whose calls last until they are let go."""
+
+    inline = False
+
+    def __init__(self) -> None:
+        super().__init__(1.0, 0.0, 0.0)
+        self.calls = 0
+        self.go_on = threading.Event()
+
+    def answer(self, rows: Sequence[Row]) -> list[list[float]]:
+        self.calls += 1
+        assert self.go_on.wait(10)
+        return super().answer(rows)
+
+
+def client_of(app: App) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://model", trust_env=False)
+
+
+def test_more_predictions_than_the_limit_are_told_to_come_again_while_health_stays_green(model: Model) -> None:
+    waiting = Waiting()
+    app = App(Model(model.contract, waiting), Settings(concurrency_limit=2), REVISION)
+
+    async def story() -> None:
+        async with client_of(app) as client:
+            busy = [asyncio.create_task(client.post("/predict", json={"features": SETOSA})) for _ in range(2)]
+            while not waiting.calls:
+                await asyncio.sleep(0.01)
+            assert "model_predict_in_flight 2.0" in (await client.get("/metrics")).text
+            refused = await client.post("/predict", json={"features": SETOSA})
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert refused.json() == {"error": "Too many predictions are under way; try again in a second."}
+            assert (await client.get("/healthz")).status_code == 200
+            ready = asyncio.create_task(client.get("/readyz"))
+            await asyncio.sleep(0.05)
+            waiting.go_on.set()
+            assert [(await each).status_code for each in (*busy, ready)] == [200, 200, 200]
+            assert (await client.post("/predict", json={"features": SETOSA})).status_code == 200
+
+    anyio.run(story)
+
+
+def test_whether_it_is_ready_is_asked_in_a_thread_and_once_for_all(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.app.READY_SECONDS", 0.3)
+    waiting = Waiting()
+    app = App(Model(model.contract, waiting), Settings(), REVISION)
+
+    async def story() -> None:
+        async with client_of(app) as client:
+            asked = [asyncio.create_task(client.get("/readyz")) for _ in range(5)]
+            await asyncio.sleep(0.05)
+            # The event loop is free: a call that hangs stops nothing else.
+            assert (await client.get("/healthz")).status_code == 200
+            late = {"status": "not ready", "error": "the first golden row is not answered in time"}
+            assert [((await each).status_code, (await each).json()) for each in asked] == [(503, late)] * 5
+            assert waiting.calls == 1
+            waiting.go_on.set()
+            assert (await client.get("/readyz")).status_code == 200
+
+    anyio.run(story)
+
+
+@pytest.mark.parametrize("error", [SystemExit, StopIteration])
+@pytest.mark.parametrize("path", ["/predict", "/readyz"])
+def test_a_model_that_ends_its_own_call_ends_no_server(path: str, error: type[BaseException], model: Model) -> None:
+    class Ending(Waiting):
+        def answer(self, rows: Sequence[Row]) -> list[list[float]]:
+            raise error
+
+    method = "POST" if path == "/predict" else "GET"
+    body = features(b"[1, 2, 3, 4]") if method == "POST" else b""
+    assert ask(Model(model.contract, Ending()), method, path, body, JSON).status_code == 500
+
+
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_answers_that_do_not_fit_the_rows_are_given_to_nobody(inline: bool, count: int, model: Model) -> None:
+    class Wrong(Constant):
+        def answer(self, rows: Sequence[Row]) -> list[list[float]]:
+            return [self._answer] * count
+
+    wrong = Wrong(1.0, 0.0, 0.0)
+    wrong.inline = inline
+    response = ask(Model(model.contract, wrong), "POST", "/predict", features(b"[[1,2,3,4],[1,2,3,4]]"), JSON)
+    assert response.status_code == 500
+
+
+def test_bodies_under_way_have_a_limit_of_their_bytes_and_small_ones_are_free(model: Model) -> None:
+    app = App(model, Settings(body_limit_bytes=300_000, buffer_limit_bytes=300_000), REVISION)
+    go_on = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield features(b"[5.1, 3.5, 1.4, 0.2]") + b" " * 200_000
+        await go_on.wait()
+        yield b" "
+
+    async def story() -> list[int]:
+        async with client_of(app) as client:
+            first = asyncio.create_task(client.post("/predict", content=slowly(), headers=JSON))
+            await asyncio.sleep(0.05)
+            second = await client.post("/predict", content=slowly_whole, headers=JSON)
+            assert (second.status_code, second.headers["retry-after"]) == (503, "1")
+            assert second.json() == {"error": "Too many bodies are under way; try again in a second."}
+            small = await client.post("/predict", json={"features": SETOSA})
+            go_on.set()
+            codes = [(await first).status_code, small.status_code]
+            return [*codes, (await client.post("/predict", content=slowly_whole, headers=JSON)).status_code]
+
+    slowly_whole = features(b"[5.1, 3.5, 1.4, 0.2]") + b" " * 250_000
+    assert anyio.run(story) == [200, 200, 200]
+    assert app._buffered_bytes == 0
 
 
 def test_a_length_of_a_thousand_digits_is_too_large(model: Model) -> None:
@@ -544,7 +759,7 @@ def test_words_are_documented_at_their_places(mixed: Model) -> None:
     assert schema["properties"] == {
         "features": {"oneOf": [row, {"type": "array", "items": row, "minItems": 1, "maxItems": 1000}]}
     }
-    assert schema["example"] == {"features": ["see the attachment", "web form", 2.1, 7.4]}
+    assert schema["example"] == {"features": ["words", "words", 0.0, 0.0]}
     assert predict(mixed, schema["example"]["features"]).status_code == 200
 
 

@@ -129,7 +129,7 @@ def test_a_server_with_a_fault_is_found_out(path: str, handler: Handler, found: 
 class Lenient(Reader):
     """Takes anything for a number or a word, where a row has the right length."""
 
-    def rows(self, body: bytes) -> list[Row]:
+    def rows(self, body: bytes | bytearray) -> list[Row]:
         try:
             return super().rows(body)
         except Refused as refused:

@@ -136,28 +136,6 @@ def test_a_body_over_the_limit_is_thrown_away_and_its_sender_hears_why(hasty: in
     assert second[0] == 200
 
 
-def test_more_predictions_than_the_limit_are_told_to_come_again_while_health_stays_green(lean_artifacts: Path) -> None:
-    with serving(lean_artifacts.parent, DRYDOCK_CONCURRENCY_LIMIT="2") as (port, _):
-        busy = [connected(port) for _ in range(2)]
-        for connection in busy:
-            connection.sendall(REQUEST[:-5])
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            deadline = time.monotonic() + TIMEOUT_SECONDS
-            while "model_predict_in_flight 2.0" not in client.get("/metrics").text:
-                assert time.monotonic() < deadline
-            refused = client.post("/predict", content=BODY, headers={"Content-Type": "application/json"})
-            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-            assert refused.json() == {"error": "Too many predictions are under way; try again in a second."}
-            assert [client.get(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
-            for connection in busy:
-                connection.sendall(REQUEST[-5:])
-                assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
-                connection.close()
-            assert (
-                client.post("/predict", content=BODY, headers={"Content-Type": "application/json"}).status_code == 200
-            )
-
-
 @pytest.mark.parametrize("runtime", ["sklearn", "lean"])
 def test_a_request_in_flight_is_answered_after_sigterm_and_new_ones_are_refused(
     runtime: str, artifacts: Path, lean_artifacts: Path

@@ -15,6 +15,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "DRYDOCK_BODY_LIMIT_BYTES": "1",
         "DRYDOCK_ROWS_LIMIT": "2",
         "DRYDOCK_CONCURRENCY_LIMIT": "3",
+        "DRYDOCK_CONNECTIONS_LIMIT": "7",
+        "DRYDOCK_BUFFER_LIMIT_BYTES": "8",
         "DRYDOCK_BODY_SECONDS": "0.5",
         "DRYDOCK_GRACE_SECONDS": "4",
         "DRYDOCK_LOG_REQUESTS": "all",
@@ -25,7 +27,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "DRYDOCK_FETCH_SECONDS": "6",
     }
     assert from_environment(environment) == Settings(
-        1, 2, 3, 0.5, 4.0, "all", 5, "s3://models/iris/model.json", "0" * 64, "/cache", 6.0
+        1, 2, 3, 7, 8, 0.5, 4.0, "all", 5, "s3://models/iris/model.json", "0" * 64, "/cache", 6.0
     )
     assert set(environment) == {variable for _, variable, _, _ in described()}
 

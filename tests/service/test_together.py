@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
-from service.model import Predicted, Prediction
+from service.model import Predicted, Prediction, WrongNumber
+from service.rows import Refused
 from service.together import Rows, Together
 
 
@@ -27,12 +30,22 @@ class Gate:
         return [Prediction(str(row[0]), {}) for row in rows]
 
 
-async def gathered(gate: Gate, asked: list[Rows], rows_limit: int) -> list[list[str] | type[BaseException]]:
+def decode(body: bytes | bytearray) -> Rows:
+    rows: Rows = json.loads(body)
+    if not rows:
+        raise Refused(422, "no rows")
+    return rows
+
+
+async def gathered(
+    gate: Gate, asked: list[Rows], rows_limit: int, call_limit_bytes: int = 1_000
+) -> list[list[str] | type[BaseException]]:
     """What each caller hears: the first alone, the others while the first is being answered."""
-    together = Together(gate.predict, rows_limit)
-    first = asyncio.create_task(together.predict(asked[0]))
+    together = Together(gate.predict, decode, rows_limit, call_limit_bytes)
+    bodies = [json.dumps(rows).encode() for rows in asked]
+    first = asyncio.create_task(together.predict(bodies[0]))
     await asyncio.to_thread(gate.entered.wait, 10)
-    others = [asyncio.create_task(together.predict(rows)) for rows in asked[1:]]
+    others = [asyncio.create_task(together.predict(body)) for body in bodies[1:]]
     await asyncio.sleep(0)
     gate.open.set()
     answers = await asyncio.gather(first, *others, return_exceptions=True)
@@ -65,13 +78,76 @@ def test_it_goes_on_after_a_pause_and_after_a_caller_who_left() -> None:
     gate = Gate()
 
     async def story() -> Sequence[Predicted]:
-        together = Together(gate.predict, 10)
-        leaves = asyncio.create_task(together.predict([[1.0]]))
+        together = Together(gate.predict, decode, 10, 1_000)
+        leaves = asyncio.create_task(together.predict(b"[[1.0]]"))
         await asyncio.to_thread(gate.entered.wait, 10)
         leaves.cancel()
         gate.open.set()
         with pytest.raises(asyncio.CancelledError):
             await leaves
-        return await together.predict([[2.0]])
+        return await together.predict(b"[[2.0]]")
 
     assert [each.label for each in asyncio.run(story())] == ["2.0"]
+
+
+def test_a_body_is_decoded_when_its_call_is_made_and_not_before() -> None:
+    gate, decoded = Gate(), []
+
+    def noted(body: bytes | bytearray) -> Rows:
+        decoded.append(bytes(body))
+        return decode(body)
+
+    async def story() -> list[bytes]:
+        together = Together(gate.predict, noted, 10, 1_000)
+        callers = [asyncio.create_task(together.predict(b"[[%d]]" % number)) for number in range(5)]
+        await asyncio.to_thread(gate.entered.wait, 10)
+        meanwhile = list(decoded)
+        callers += [asyncio.create_task(together.predict(b"[[%d]]" % number)) for number in range(5, 9)]
+        await asyncio.sleep(0.05)
+        assert decoded == meanwhile
+        gate.open.set()
+        await asyncio.gather(*callers)
+        return meanwhile
+
+    assert asyncio.run(story()) == [b"[[%d]]" % number for number in range(5)]
+    assert decoded == [b"[[%d]]" % number for number in range(9)]
+
+
+def test_no_call_has_more_bytes_than_the_limit_unless_one_caller_has() -> None:
+    gate = Gate()
+    long = [[1.0]] * 5
+    heard = asyncio.run(gathered(gate, [[[9.0]], long, [[2.0]], [[3.0]], [[4.0]]], rows_limit=100, call_limit_bytes=14))
+    assert [len(call) for call in gate.calls] == [1, 5, 2, 1]
+    assert heard == [["9.0"], ["1.0"] * 5, ["2.0"], ["3.0"], ["4.0"]]
+
+
+def test_a_body_that_has_no_rows_costs_nobody_else_their_answer() -> None:
+    gate = Gate()
+    heard = asyncio.run(gathered(gate, [[[1.0]], [], [[2.0]], []], rows_limit=10))
+    assert heard == [["1.0"], Refused, ["2.0"], Refused]
+    assert gate.calls == [[[1.0]], [[2.0]]]
+
+
+@pytest.mark.parametrize("wrong", [lambda rows: [], lambda rows: rows[:-1], lambda rows: [*rows, rows[-1]]])
+def test_answers_that_do_not_fit_the_rows_fail_the_whole_call(wrong: Callable[[list[Any]], list[Any]]) -> None:
+    gate, given = Gate(), Gate.predict
+
+    def predict(rows: Rows) -> list[Prediction]:
+        predictions = given(gate, rows)
+        return wrong(predictions) if len(rows) > 1 else predictions
+
+    gate.predict = predict  # type: ignore[method-assign]
+    heard = asyncio.run(asyncio.wait_for(gathered(gate, [[[1.0]], [[2.0]], [[3.0]], [[4.0]]], rows_limit=3), 10))
+    assert heard == [["1.0"], WrongNumber, WrongNumber, WrongNumber]
+
+
+@pytest.mark.parametrize("error", [StopIteration, SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_a_model_that_ends_its_own_call_leaves_nobody_waiting(error: type[BaseException]) -> None:
+    def predict(rows: Rows) -> list[Prediction]:
+        raise error
+
+    async def story() -> None:
+        await asyncio.wait_for(Together(predict, decode, 10, 1_000).predict(b"[[1.0]]"), 5)
+
+    with pytest.raises(RuntimeError, match="the model's code ended its own call"):
+        asyncio.run(story())
