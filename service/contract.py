@@ -17,7 +17,7 @@ Runtime = Literal["sklearn", "frame", "lean"]
 Task = Literal["classification", "regression"]
 Kind = Literal["number", "word"]
 Row = Sequence[float | str]
-FILE_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,255}", re.ASCII)
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
 
 
 class Artefact(Struct, frozen=True, forbid_unknown_fields=True):

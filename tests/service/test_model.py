@@ -85,6 +85,18 @@ def test_a_contract_with_a_wrong_field_is_refused_by_its_name(
     assert refusal(breakable) == f"model.json is no contract: {why}; train the model again."
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["/etc/hostname", "../model.pkl", "..", ".", "", "a/b", "a\\b", "model.pkl\n", "a" * 256, ".hidden", "modèl"],
+)
+def test_a_models_file_is_one_plain_name(name: str, breakable: Path) -> None:
+    rewrite(breakable, artefact={"file": name, "sha256": "0" * 64, "size_bytes": 1})
+    assert refusal(breakable) == (
+        "model.json is no contract: file is one plain file name, of letters, digits, dots, dashes and underscores "
+        "- at `$.artefact`; train the model again."
+    )
+
+
 def test_a_truncated_model_is_refused_before_it_is_unpickled(breakable: Path) -> None:
     # Half a pickle cannot be unpickled: had that been tried first, the error would be another one.
     sentence = truncate_model(breakable)
