@@ -69,10 +69,10 @@ def install(cache: Cache, commands: dict[str, str]) -> None:
         return
     apt = shutil.which("apt-get")
     if not apt:
-        missing = ", ".join(_missing(commands))
+        names = ", ".join(_missing(commands))
         raise BootstrapError(
-            f"{missing} are not installed, and there is no apt-get here",
-            f"install {missing} with this system's package manager, then run again",
+            f"{names} are not installed, and there is no apt-get here",
+            f"install {names} with this system's package manager, then run again",
         )
     # One apt-get at a time: a second one ends at once with "Could not get lock".
     with Path(apt).open("rb") as lock:
