@@ -59,7 +59,7 @@ class Project:
     def committed(self, *tags: str) -> str:
         """Commit all of the folder, in a checkout of its own, under these tags; the commit."""
         if not (self.root / ".git").exists():
-            (self.root / ".gitignore").write_text("dist/\n")
+            (self.root / ".gitignore").write_text("dist/\n.venv/\n")
             self.git("init", "--quiet")
             self.git("remote", "add", "origin", "https://github.com/owner/tiny.git")
         self.git("add", ".")
@@ -83,22 +83,55 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={
-                **os.environ,
-                # The same images in either world: a project of a test has no pins of its own.
-                "DRYDOCK_IMAGES": os.environ.get("DRYDOCK_IMAGES") or str(REPOSITORY_ROOT / "images.toml"),
-                "DRYDOCK_REPOSITORY": f"{REGISTRY}/{self.repository}",
-                # A run of a test says nothing to the workflow that runs the tests.
-                **dict.fromkeys(("GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"), ""),
-                **(environment or {}),
-            },
+            env={**self.environment, **(environment or {})},
         )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every command is run with."""
+        return {
+            **os.environ,
+            # The same images in either world: a project of a test has no pins of its own.
+            "DRYDOCK_IMAGES": os.environ.get("DRYDOCK_IMAGES") or str(REPOSITORY_ROOT / "images.toml"),
+            "DRYDOCK_REPOSITORY": f"{REGISTRY}/{self.repository}",
+            # A run of a test says nothing to the workflow that runs the tests.
+            **dict.fromkeys(("GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"), ""),
+        }
+
+    def typed(self, commands: str, home: Path, standard_input: str) -> Finished:
+        """Type the commands of README's in the project's folder, as somebody who has this home."""
+        programs = home / "bin"
+        programs.mkdir(parents=True)
+        drydock = f'exec "{sys.executable}" "{MAIN}"'
+        # The engine is up, and its environment is this one.
+        python = f'#!/bin/sh\n[ "$1" = -m ] && exit 0\nshift\n{drydock} "$@"\n'
+        make = f"#!/bin/sh\n{drydock} run ${{2#ARGS=}}\n"
+        for name, script in (("python", python), ("make", make)):
+            (programs / name).write_text(script)
+            (programs / name).chmod(0o755)
+        activate = self.root / ".venv" / "bin" / "activate"
+        activate.parent.mkdir(parents=True)
+        activate.write_text("")
+        done = subprocess.run(
+            ["bash", "-e", "-c", commands],
+            cwd=self.root,
+            input=standard_input,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            env={**self.environment, "HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}"},
+        )
+        return self._finished(done.returncode, done.stdout)
 
     def finish(self, process: subprocess.Popen[str]) -> Finished:
         output, _ = process.communicate()
+        return self._finished(process.returncode, output)
+
+    def _finished(self, exit_code: int, output: str) -> Finished:
         report = self.root / "dist" / "report.json"
         return Finished(
-            exit_code=process.returncode,
+            exit_code=exit_code,
             output=output,
             report=json.loads(report.read_text()) if report.exists() else {},
             report_dir=self.root / "dist",

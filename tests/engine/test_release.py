@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import verification
+from tests import test_docs
 from tests.engine.conftest import in_miniature
 from tests.engine.keys import KeyPair, made
 from tests.engine.project import REGISTRY, Finished, Project
@@ -21,7 +22,7 @@ LINES = ["signature", "provenance", "model", "verdict", "last scan", "SBOM", ver
 
 @dataclass(frozen=True)
 class Released:
-    """A project whose release is in the registry, and the run that put it there."""
+    """A project that was released, verified and promoted as README types it, and what all of that said."""
 
     project: Project
     keys: KeyPair
@@ -35,30 +36,30 @@ class Released:
     def image(self) -> str:
         return f"{REGISTRY}/{self.project.repository}@{self.digest}"
 
-    def says(self, *words: str) -> Finished:
-        """What a command says with the release's public key."""
-        return self.project.command(*words)
+    @property
+    def version(self) -> str:
+        return f"{REGISTRY}/{self.project.repository}:1.2.3"
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
-    return made(tmp_path_factory.mktemp("keys"), PASSWORD)
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory, keys: KeyPair) -> Released:
+def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
     project = in_miniature(tmp_path_factory.mktemp("released") / "tiny")
-    project.committed("v1.2.3")
-    finished = project.run("--tag", "v1.2.3", environment=keys.environment)
+    project.committed()
+    [commands] = [block for block in test_docs.BLOCKS if "generate-key-pair" in block]
+    for name, here in (("iris-classifier", project.repository), ("prod/iris", f"{project.repository}-prod")):
+        assert f"127.0.0.1:5000/{name}" in commands
+        commands = commands.replace(f"127.0.0.1:5000/{name}", f"{REGISTRY}/{here}")
+    home = tmp_path_factory.mktemp("home")
+    finished = project.typed(commands, home, f"{PASSWORD}\n")
     assert finished.exit_code == 0, finished.output
-    return Released(project, keys, finished)
+    return Released(project, KeyPair(home / "drydock-keys", PASSWORD), finished)
 
 
 def rows(finished: Finished) -> dict[str, str]:
     """Verdicts by name, as the terminal has them."""
     found = {}
     for line in finished.output.splitlines():
-        for name in [*LINES, "copied", "digest"]:
+        for name in [*LINES, "tag", "copied", "digest"]:
             verdict, _, rest = line.strip().partition(" ")
             if rest.strip().startswith(f"{name} "):
                 found[name] = verdict
@@ -78,10 +79,13 @@ def test_a_release_has_all_its_tags_and_a_record_of_who_signed_it(released: Rele
 
 
 def test_the_verdict_of_the_key_holder_is_believed(released: Released) -> None:
-    verified = released.project.command("verify", "--key", str(released.keys.public), released.image)
-    assert verified.exit_code == 0, verified.output
-    assert rows(verified) == {**dict.fromkeys(LINES, "PASS"), verification.WORLD: rows(verified)[verification.WORLD]}
-    assert verified.output.splitlines()[-1] == f"verified   {released.image}"
+    assert rows(released.finished) == {
+        **dict.fromkeys(LINES, "PASS"),
+        verification.WORLD: rows(released.finished)[verification.WORLD],
+        "tag": "PASS",
+        "copied": "PASS",
+    }
+    assert f"verified   {released.version}@{released.digest}" in released.finished.output.splitlines()
 
 
 def test_another_key_verifies_nothing(released: Released, tmp_path: Path) -> None:
@@ -101,7 +105,7 @@ def test_an_image_that_was_pushed_by_hand_is_refused(released: Released) -> None
     image = f"{REGISTRY}/{project.repository}:by-hand"
     refused = project.command("verify", "--key", str(released.keys.public), image)
     assert refused.exit_code == 1, refused.output
-    assert set(rows(refused).values()) == {"FAIL"}
+    assert rows(refused) == {**dict.fromkeys(LINES, "FAIL"), "tag": "WARN"}
 
 
 def test_a_stricter_policy_refuses_what_a_softer_one_let_through(released: Released, tmp_path: Path) -> None:
@@ -117,17 +121,22 @@ def test_a_stricter_policy_refuses_what_a_softer_one_let_through(released: Relea
     assert "→ image size: " in refused.output
 
 
-def test_a_promotion_copies_the_bytes_and_all_that_belongs_to_them(released: Released) -> None:
+def test_a_promotion_copies_the_bytes_and_all_that_verified(released: Released) -> None:
     target = Project(released.project.root, f"{released.project.repository}-prod")
-    key = ("--key", str(released.keys.public))
     there = f"{REGISTRY}/{target.repository}"
-    promoted = released.project.command("promote", *key, f"{REGISTRY}/{released.project.repository}:1.2.3", there)
-    assert promoted.exit_code == 0, promoted.output
-    assert promoted.output.splitlines()[-1] == f"promoted   {there}:1.2.3@{released.digest}"
+    assert released.finished.output.splitlines()[-1] == f"promoted   {there}:1.2.3@{released.digest}"
     assert target.manifest("1.2.3").content == released.project.manifest("1.2.3").content
     assert {"1.2.3", "1.2", "1"} <= set(target.tags())
-    verified = released.project.command("verify", *key, f"{there}:1.2.3")
+    # The SBOM for those who read no signatures, the signature, and three statements.
+    assert "1 image, 5 of 5 referrers" in released.finished.output
+    verified = released.project.command("verify", "--key", str(released.keys.public), f"{there}:1.2")
     assert verified.exit_code == 0, verified.output
+
+
+def test_what_a_key_signed_is_promoted_with_that_key_alone(released: Released) -> None:
+    refused = released.project.command("promote", released.version, f"{REGISTRY}/{released.project.repository}-never")
+    assert refused.exit_code == 2, refused.output
+    assert f"{released.version} was signed with a key, and no public key was given to verify it" in refused.output
 
 
 def test_what_does_not_verify_is_not_promoted(released: Released, tmp_path: Path) -> None:
