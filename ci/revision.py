@@ -14,7 +14,7 @@ import tags
 import worktree
 from errors import UsageError
 from report import Revision
-from tags import TAG, Name
+from tags import TAG, Name, Order
 from worktree import Change, Inputs
 
 # What begins so is a version or the tag of a line of versions, which only a release may move.
@@ -82,8 +82,15 @@ def require_plausible_time(revision: Revision, now: datetime) -> None:
         )
 
 
-def is_ancestor(root: Path, older: str, newer: str) -> bool | None:
-    """Whether the commit `older` is part of the history of `newer`; None if this checkout cannot know."""
+def order(root: Path, ours: str, theirs: str) -> Order:
+    """Where the commit `theirs` stands to `ours` in the history of this checkout; "" if it cannot know."""
+    if ours == theirs:
+        return "apart"
+    asked = [_is_ancestor(root, older, newer) for older, newer in ((ours, theirs), (theirs, ours))]
+    return "after" if asked[0] else "before" if asked[1] else "" if None in asked else "apart"
+
+
+def _is_ancestor(root: Path, older: str, newer: str) -> bool | None:
     commits = (older, newer)
     try:
         if not all(COMMIT.fullmatch(each) and git.answer(root, "cat-file", "-e", each) is not None for each in commits):

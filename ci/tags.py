@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 # A tag's grammar in the registries, and Semantic Versioning 2.0.0 without build metadata: its + is no tag character.
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -21,6 +22,8 @@ BY_COMMIT = "sha-"
 PROMISE = re.compile(rf"v?{NUMBER}(\.{NUMBER})?")
 # What people would read as a version, a moving tag, a commit, or a registry's list of referrers.
 TAKEN = re.compile(r"latest|v?[0-9]+(\.[0-9]+){0,2}([-+._].*)?|sha(256|512)?-.*", re.IGNORECASE)
+# Where a commit stands to another one in their history; "" if that is not known.
+Order = Literal["before", "after", "apart", ""]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ def fits(tag: str, version: str) -> bool:
     numbers = [str(number) for number in _numbers(version)]
     begins = promised.split(".") in (numbers[:1], numbers[:2])
     return is_version(version) and (promised == version or begins)
+
+
+def is_commit(tag: str) -> bool:
+    """Whether a tag is that of a commit, and of nothing more than the commit."""
+    return re.fullmatch(rf"{BY_COMMIT}([0-9a-f]{{40}}|[0-9a-f]{{64}})", tag) is not None
 
 
 def moving(version: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ have written, too, and looks again: all see the same tag then, and only one of t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,18 +16,39 @@ import anyio
 
 import tags
 from errors import RegistryError, VersionTaken
+from registry import layout
 from registry.repository import Repository
-from tags import Name
+from registry.values import BROKEN
+from tags import Name, Order
 
+REVISION_LABEL = "org.opencontainers.image.revision"
+MODEL_LABEL = "dev.drydock.model.sha256"
 SETTLE_SECONDS = 2.0
 # How often somebody else may write between our look and our write before we give up.
 ROUNDS = 10
 
 
+def unknown(_: str) -> Order:
+    """Of no history."""
+    return ""
+
+
 async def push(repository: Repository, archive: Path, digest: str, name: Name) -> None:
-    """Push an image by its digest alone; raises VersionTaken, before a byte is sent, where another has its version."""
+    """Push an image by its digest alone.
+
+    Raises VersionTaken, before a byte is sent, if another image has its version, or one of another model its commit.
+    """
     if name.is_version and (served := await repository.digest(name.tag)):
         _require_ours(repository, name.tag, digest, served)
+    if tags.is_commit(name.tag):
+        with layout.opened(archive) as ours:
+            model_sha256 = (await _described(ours, digest)).model_sha256
+        if other := await _another_model(repository, name.tag, digest, model_sha256):
+            raise VersionTaken(
+                f"{repository.where}:{name.tag} exists, {other}; this image has {model_sha256[:12]}",
+                usually="the training gives another model each time it runs",
+                next_step="let the training repeat itself (a seed, sorted data), or name the image with --tag",
+            )
     await repository.push(archive, digest)
 
 
@@ -51,10 +72,12 @@ async def name(
     settle_seconds: float = SETTLE_SECONDS,
     *,
     moving_tags: bool = True,
+    order: Callable[[str], Order] = unknown,
 ) -> Named:
     """Give an image that is here all its names; the moving ones only if `moving_tags`.
 
-    `created` is the time of its commit, by which a branch's tag only goes forward; without one it does not move.
+    A branch's tag only goes forward. `order` says where another commit stands to this image's in their history; if it
+    does not know, the later one is that of the later time, and `created` is this one's. Without one no branch moves.
     A registry that lets no tag move keeps no image from its first name.
     """
     unmoved: dict[str, str] = {}
@@ -62,7 +85,7 @@ async def name(
         before = await release_version(repository, digest, name.tag, settle_seconds)
         given = [name.tag]
         if name.by_commit:
-            if reason := await repository.move(digest, name.by_commit):
+            if reason := await _move_commit(repository, digest, name.by_commit):
                 unmoved[name.by_commit] = reason
             else:
                 await repository.require_served(name.by_commit, digest)
@@ -84,7 +107,7 @@ async def name(
     await repository.require_served(name.tag, digest)
     given = [name.tag]
     if moving_tags and name.branch and created:
-        reason = await move_branch(repository, digest, name.branch, created, settle_seconds)
+        reason = await move_branch(repository, digest, name.branch, created, settle_seconds, order)
         if reason:
             unmoved[name.branch] = reason
         else:
@@ -132,33 +155,89 @@ async def move_forward(repository: Repository, version: str) -> tuple[dict[str, 
 
 
 async def move_branch(
-    repository: Repository, digest: str, tag: str, created: datetime, settle_seconds: float = SETTLE_SECONDS
+    repository: Repository,
+    digest: str,
+    tag: str,
+    created: datetime,
+    settle_seconds: float = SETTLE_SECONDS,
+    order: Callable[[str], Order] = unknown,
 ) -> str:
-    """Let a branch's tag point to an image made at `created`; empty, or why it stays where it is."""
+    """Let a branch's tag point to an image of a commit of the time `created`; empty, or why it stays where it is."""
     for number in range(ROUNDS):
         current = await repository.digest(tag)
         if current == digest:
             return ""
-        theirs = await _created(repository, current) if current else None
-        # Who came in between after our write was made in the same second at the earliest; both would go on for ever.
-        if theirs and (theirs > created or (number > 0 and theirs == created)):
-            return f"it leads to an image of a later commit, of {theirs.isoformat()}"
+        theirs = await _described(repository, current) if current else NOBODY
+        stands = (order(theirs.commit) if theirs.commit else "") or _order_in_time(theirs.created, created)
+        # Two commits that are not one after the other would go on for ever: who comes in after our write stays.
+        if stands == "after" or (stands == "apart" and number > 0):
+            return f"it leads to an image of a later commit, {theirs.commit[:12] or 'unknown'} of {theirs.time}"
         if reason := await repository.move(digest, tag):
             return reason
         await anyio.sleep(settle_seconds)
     raise _restless(repository, tag)
 
 
-async def _created(repository: Repository, digest: str) -> datetime | None:
-    """When an image says that it was made; None for what does not say it, such as an index."""
-    manifest = await repository.manifest(digest)
+async def _move_commit(repository: Repository, digest: str, tag: str) -> str:
+    """Let a commit's tag point to an image; empty, or why it stays where it is. It never changes its model."""
+    model_sha256 = (await _described(repository, digest)).model_sha256
+    other = await _another_model(repository, tag, digest, model_sha256)
+    return f"it leads to an image {other}" if other else await repository.move(digest, tag)
+
+
+async def _another_model(repository: Repository, tag: str, digest: str, model_sha256: str) -> str:
+    """Which other model the image has that a commit's tag leads to; empty if it is the same, or is not known."""
+    served = await repository.digest(tag)
+    theirs = (await _described(repository, served)).model_sha256 if served and served != digest else ""
+    return f"with the model {theirs[:12]}" if theirs and model_sha256 and theirs != model_sha256 else ""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What an image says of itself; empty is what it does not say, as an index does not."""
+
+    commit: str = ""
+    model_sha256: str = ""
+    created: datetime | None = None
+
+    @property
+    def time(self) -> str:
+        """When it was made, for people."""
+        return self.created.isoformat() if self.created else "unknown time"
+
+
+NOBODY = Described()
+
+
+async def _described(source: Repository | layout.Archive, digest: str) -> Described:
+    manifest = await source.manifest(digest)
     if not manifest or not manifest.config:
-        return None
+        return NOBODY
+    if isinstance(source, Repository):
+        content = await source.blob(manifest.config.digest)
+    else:
+        content = b"".join([chunk async for chunk in source.chunks(manifest.config)])
     try:
-        created = datetime.fromisoformat(json.loads(await repository.blob(manifest.config.digest))["created"])
-    except (LookupError, ValueError, TypeError, RecursionError):
+        config = json.loads(content)
+        labels = (config.get("config") or {}).get("Labels") or {}
+        commit, model_sha256 = (str(labels.get(label) or "") for label in (REVISION_LABEL, MODEL_LABEL))
+    except BROKEN:
+        return NOBODY
+    return Described(commit.removesuffix("-dirty"), model_sha256, _time(config.get("created")))
+
+
+def _time(written: object) -> datetime | None:
+    try:
+        created = datetime.fromisoformat(str(written))
+    except ValueError:
         return None
     return created if created.tzinfo else created.replace(tzinfo=UTC)
+
+
+def _order_in_time(theirs: datetime | None, ours: datetime) -> Order:
+    if theirs is None or theirs < ours:
+        return "before"
+    return "after" if theirs > ours else "apart"
 
 
 def _require_ours(repository: Repository, version: str, ours: str, theirs: str) -> None:

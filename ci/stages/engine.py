@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -267,7 +268,8 @@ class EngineStages:
         async with self._repository() as repository:
             created = datetime.fromisoformat(plan.revision.committed_at)
             moving_tags = plan.policy.image.moving_tags
-            named = await release.name(repository, digest, plan.name, created, moving_tags=moving_tags)
+            order = partial(revision.order, plan.root, plan.revision.commit)
+            named = await release.name(repository, digest, plan.name, created, moving_tags=moving_tags, order=order)
         return Publication(
             repository=plan.policy.image.repository,
             tag=plan.name.tag,

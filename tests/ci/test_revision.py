@@ -107,17 +107,27 @@ def test_a_commit_of_no_time_that_there_is_is_refused(checkout: Path) -> None:
         revision.read(checkout)
 
 
-def test_an_ancestor_is_known_if_both_commits_are_here(checkout: Path) -> None:
+def test_the_order_of_two_commits_is_that_of_their_history(checkout: Path) -> None:
+    def committed(*arguments: str) -> str:
+        git(checkout, "commit", "--quiet", "--allow-empty", "--message", " ".join(arguments), *arguments)
+        return git(checkout, "rev-parse", "HEAD")
+
     first = git(checkout, "rev-parse", "HEAD")
-    git(checkout, "commit", "--quiet", "--allow-empty", "--message", "two")
-    second = git(checkout, "rev-parse", "HEAD")
-    git(checkout, "commit", "--quiet", "--amend", "--allow-empty", "--message", "another two")
-    other = git(checkout, "rev-parse", "HEAD")
-    asked = [(first, second), (second, first), (second, other), (first, "1" * 40), (f"--all{first}", second), ("", "")]
-    answers = [revision.is_ancestor(checkout, *commits) for commits in asked]
-    assert answers == [True, False, False, None, None, None]
+    second = committed("--allow-empty-message")
+    other = committed("--amend")
+    asked = [
+        (first, second),
+        (second, first),
+        (second, other),
+        (first, first),
+        (first, "1" * 40),
+        (f"--all{first}", ""),
+    ]
+    answers = [revision.order(checkout, *commits) for commits in asked]
+    assert answers == ["after", "before", "apart", "apart", "", ""]
+    # A clone of the last commits does not have what lies between.
     (checkout / ".git" / "shallow").write_text(f"{second}\n{other}\n")
-    assert revision.is_ancestor(checkout, second, other) is None
+    assert revision.order(checkout, second, other) == ""
 
 
 def test_a_checkout_is_named_by_its_commit() -> None:

@@ -19,9 +19,10 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def image(path: Path, *layers: bytes, created: str = CREATED) -> str:
+def image(path: Path, *layers: bytes, created: str = CREATED, labels: Mapping[str, str] | None = None) -> str:
     """Write an image of these layers to `path`; the digest of its manifest."""
-    config = encoded({"architecture": "amd64", "os": "linux", "created": created, "config": {"Healthcheck": {}}})
+    settings = {"Healthcheck": {}, **({"Labels": labels} if labels else {})}
+    config = encoded({"architecture": "amd64", "os": "linux", "created": created, "config": settings})
     manifest = encoded(
         {
             "schemaVersion": 2,

@@ -15,15 +15,16 @@ import pytest
 
 import image
 import registry
-from errors import RegistryError
+from errors import RegistryError, VersionTaken
 from registry import Repository, images, release
 from registry.values import INDEX, Descriptor, Manifest, encoded, manifest
-from tags import Name
+from tags import Name, Order
 from tests.registry import archives, program, referring
 from tests.registry.proxy import Door
 
 Result = TypeVar("Result")
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+LABELS = {"commit": release.REVISION_LABEL, "model": release.MODEL_LABEL}
 SBOM = "application/vnd.cyclonedx+json"
 
 
@@ -55,8 +56,11 @@ def within(host: str, work: Callable[[Repository], Awaitable[Result]]) -> Result
     return anyio.run(run)
 
 
-async def pushed(repository: Repository, path: Path, content: str = "ours", created: datetime = NOON) -> str:
-    digest = archives.image(path, content.encode(), created=created.isoformat())
+async def pushed(
+    repository: Repository, path: Path, content: str = "ours", created: datetime = NOON, **labels: str
+) -> str:
+    named = {LABELS[name]: value for name, value in labels.items()}
+    digest = archives.image(path, content.encode(), created=created.isoformat(), labels=named)
     await repository.push(path, digest)
     return digest
 
@@ -227,6 +231,97 @@ def test_a_branchs_tag_goes_forward_and_never_back(plain: str, tmp_path: Path) -
         third, tags = await built("third", NOON + timedelta(minutes=1))
         assert tags == ("sha-third", "main")
         assert await repository.digest("main") == third
+
+    within(plain, work)
+
+
+def test_a_branchs_tag_follows_the_history_and_no_clock(plain: str, tmp_path: Path) -> None:
+    """Commits a, b and c come one after the other, by clocks that run backwards; d is in no history of theirs."""
+
+    async def work(repository: Repository) -> None:
+        async def built(ours: str) -> release.Named:
+            created = NOON - timedelta(minutes=ord(ours))
+            digest = await pushed(repository, tmp_path / "image.tar", ours, created, commit=ours)
+
+            def order(theirs: str) -> Order:
+                if "d" in (ours, theirs):
+                    return "apart"
+                return "after" if theirs > ours else "before" if theirs < ours else "apart"
+
+            name = Name(tag=f"built-from-{ours}", branch="main")
+            return await release.name(repository, digest, name, created, settle_seconds=0, order=order)
+
+        for commit in ("a", "b", "c"):
+            assert (await built(commit)).tags == (f"built-from-{commit}", "main")
+        late = await built("b")
+        assert late.tags == ("built-from-b",)
+        assert late.unmoved == {
+            "main": f"it leads to an image of a later commit, c of {(NOON - timedelta(minutes=99)).isoformat()}"
+        }
+        # A branch that was pushed by force.
+        assert (await built("d")).tags == ("built-from-d", "main")
+
+    within(plain, work)
+
+
+@pytest.mark.parametrize("theirs", ["before", "after", "apart", ""])
+def test_two_runs_of_one_branch_do_not_write_its_tag_for_ever(
+    theirs: Order, plain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run writes the tag whenever ours has."""
+
+    async def work(repository: Repository) -> None:
+        ours = await pushed(repository, tmp_path / "ours.tar", "ours", commit="a")
+        other = await pushed(repository, tmp_path / "other.tar", "other", commit="b")
+        writes = 0
+        move = Repository.move
+
+        async def contested(self: Repository, digest: str, tag: str) -> str:
+            nonlocal writes
+            writes += 1
+            reason = await move(self, digest, tag)
+            if writes == 1:
+                await self.point(other, tag)
+            return reason
+
+        monkeypatch.setattr(Repository, "move", contested)
+        reason = await release.move_branch(repository, ours, "main", NOON, 0, lambda _: theirs)
+        last = ours if theirs == "before" else other
+        assert (await repository.digest("main"), bool(reason)) == (last, last == other)
+
+    within(plain, work)
+
+
+def test_a_commits_tag_never_changes_its_model(plain: str, tmp_path: Path) -> None:
+    tag = f"sha-{'c' * 40}"
+
+    async def work(repository: Repository) -> None:
+        async def built(content: str, model: str, name: Name) -> release.Named:
+            path = tmp_path / "image.tar"
+            digest = archives.image(path, content.encode(), labels={LABELS["model"]: model * 64})
+            await release.push(repository, path, digest, name)
+            return await release.name(repository, digest, name, settle_seconds=0)
+
+        first = (await built("first", "a", Name(tag))).tags
+        assert first == (tag,)
+        served = await repository.digest(tag)
+        with pytest.raises(VersionTaken) as refused:
+            await built("second", "b", Name(tag))
+        assert refused.value.what == (
+            f"{repository.where}:{tag} exists, with the model aaaaaaaaaaaa; this image has bbbbbbbbbbbb"
+        )
+        assert await repository.digest(tag) == served
+        assert await repository.digest(archives.image(tmp_path / "image.tar", b"second")) is None
+        # A release has its version all the same.
+        released = await built("third", "b", Name("1.2.3", by_commit=tag))
+        assert released.tags == ("1.2.3", "1.2", "1")
+        assert released.unmoved == {tag: "it leads to an image with the model aaaaaaaaaaaa"}
+        assert await repository.digest(tag) == served
+        # The same model in another image, as a release of the same commit is.
+        assert (await built("fourth", "a", Name(tag))).before == served
+        # A dirty one may be anything.
+        for model in "ab":
+            assert (await built(model, model, Name(f"{tag}-dirty"))).tags == (f"{tag}-dirty",)
 
     within(plain, work)
 
