@@ -39,8 +39,9 @@ def read(directory: Path, runtime: str | None = None) -> Contract:
     except OSError as error:
         raise BuildError(
             f"{error.filename} cannot be read: {error.strerror}",
-            usually=f'the policy says model.train = "", and no model was put into {directory}/',
-            next_step="python ci/main.py contract MODEL DATA writes both, or name a train command under [model]",
+            usually=f'the policy says model.train = "", and git brought no model into {directory}/ with this clone',
+            next_step=f"copy model.json and the model that it names into {directory}/ from where they were made; or"
+            " make both: python ci/main.py contract MODEL DATA; or name a train command under [model]",
         ) from error
     except ValidationError as error:
         first = error.errors()[0]

@@ -82,9 +82,12 @@ def test_a_model_for_another_runtime_is_refused_with_the_one_that_it_is_for(
 def test_a_model_that_is_missing_or_cut_short_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"model\.pkl cannot be read: No such file or directory") as missing:
         contract_of.read(put(tmp_path, model=None))
-    assert missing.value.usually == f'the policy says model.train = "", and no model was put into {tmp_path}/'
+    assert missing.value.usually == (
+        f'the policy says model.train = "", and git brought no model into {tmp_path}/ with this clone'
+    )
     assert missing.value.next_step == (
-        "python ci/main.py contract MODEL DATA writes both, or name a train command under [model]"
+        f"copy model.json and the model that it names into {tmp_path}/ from where they were made; or make both:"
+        " python ci/main.py contract MODEL DATA; or name a train command under [model]"
     )
     with pytest.raises(BuildError) as refused:
         contract_of.read(put(tmp_path, model=MODEL[:-1]))
