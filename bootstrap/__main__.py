@@ -7,12 +7,12 @@ import os
 import sys
 
 from rich.console import Console
-from rich.text import Text
 
 from bootstrap import cache, world
 from bootstrap.errors import BootstrapError
-from bootstrap.tools import Watcher
+from bootstrap.tools import Watcher, harmless
 
+CANNOT_BE_WRITTEN = f"see that {cache.CACHE_VARIABLE}, or ~/.cache, is a folder that can be written, then run again"
 NO_ENGINE, INTERRUPTED = 3, 130
 COMMANDS = {
     "up": "bring up an engine and a registry, and make what they need (default)",
@@ -46,13 +46,13 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     errors = Console(stderr=True, soft_wrap=True)
-    kept = cache.Cache(cache.root(os.environ), Watcher(errors))
     try:
+        kept = cache.Cache(cache.root(os.environ), Watcher(errors))
         match arguments.command:
             case "up":
                 with kept.watcher:
                     found = world.up(kept, os.environ, with_cosign=arguments.with_cosign)
-                errors.print(Text(f"bootstrap  {WORLDS[found]}"))
+                errors.print(harmless(f"bootstrap  {WORLDS[found]}"))
             case "env":
                 sys.stdout.write(world.shell(kept, os.environ))
             case "status":
@@ -65,16 +65,16 @@ def main() -> int:
             case "clean":
                 world.clean(kept)
     except BootstrapError as error:
-        errors.print(Text(error.what), style="bold red")
-        errors.print(Text("".join(f"  {line}\n" for line in error.log.splitlines())), end="")
-        errors.print(Text(f"  next      {error.next_step}"))
+        errors.print(harmless(error.what), style="bold red")
+        errors.print(harmless("".join(f"  {line}\n" for line in error.log.splitlines())), end="")
+        errors.print(harmless(f"  next      {error.next_step}"))
         return NO_ENGINE
     except OSError as error:
-        errors.print(Text(str(error)), style="bold red")
-        errors.print(Text(f"  next      see that {kept.root} is a folder that can be written, then run again"))
+        errors.print(harmless(str(error)), style="bold red")
+        errors.print(harmless(f"  next      {CANNOT_BE_WRITTEN}"))
         return NO_ENGINE
     except KeyboardInterrupt:
-        errors.print(Text("stopped; what was finished is kept, and the next call goes on from here"))
+        errors.print(harmless("stopped; what was finished is kept, and the next call goes on from here"))
         return INTERRUPTED
     return 0
 

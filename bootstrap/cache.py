@@ -10,15 +10,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootstrap.errors import BootstrapError
 from bootstrap.tools import Watcher
 
 CACHE_VARIABLE = "DRYDOCK_CACHE"
 
 
 def root(environment: Mapping[str, str]) -> Path:
-    """Where everything is kept: ~/.cache/drydock, or where DRYDOCK_CACHE says."""
+    """Where everything is kept: ~/.cache/drydock, or where DRYDOCK_CACHE says. Raises BootstrapError without either."""
     named = environment.get(CACHE_VARIABLE)
-    return Path(named).absolute() if named else Path.home() / ".cache" / "drydock"
+    try:
+        return Path(named).absolute() if named else Path.home() / ".cache" / "drydock"
+    except RuntimeError as error:
+        raise BootstrapError(
+            "this user has no home directory to keep anything in",
+            f"set {CACHE_VARIABLE} to a folder that can be written, then run again",
+        ) from error
 
 
 @dataclass(frozen=True)

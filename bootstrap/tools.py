@@ -56,7 +56,7 @@ class Watcher:
 
     def say(self, words: str) -> None:
         """One line."""
-        self._console.print(Text(words))
+        self._console.print(harmless(words))
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -122,6 +122,7 @@ class Watcher:
                 pending = None
             now = time.monotonic()
             words = f"{log.stem} {now - started:.0f} s  {last_line(log)[:80]}"
+            words = harmless(words).plain
             self._live.update(line, description=words)
             if not self._console.is_terminal and now - said >= HEARTBEAT_SECONDS:
                 said = now
@@ -152,6 +153,18 @@ def side_by_side(watcher: Watcher) -> Iterator[Callable[[Callable[[], Made]], Fu
             watcher.stop()
         for each in ended:
             each.result()
+
+
+def harmless(words: str) -> Text:
+    """Words that may be another program's: none of them steers the terminal."""
+    lines = (
+        "".join(
+            character if character.isprintable() else " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
+            for character in line
+        )
+        for line in words.split("\n")
+    )
+    return Text("\n".join(lines))
 
 
 def output(command: Sequence[str], timeout_seconds: float = 20) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bootstrap.__main__ import main
 from tests.bootstrap.conftest import REPOSITORY_ROOT, StandIns
 
 # It has the engine, and knows of a registry of its own, so that none that this machine has is used.
@@ -62,6 +63,42 @@ def test_what_it_cannot_do_it_says_with_the_next_step(root: Path, stand_ins: Sta
         "  no space left\n"
         "  on device\n"
         "  next      docker logs drydock-engine says why; python -m bootstrap down, then up, starts from nothing\n"
+    )
+
+
+def test_what_a_tool_printed_last_steers_no_terminal(root: Path, stand_ins: StandIns) -> None:
+    stand_ins.add("docker", BREAKS.replace("no space left", r"no \033[2Jspace left"))
+    done = bootstrap("up")
+    assert done.returncode == 3
+    assert "no \N{REPLACEMENT CHARACTER}[2Jspace left\n" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_without_a_home_it_says_what_to_set(
+    stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setenv("DRYDOCK_CACHE", "")
+    monkeypatch.setattr(sys, "argv", ["bootstrap", "status"])
+    assert main() == 3
+    assert capsys.readouterr().err == (
+        "this user has no home directory to keep anything in\n"
+        "  next      set DRYDOCK_CACHE to a folder that can be written, then run again\n"
+    )
+
+
+def test_a_home_that_cannot_be_written_is_said(
+    stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DRYDOCK_CACHE", "/proc/drydock")
+    stand_ins.add("docker", HAS_THE_ENGINE)
+    monkeypatch.setattr(sys, "argv", ["bootstrap", "up"])
+    assert main() == 3
+    assert capsys.readouterr().err.endswith(
+        "  next      see that DRYDOCK_CACHE, or ~/.cache, is a folder that can be written, then run again\n"
     )
 
 

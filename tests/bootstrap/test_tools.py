@@ -98,3 +98,15 @@ def test_the_last_line_is_the_last_one_that_says_something(tmp_path: Path) -> No
     assert tools.last_line(log) == "half a w\ufffdrd"
     log.write_text("\n")
     assert tools.last_line(log) == ""
+
+
+def test_a_programs_words_steer_no_terminal(
+    cache: Cache, stand_ins: StandIns, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tools, "HEARTBEAT_SECONDS", 0)
+    tool = stand_ins.add("tool", r"printf 'red \033[31m\033]52;c;ZXZpbA==\007\n'; exec sleep 1.5")
+    cache.watcher.run([str(tool)], cache.log("tool"))
+    cache.watcher.say("first \x1b[2J\nsecond")
+    assert "\x1b" not in said.getvalue()
+    assert "red \N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER}]52;c;ZXZpbA==" in said.getvalue()
+    assert "first \N{REPLACEMENT CHARACTER}[2J\nsecond\n" in said.getvalue()
