@@ -14,19 +14,21 @@ from report import PendingUpdate, Updates
 
 # Where no source of security updates is named, none is ever pending. Without the error mode, an index that could not be
 # fetched is a warning, and what is left says "nothing to upgrade". `upgrade` keeps back whatever another package has to
-# come or go for, and what is on hold is pending all the same. In another language the table has other words.
+# come or go for, and what is on hold is pending all the same. In another language the table has other words. Nobody
+# reads the packages' descriptions here: without their translations apt-get needs less than half the time.
 SCRIPT = r"""
 export LC_ALL=C
+set -- --option Acquire::Languages=none
 command -v apt-get >/dev/null || { echo 'the image has no apt-get to ask' >&2; exit 1; }
-apt-get --quiet --option APT::Update::Error-Mode=any update >/dev/null || exit 1
-case "$(apt-get indextargets)" in
+apt-get --quiet --option APT::Update::Error-Mode=any update "$@" >/dev/null || exit 1
+case "$(apt-get indextargets "$@")" in
   *[Ss]ecurity*) ;;
   *) echo 'the image names no source of security updates' >&2; exit 1 ;;
 esac
-simulated=$(apt-get --quiet --simulate --ignore-hold dist-upgrade) || exit 1
+simulated=$(apt-get --quiet --simulate --ignore-hold dist-upgrade "$@") || exit 1
 echo "$simulated"
 packages=$(echo "$simulated" | sed -n 's/^Inst \([^ ]*\) \[.*/\1/p')
-test -z "$packages" || apt-cache policy $packages
+test -z "$packages" || apt-cache policy $packages "$@"
 """
 COMMAND = ("sh", "-c", SCRIPT)
 

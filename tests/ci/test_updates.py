@@ -126,7 +126,7 @@ def test_an_answer_that_broke_off_is_none_whatever_it_said_before(exit_code: int
     assert updates.read(exit_code, ANSWER, stderr) == Updates(why_not=why_not)
 
 
-ASKED = "--quiet --simulate --ignore-hold dist-upgrade"
+ASKED = "--quiet --simulate --ignore-hold dist-upgrade --option Acquire::Languages=none"
 SOURCES = 'test "$1" = indextargets && echo debian-security && exit'
 
 
@@ -135,14 +135,14 @@ SOURCES = 'test "$1" = indextargets && echo debian-security && exit'
     [
         (None, 1, "", "the image has no apt-get to ask\n"),
         ("echo main", 1, "", "the image names no source of security updates\n"),
-        (f'{SOURCES}; case "$*" in *update) echo no network >&2; exit 9 ;; esac', 1, "", "no network\n"),
-        (f'{SOURCES}; case "$*" in *dist-upgrade) echo no lock >&2; exit 9 ;; esac', 1, "", "no lock\n"),
+        (f'{SOURCES}; case "$*" in *" update "*) echo no network >&2; exit 9 ;; esac', 1, "", "no network\n"),
+        (f'{SOURCES}; case "$*" in *dist-upgrade*) echo no lock >&2; exit 9 ;; esac', 1, "", "no lock\n"),
         (f"{SOURCES}; echo nothing", 0, "nothing\n", ""),
-        (f'{SOURCES}; case "$*" in *dist-upgrade) echo "$@" ;; esac', 0, f"{ASKED}\n", ""),
+        (f'{SOURCES}; case "$*" in *dist-upgrade*) echo "$@" ;; esac', 0, f"{ASKED}\n", ""),
         (
             f"{SOURCES}; echo 'Inst a [1] (2 x [all])\nInst new (1 x [all])\nInst b:i386 [1] (2 x [all])'",
             0,
-            "Inst a [1] (2 x [all])\nInst new (1 x [all])\nInst b:i386 [1] (2 x [all])\nC policy a b:i386\n",
+            "Inst a [1] (2 x [all])\nInst new (1 x [all])\nInst b:i386 [1] (2 x [all])\nC policy a b:i386 --option Acquire::Languages=none\n",  # noqa: E501
             "",
         ),
     ],
