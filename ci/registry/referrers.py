@@ -66,14 +66,8 @@ async def attach(
     try:
         noted = await store.put(manifest, manifest.digest, supply)
     except Refused as refusal:
-        raise RegistryError(
-            f"{store.where} takes the image, and nothing that belongs to it: {refusal.what}",
-            usually="it takes images only: no signature, SBOM or provenance can be attached to one there",
-            next_step=(
-                "use a repository for OCI artifacts, or a newer version of the registry; attachments = false under"
-                " [image] publishes the image alone, and then nobody can verify it"
-            ),
-        ) from refusal
+        alone = "attachments = false under [image] publishes the image alone, and then nobody can verify it"
+        raise _takes_images_only(store, refusal, f"; {alone}") from refusal
     await store.require_served(manifest.digest, manifest.digest)
     if not noted:
         await _list(store, subject, manifest)
@@ -124,13 +118,25 @@ async def copy(source: Store, target: Store, digest: str, attached: Sequence[Man
     """Copy an image, or an index with its images, and these manifests that refer to it, byte for byte."""
     await images.transfer(source, target, digest)
     for manifest in attached:
-        if not await images.bring(source, target, manifest):
+        try:
+            noted = await images.bring(source, target, manifest)
+        except Refused as refusal:
+            raise _takes_images_only(target, refusal) from refusal
+        if not noted:
             await _list(target, digest, manifest)
 
 
 def fallback_tag(subject: str) -> str:
     """The tag under which a registry that does not list referrers has their list."""
     return subject.replace(":", "-")
+
+
+def _takes_images_only(store: Store, refusal: Refused, otherwise: str = "") -> RegistryError:
+    return RegistryError(
+        f"{store.where} takes the image, and nothing that belongs to it: {refusal.what}",
+        usually="it takes images only: no signature, SBOM or provenance can be attached to one there",
+        next_step=f"use a repository for OCI artifacts, or a newer version of the registry{otherwise}",
+    )
 
 
 def _single(manifest: Manifest, subject: str, kinds: Sequence[str]) -> Descriptor | None:

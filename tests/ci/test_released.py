@@ -675,6 +675,16 @@ def test_what_is_promoted_is_out_though_no_tag_moves_there(world: World, door: D
     assert (assessment.rows[-1].verdict, assessment.rows[-1].measured) == (Verdict.WARN, "1.2, 1 stay where they are")
 
 
+def test_a_registry_that_takes_images_only_is_no_place_for_what_is_to_be_verified(world: World, door: Door) -> None:
+    world.signed("1.2.3")
+    door.rules.append(Rule("PUT", "/manifests/", proxy.takes_images_only, ALWAYS))
+    with pytest.raises(RegistryError) as refused:
+        world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
+    assert refused.value.what.startswith(f"{world.there} takes the image, and nothing that belongs to it: ")
+    assert refused.value.next_step == "use a repository for OCI artifacts, or a newer version of the registry"
+    assert world.state(world.there) == {}
+
+
 def test_what_is_not_served_after_all_gets_no_tag(world: World, door: Door) -> None:
     digest = world.signed("1.2.3")
     by_digest = rf"/manifests/{digest}$"
