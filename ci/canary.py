@@ -1,11 +1,19 @@
 """A tiny image that is known to be vulnerable: a scanner that passes over what is hidden in it has no verdict.
 
-One thing is hidden for each way in which a scanner looks: a package of Python, a package of the system, and a token.
+One thing is hidden for each way in which a scanner looks: a package of Python, a package of the system, and a token in
+each kind of place that Trivy passes over unless its configuration says otherwise.
 """
 
 from __future__ import annotations
 
-TOKEN_FILE = "srv/config.env"  # noqa: S105 - where the canary's token lies
+TOKEN_FILES = (
+    "srv/config.env",
+    # Its built-in allow rules: tests, and what Python has installed.
+    "srv/tests/config.env",
+    "usr/local/lib/python3.13/site-packages/settings.py",
+    # Its built-in patterns of names that are skipped.
+    "srv/package-lock.json",
+)
 
 DPKG_STATUS = """\
 Package: openssl
@@ -30,11 +38,11 @@ FILES = {
     "etc/debian_version": "13.1\n",
     "var/lib/dpkg/status": DPKG_STATUS,
     "usr/local/lib/python3.13/site-packages/python_multipart-0.0.6.dist-info/METADATA": METADATA,
-    TOKEN_FILE: f"GITHUB_TOKEN={TOKEN}\n",
+    **dict.fromkeys(TOKEN_FILES, f"GITHUB_TOKEN={TOKEN}\n"),
 }
 
 EXPECTED = (
     "CVE-2024-24762 in python-multipart",
     "CVE-2025-9230 in openssl",
-    f"github-pat in {TOKEN_FILE}",
+    *(f"github-pat in {path}" for path in TOKEN_FILES),
 )

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
@@ -25,6 +26,9 @@ from errors import ScanError
 ARCHIVE = "/scan/image.tar"
 CACHE = "/scan/cache"
 REPORT = "/scan/report.json"
+SECRET_RULES = Path(__file__).with_name("trivy-secret.yaml")
+# Trivy passes over a file in the image that has this name as well, so it is one that no image has.
+SECRET_CONFIG = "/scan/drydock-4f1d9c27-trivy-secret.yaml"  # noqa: S105 - a path
 # Where Trivy repeats what an image's configuration says.
 QUOTED = ("created_by", "CreatedBy", "Env")
 # What Trivy names by the archive itself.
@@ -83,6 +87,7 @@ def scan_arguments(timeout_seconds: int) -> list[str]:
     return [
         *("trivy", "image", "--input", ARCHIVE, "--format", "json", "--output", REPORT, "--exit-code", "0"),
         *("--scanners", "vuln,secret", "--image-config-scanners", "secret", "--list-all-pkgs"),
+        *("--secret-config", SECRET_CONFIG),
         *("--cache-dir", CACHE, "--cache-backend", "memory", "--no-progress", *OFFLINE),
         *("--timeout", f"{timeout_seconds}s"),
     ]

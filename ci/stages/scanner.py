@@ -31,8 +31,10 @@ async def scan(plan: Plan, archive: Archive) -> Scan:
         now = datetime.now(UTC)
         trivy.require_recent(database, now, plan.policy.scan)
         # The database's digest is part of these steps' inputs, so a verdict is never replayed for another database.
-        prepared = scanner.with_mounted_temp("/tmp").with_mounted_directory(  # noqa: S108 - the scanner's own
-            f"{trivy.CACHE}/db", files
+        prepared = (
+            scanner.with_mounted_temp("/tmp")  # noqa: S108 - the scanner's own
+            .with_mounted_directory(f"{trivy.CACHE}/db", files)
+            .with_new_file(trivy.SECRET_CONFIG, trivy.SECRET_RULES.read_text(encoding="utf-8"))
         )
         scanned, canary_document = await asyncio.gather(
             _scanned(plan, prepared, archives.file(archive)), _report(_scanned(plan, prepared, _canary()))

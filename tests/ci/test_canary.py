@@ -14,7 +14,7 @@ GITHUB_TOKEN = re.compile(r"ghp_[0-9A-Za-z]{36}")
 
 def test_the_token_has_the_shape_of_githubs_own() -> None:
     assert GITHUB_TOKEN.fullmatch(canary.TOKEN)
-    assert canary.FILES[canary.TOKEN_FILE] == f"GITHUB_TOKEN={canary.TOKEN}\n"
+    assert {canary.FILES[path] for path in canary.TOKEN_FILES} == {f"GITHUB_TOKEN={canary.TOKEN}\n"}
 
 
 def test_no_file_of_the_repository_holds_a_token() -> None:
@@ -31,6 +31,9 @@ def test_one_thing_is_hidden_for_each_way_in_which_a_scanner_looks() -> None:
         ["CVE-2024-24762", "python-multipart"],
         ["CVE-2025-9230", "openssl"],
         ["github-pat", "srv/config.env"],
+        ["github-pat", "srv/tests/config.env"],
+        ["github-pat", "usr/local/lib/python3.13/site-packages/settings.py"],
+        ["github-pat", "srv/package-lock.json"],
     ]
 
 

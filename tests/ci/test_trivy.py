@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
 import pytest
+import yaml
 
 import canary
 import trivy
@@ -75,6 +77,10 @@ CANARY: dict[str, Any] = {
             ],
         },
         {"Target": "/srv/config.env", "Class": "secret", "Secrets": [{"RuleID": "github-pat"}]},
+        *(
+            {"Target": f"/{path}", "Class": "secret", "Secrets": [{"RuleID": "github-pat"}]}
+            for path in canary.TOKEN_FILES[1:]
+        ),
     ]
 }
 
@@ -157,11 +163,18 @@ def test_what_was_cut_short_is_no_verdict(document: object, version: str, canary
         read(document, canary_document, version)
 
 
-@pytest.mark.parametrize("missed", range(3))
+@pytest.mark.parametrize("missed", range(6))
 def test_what_the_scanner_passed_over_in_the_canary_is_missed(missed: int) -> None:
     results = [result for number, result in enumerate(CANARY["Results"]) if number != missed]
     scan = read(DOCUMENT, {"Results": results})
-    name = ["CVE-2025-9230 in openssl", "CVE-2024-24762 in python-multipart", "github-pat in srv/config.env"][missed]
+    name = [
+        "CVE-2025-9230 in openssl",
+        "CVE-2024-24762 in python-multipart",
+        "github-pat in srv/config.env",
+        "github-pat in srv/tests/config.env",
+        "github-pat in usr/local/lib/python3.13/site-packages/settings.py",
+        "github-pat in srv/package-lock.json",
+    ][missed]
     assert scan.canary.missed == (name,)
     with pytest.raises(ScanError) as blind:
         trivy.require_canary(scan)
@@ -435,6 +448,38 @@ def test_the_scan_goes_nowhere_and_fails_only_where_trivy_itself_fails() -> None
         "HIGH,CRITICAL",
         "/scan/report.json",
     ]
+
+
+def test_no_place_and_no_name_hides_a_secret() -> None:
+    """By the rules of Trivy 0.74.0, of which each id has to be named.
+
+    https://github.com/aquasecurity/trivy/blob/v0.74.0/pkg/fanal/secret/builtin-allow-rules.go
+    """
+    arguments = trivy.scan_arguments(600)
+    assert arguments[arguments.index("--secret-config") + 1] == trivy.SECRET_CONFIG
+    rules = yaml.safe_load(trivy.SECRET_RULES.read_text())
+    assert set(rules) == {"disable-allow-rules", "skip-patterns", "allow-rules"}
+    assert set(rules["disable-allow-rules"]) == {
+        *("anaconda-log", "dist-info", "examples", "golang", "locale-dir", "markdown", "node.js", "python", "rubygems"),
+        *("tests", "usr-dirs", "vendor", "wordpress"),
+    }
+    assert rules["skip-patterns"] == []
+
+
+@pytest.mark.parametrize(
+    ("match", "is_allowed"),
+    [
+        ('"AKIAIOSFODNN7EXAMPLE"', True),
+        (" AKIA111111111EXAMPLE,", True),
+        ("AKIAIOSFODNN7EXAMPLF", False),
+        ("AKIAIOSFODNN7EXAMPLE and ghp_1", False),
+        ("xAKIAIOSFODNN7EXAMPLE", False),
+    ],
+)
+def test_what_is_allowed_is_the_whole_of_a_match_and_of_no_path(match: str, is_allowed: bool) -> None:
+    rules = yaml.safe_load(trivy.SECRET_RULES.read_text())["allow-rules"]
+    assert all(set(rule) == {"id", "description", "regex"} for rule in rules)
+    assert any(re.search(rule["regex"], match) for rule in rules) is is_allowed
 
 
 def test_the_other_forms_are_said_of_the_same_report() -> None:

@@ -43,7 +43,7 @@ def run(mutant: Mutant, root: Path) -> tuple[str, bool]:
     project = mutant.project(root)
     finished = project.run()
     caught = caught_by(finished)
-    as_told = caught == mutant.gate and mutant.says in reason(finished)
+    as_told = caught == mutant.gate and not mutant.unsaid(reason(finished))
     return caught, as_told and bool(project.tags()) == (mutant in GOOD)
 
 

@@ -43,6 +43,11 @@ class Mutant:
     says: str
     edits: tuple[Edit, ...]
     shipped: bool = False
+    says_too: tuple[str, ...] = ()
+
+    def unsaid(self, reason: str) -> list[str]:
+        """Those of its words that a reason does not have."""
+        return [words for words in (self.says, *self.says_too) if words not in reason]
 
     def project(self, root: Path) -> Project:
         """The broken project, in a folder and a repository of its own."""
@@ -105,6 +110,22 @@ def ignored(finding: str, expires: object) -> Edit:
     return Edit("pipeline.toml", "[image]\n", f"{entry}[image]\n")
 
 
+# Where Trivy's allow rules and patterns do not look unless they are switched off. One image has them all.
+HIDDEN = (
+    *("app/tests/config.env", "app/test.env", "app/deploy-test.env", "app/example.env", "app/NOTES.md"),
+    *("usr/share/app/config.env", "usr/lib/app/config.env", "usr/include/config.env", "usr/lib/gems/config.env"),
+    *("usr/local/lib/python3.13/site-packages/app/settings.py", "usr/local/go/config.env", "opt/vendor/app/config.env"),
+    *(
+        "app/locale/config.env",
+        "app/x.dist-info/config.env",
+        "opt/yarn-v1.2/config.env",
+        "usr/src/wordpress/config.env",
+    ),
+    *("var/log/anaconda/x.log", "app/node_modules/a/config.js", "app/.git/config", "app/go.mod", "app/go.sum"),
+    *("app/package-lock.json", "app/yarn.lock", "app/pnpm-lock.yaml", "app/Pipfile.lock", "app/Gemfile.lock"),
+    *(f"app/a.{ending}" for ending in ("jpg", "png", "gif", "doc", "pdf", "bin", "svg", "socket", "deb", "rpm")),
+    *(f"app/a.{ending}" for ending in ("zip", "gz", "gzip", "tar", "pyc")),
+)
 PARTS = ((4, "one"), (5, "two"), (6, "three"))
 IMPATIENT = Edit("pipeline.toml", "start_seconds = 60", "start_seconds = 10")
 
@@ -163,6 +184,18 @@ MUTANTS = (
         SECRETS,
         "github-pat in ",
         last(f"RUN echo 'GITHUB_TOKEN={TOKEN}' >/app/config.env\nRUN rm /app/config.env"),
+    ),
+    Mutant(
+        "a token in each place where scanners do not look",
+        SECRETS,
+        f"github-pat in /{HIDDEN[0]}",
+        # Layers before a CMD are those of a base image to Trivy, and it looks for no secret in them.
+        last(
+            f"RUN for file in {' '.join(HIDDEN)}; do"
+            f" mkdir -p /$(dirname $file) && echo 'GITHUB_TOKEN={TOKEN}' >/$file; done"
+            '\nCMD ["none"]\nRUN true'
+        ),
+        says_too=tuple(f"github-pat in /{path}" for path in HIDDEN[1:]),
     ),
     Mutant(
         "a server that only its own container reaches",
