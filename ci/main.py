@@ -5,6 +5,12 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    # The imports take a second, and Python would answer Ctrl-C with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import errno
 import os
 import sys

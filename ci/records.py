@@ -58,9 +58,10 @@ def exclusive(report_dir: Path) -> Iterator[None]:
                     usually="make run was typed in two terminals",
                     next_step="wait for its end, or name another folder with --report-dir",
                 ) from error
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()}, since {datetime.now(UTC).isoformat(timespec='seconds')}\n")
-            lock.flush()
+        # Who has it is a courtesy to others, and no reason to stop where the disk is full.
+        with suppress(OSError):
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), f"process {os.getpid()}, since {_now()}\n".encode())
         yield
 
 
@@ -152,7 +153,7 @@ def release(report: Report) -> Release:
         image=published.reference,
         digest=published.digest,
         tags=published.tags,
-        published_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        published_at=_now(),
         revision=report.revision,
         model_sha256=contract.artefact.sha256,
         size_bytes=image.size_bytes,
@@ -207,6 +208,10 @@ def write_whole(path: Path, content: str) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _write_record(report: Report, report_dir: Path) -> None:

@@ -365,8 +365,18 @@ async def _plain_files(directory: dagger.Directory) -> list[str]:
             usually="its own notes or checkpoints are in the folder of the model",
             next_step="let it write them into another folder",
         )
-    regular = dagger.ExistsType.REGULAR_TYPE
-    return [name for name in names if await directory.exists(name, expected_type=regular, do_not_follow_symlinks=True)]
+    plain = [
+        name
+        for name in names
+        if await directory.exists(name, expected_type=dagger.ExistsType.REGULAR_TYPE, do_not_follow_symlinks=True)
+    ]
+    if other := [name for name in names if name.rstrip("/") in MODEL_FILES and name not in plain]:
+        raise BuildError(
+            f"what was trained has {other[0]} as a link or a folder",
+            usually="the command linked the model to where it lies",
+            next_step="let it write a copy of the file itself",
+        )
+    return plain
 
 
 def _only(directory: dagger.Directory, *names: str) -> dagger.Directory:

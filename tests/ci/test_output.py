@@ -283,6 +283,30 @@ def test_a_signal_before_anything_is_awaited_is_130_too(
     assert capsys.readouterr().err == ("stopped by a signal\n  next      run again; nothing has to be cleaned up\n")
 
 
+def test_ctrl_c_while_python_still_imports_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "anyio.py").write_text("import sys, time\nsys.stderr.write('importing\\n')\ntime.sleep(60)\n")
+    started = subprocess.Popen(
+        [sys.executable, str(ROOT / "ci" / "main.py")],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert started.stderr
+    assert started.stderr.readline() == "importing\n"
+    started.send_signal(signal.SIGINT)
+    _, stderr = started.communicate(timeout=10)
+    assert (started.returncode, stderr) == (-signal.SIGINT, "")
+
+
+def test_a_full_disk_keeps_no_lock_from_being_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.write", full)
+    with records.exclusive(tmp_path):
+        pass
+
+
 def test_what_is_awaited_is_stopped_by_a_signal(
     stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

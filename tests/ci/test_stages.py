@@ -182,10 +182,26 @@ def test_what_is_built_is_the_model_that_was_trained_whatever_lies_in_the_report
 def test_a_link_that_training_made_is_not_put_on_this_machine(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Recorded("model.json", links=("model.pkl", "training.npy"))
+    engine = Recorded("model.json", "model.pkl", links=("notes.txt", "plots/"))
     policy = examples.policy(model={"train": "make model"})
     anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_into, folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "notes.txt"]
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "model.json": "new",
+        "model.pkl": "new",
+        "notes.txt": "old",
+    }
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.pkl", "training.npy", "model.pkl/"])
+def test_a_model_that_training_left_as_a_link_is_refused(
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Recorded("model.forest", links=(name,))
+    policy = examples.policy(model={"train": "make model"})
+    with pytest.raises(BuildError) as refused:
+        anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_into, folder)
+    assert refused.value.what == f"what was trained has {name} as a link or a folder"
+    assert {path.read_text() for path in folder.iterdir()} == {"old"}
 
 
 def test_training_that_writes_a_hundred_files_beside_the_model_is_refused(
