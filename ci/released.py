@@ -44,11 +44,11 @@ LEFT_SHOWN = 10
 async def verify(run: Plan, asked: Reference, connect: Connect, tell: Tell) -> Assessment:
     """Judge one image by what its builders signed."""
     run = _reading(run, asked.repository, run.policy.image.repository)
-    return (await _verified(run, asked, _named(asked.tag), connect, tell)).assessment
+    return (await _verified(run, asked, _distinct(asked.tag), connect, tell)).assessment
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Judgement:
     """An assessment, the digest that it is about, and all that anybody trusted signed about that."""
 
     assessment: Assessment
@@ -56,7 +56,7 @@ class _Judged:
     trusted: Verified
 
 
-async def _verified(run: Plan, asked: Reference, named: tuple[str, ...], connect: Connect, tell: Tell) -> _Judged:
+async def _verified(run: Plan, asked: Reference, named: tuple[str, ...], connect: Connect, tell: Tell) -> _Judgement:
     """Judge an image; each of the tags that are `named` has to fit it."""
     async with registry.opened(asked.repository, run.source_login, tell.notes) as repository:
         digest = await _digest(repository, asked)
@@ -75,13 +75,13 @@ async def _verified(run: Plan, asked: Reference, named: tuple[str, ...], connect
     against = sum(row.verdict is Verdict.FAIL for row in rows)
     name = Reference(asked.repository, asked.tag, digest)
     conclusion = f"refused    {against} of {len(rows)} lines fail for {name}" if against else f"verified   {name}"
-    return _Judged(Assessment(rows=rows, conclusion=conclusion), digest, trusted)
+    return _Judgement(Assessment(rows=rows, conclusion=conclusion), digest, trusted)
 
 
 async def _require_an_identity(repository: Repository, asked: Reference, digest: str) -> None:
     """Raise UsageError if keys signed all that is signed of an image: no identity can be verified then."""
-    attached = repository.attached(digest, (cosign.BUNDLE_MEDIA_TYPE,))
-    bundles = [bundle async for each in attached if (bundle := cosign.bundle(each.document))]
+    attachments = repository.attachments(digest, (cosign.BUNDLE_MEDIA_TYPE,))
+    bundles = [bundle async for each in attachments if (bundle := cosign.bundle(each.document))]
     if bundles and all(bundle.by_key for bundle in bundles):
         raise UsageError(
             f"{asked} was signed with a key, and no public key was given to verify it",
@@ -98,9 +98,9 @@ async def promote(run: Plan, source: Reference, target: Reference, connect: Conn
     run = _reading(run, source.repository, target.repository)
     tag = target.tag or source.tag
     name = revision.named(tag, where="the promoted tag") if tag else Name(tag="")
-    # Whoever promotes chooses another name than a version's or a commit's, so there is nothing to hold it against.
+    # Whoever promotes chooses another name than a version's or a commit's, so there is nothing to compare it with.
     promised = name.tag if name.is_version or name.tag.startswith(tags.BY_COMMIT) else ""
-    judged = await _verified(run, source, _named(source.tag, promised), connect, tell)
+    judged = await _verified(run, source, _distinct(source.tag, promised), connect, tell)
     assessment, digest = judged.assessment, judged.digest
     if assessment.exit_code:
         return assessment
@@ -131,7 +131,7 @@ async def promote(run: Plan, source: Reference, target: Reference, connect: Conn
             named = await told(tell, "tag", release.name(there, digest, name, moving_tags=moving_tags))
             unmoved = named.unmoved
     promoted = Reference(target.repository, name.tag, digest)
-    rows = (*assessment.rows, _copied(copied, left), *checks.unmoved(unmoved))
+    rows = (*assessment.rows, _copy_row(copied, left), *checks.unmoved(unmoved))
     return Assessment(rows=rows, conclusion=f"promoted   {promoted}")
 
 
@@ -145,15 +145,15 @@ async def _copy(
     verified: list[Manifest] = []
     left: list[Descriptor] = []
     missing = set(trusted.envelopes)
-    async with aclosing(here.attached(digest, (cosign.BUNDLE_MEDIA_TYPE, cosign.SBOM_MEDIA_TYPE))) as all_attached:
-        async for attached in all_attached:
-            bundle = cosign.bundle(attached.document)
+    async with aclosing(here.attachments(digest, (cosign.BUNDLE_MEDIA_TYPE, cosign.SBOM_MEDIA_TYPE))) as attachments:
+        async for each in attachments:
+            bundle = cosign.bundle(each.document)
             envelope = bundle.envelope if bundle else ""
-            if attached.manifest and (envelope in trusted.envelopes or provenance.is_sbom(attached.document, trusted)):
-                verified.append(attached.manifest)
+            if each.manifest and (envelope in trusted.envelopes or provenance.is_sbom(each.document, trusted)):
+                verified.append(each.manifest)
                 missing.discard(envelope)
             else:
-                left.append(attached.entry)
+                left.append(each.entry)
     if missing:
         raise RegistryError(
             f"{here.where} does not serve all that verified of {digest}",
@@ -164,7 +164,7 @@ async def _copy(
     return {manifest.digest for manifest in verified}, tuple(left)
 
 
-def _copied(copied: set[str], left: Sequence[Descriptor]) -> Row:
+def _copy_row(copied: set[str], left: Sequence[Descriptor]) -> Row:
     """How much of what refers to an image was copied; a warning names the rest."""
     because = "no trusted signer vouches for it"
     details = [f"left {each.digest}, {each.artifact_type[:100] or 'of no type'}: {because}" for each in left]
@@ -271,7 +271,7 @@ async def reproduce(run: Plan, digest: str, record: Release | None, connect: Con
     )
 
 
-def _named(*names: str) -> tuple[str, ...]:
+def _distinct(*names: str) -> tuple[str, ...]:
     """Those tags that there are, each once."""
     return tuple(dict.fromkeys(filter(None, names)))
 

@@ -20,7 +20,7 @@ from registry.client import (
     require_answer,
     source_credentials,
 )
-from registry.referrers import Attached
+from registry.referrers import Attachment
 from registry.repository import Repository, manifest_digest, opened, silent
 from registry.tls import CA_VARIABLE, ca_certificates, tls_context
 from registry.values import Descriptor, Manifest
@@ -33,7 +33,7 @@ __all__ = [
     "SOURCE_VARIABLES",
     "TIMEOUT_SECONDS",
     "USER_VARIABLE",
-    "Attached",
+    "Attachment",
     "Credentials",
     "Descriptor",
     "Manifest",

@@ -26,7 +26,7 @@ DOCUMENTS_BYTES = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Attached:
+class Attachment:
     """What refers to a manifest: its entry in the list, and the document that it attaches, if that was read."""
 
     entry: Descriptor
@@ -91,7 +91,7 @@ async def referrers(store: Store, subject: str) -> tuple[Descriptor, ...]:
     return tuple({entry.digest: entry for entry in found}.values())
 
 
-async def documents(store: Store, subject: str, kinds: Sequence[str]) -> AsyncGenerator[Attached, None]:
+async def attachments(store: Store, subject: str, kinds: Sequence[str]) -> AsyncGenerator[Attachment, None]:
     """All that refers to the manifest with the digest `subject`, with the documents of these kinds.
 
     A kind is what an artifact's type begins with. What is no single document in a manifest that refers to `subject`
@@ -102,16 +102,16 @@ async def documents(store: Store, subject: str, kinds: Sequence[str]) -> AsyncGe
         # A list under a tag need not have the types.
         wanted = not entry.artifact_type or entry.artifact_type.startswith(tuple(kinds))
         if not wanted or count == DOCUMENTS_LIMIT:
-            yield Attached(entry)
+            yield Attachment(entry)
             continue
         count += 1
         manifest = await store.manifest(entry.digest)
         layer = _single(manifest, subject, kinds) if manifest else None
         if layer is None or layer.size_bytes > min(left_bytes, BLOB_BYTES):
-            yield Attached(entry)
+            yield Attachment(entry)
             continue
         left_bytes -= layer.size_bytes
-        yield Attached(entry, manifest, await store.blob(layer.digest))
+        yield Attachment(entry, manifest, await store.blob(layer.digest))
 
 
 async def copy(source: Store, target: Store, digest: str, attached: Sequence[Manifest]) -> None:

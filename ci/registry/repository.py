@@ -8,7 +8,7 @@ from pathlib import Path
 
 from registry import images, referrers
 from registry.client import Credentials, Patience, Refused, connected
-from registry.referrers import Attached
+from registry.referrers import Attachment
 from registry.store import Store
 from registry.values import Descriptor, Manifest
 
@@ -67,9 +67,9 @@ class Repository(Store):
         """Write an image as an OCI archive to `path`, every blob verified; a half-written one is never there."""
         await images.pull(self, digest, path)
 
-    def attached(self, subject: str, kinds: Sequence[str]) -> AsyncGenerator[Attached, None]:
+    def attachments(self, subject: str, kinds: Sequence[str]) -> AsyncGenerator[Attachment, None]:
         """What is attached to a manifest, with the documents whose types begin with one of these kinds."""
-        return referrers.documents(self, subject, kinds)
+        return referrers.attachments(self, subject, kinds)
 
     async def copy(self, digest: str, target: Repository, attached: Sequence[Manifest] = ()) -> None:
         """Copy an image and these manifests that refer to it, byte for byte; no tag is made."""

@@ -272,7 +272,7 @@ BY_COMMIT = f"sha-{examples.COMMIT}"
         (BY_COMMIT, BY_COMMIT, f"built from {examples.COMMIT}"),
     ],
 )
-def test_a_tag_is_held_against_what_its_builder_signed(tag: str, built_as: str, measured: str) -> None:
+def test_a_tag_is_compared_with_what_its_builder_signed(tag: str, built_as: str, measured: str) -> None:
     rows = tagged(tag, built_as=built_as)
     assert (rows["tag"].measured, rows["tag"].limit) == (measured, tag)
     assert against(rows) == {}

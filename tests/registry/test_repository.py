@@ -114,7 +114,7 @@ def test_a_copy_takes_along_what_it_is_given_of_what_refers_to_it(
             sbom = await source.attach(digest, SBOM, b"{}", {})
             await source.attach(sbom, "a/signature", b"signed", {})
             await source.attach(digest, "a/kind", b"another", {})
-            attached = [each async for each in source.attached(digest, (SBOM,))]
+            attached = [each async for each in source.attachments(digest, (SBOM,))]
             assert [(each.entry.artifact_type, each.document) for each in attached] == [(SBOM, b"{}"), ("a/kind", b"")]
             await source.copy(digest, target, [each.manifest for each in attached if each.manifest])
             assert [each.digest for each in await target.referrers(digest)] == [sbom]
