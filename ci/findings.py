@@ -48,7 +48,7 @@ def judge(scan: Scan, policy: Policy) -> tuple[JudgedFinding, ...]:
     ignores = judge_ignores(scan, policy)
 
     def judged(found: Finding) -> JudgedFinding:
-        treatment, note = _answered_for(found, ignores)
+        treatment, note = _apply_ignores(found, ignores)
         if treatment is not Treatment.IGNORED:
             if found.severity not in policy.scan.severities:
                 treatment = Treatment.LISTED
@@ -62,11 +62,11 @@ def judge(scan: Scan, policy: Policy) -> tuple[JudgedFinding, ...]:
 def judge_secrets(scan: Scan, policy: Policy) -> tuple[JudgedSecret, ...]:
     """Each secret and what the policy makes of it: what rejects the image first."""
     ignores = judge_ignores(scan, policy)
-    judged = (JudgedSecret(secret, *_answered_for(secret, ignores)) for secret in scan.secrets)
+    judged = (JudgedSecret(secret, *_apply_ignores(secret, ignores)) for secret in scan.secrets)
     return tuple(sorted(judged, key=lambda each: list(Treatment).index(each.treatment)))
 
 
-def _answered_for(found: Finding | Secret, ignores: Sequence[Ignore]) -> tuple[Treatment, str]:
+def _apply_ignores(found: Finding | Secret, ignores: Sequence[Ignore]) -> tuple[Treatment, str]:
     """Whether an ignore lets a finding through, and the words that go with it."""
     matching = [ignore for ignore in ignores if _is_of(ignore, found)]
     for ignore in matching:

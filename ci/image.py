@@ -22,6 +22,7 @@ from isal import igzip, igzip_lib
 
 import contents
 import report
+from config import Policy
 from contents import Entry, Touched, Written
 from errors import BuildError, UsageError
 from report import MB
@@ -110,6 +111,11 @@ def instructions(manifest: dict[str, Any], config: dict[str, Any]) -> list[str]:
     if len(history) != len(manifest["layers"]):
         return [""] * len(manifest["layers"])
     return [_plain(entry.get("created_by", "")) for entry in history]
+
+
+def most_bytes(policy: Policy) -> int:
+    """What the layers of an image may unpack to before reading stops."""
+    return policy.limits.image_size_mb * MB * TIMES_THE_LIMIT
 
 
 class Budget:

@@ -268,7 +268,7 @@ def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
     if layer is not None:
         return render_contents.layer(layer, *image.layer_files(archive, layer))
     read = image.read(archive)
-    repository = records.judged_for(report_dir, read.manifest_digest)
+    repository = records.repository_of_last_run(report_dir, read.manifest_digest)
     return render_contents.explain(read, contents.compare(read, records.published(report_dir), repository))
 
 

@@ -178,7 +178,7 @@ def published(report_dir: Path) -> tuple[Release, ...]:
     return tuple(record for record in found if record)
 
 
-def judged_for(report_dir: Path, digest: str) -> str:
+def repository_of_last_run(report_dir: Path, digest: str) -> str:
     """The repository for which the last run from here judged the image of this digest; empty if it judged another."""
     with suppress(OSError, ValueError, LookupError, TypeError):
         last = json.loads((report_dir / "report.json").read_bytes())

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,8 @@ from errors import ScanError
 ARCHIVE = "/scan/image.tar"
 CACHE = "/scan/cache"
 REPORT = "/scan/report.json"
+# What Trivy does not look into by itself, as text: `text_extraction` writes it.
+TEXTS = "/scan/texts"
 SECRET_RULES = Path(__file__).with_name("trivy-secret.yaml")
 # Trivy passes over a file in the image that has this name as well, so it is one that no image has.
 SECRET_CONFIG = "/scan/drydock-4f1d9c27-trivy-secret.yaml"  # noqa: S105 - a path
@@ -90,6 +93,15 @@ def scan_arguments(timeout_seconds: int) -> list[str]:
         *("--secret-config", SECRET_CONFIG),
         *("--cache-dir", CACHE, "--cache-backend", "memory", "--no-progress", *OFFLINE),
         *("--timeout", f"{timeout_seconds}s"),
+    ]
+
+
+def text_scan_arguments(timeout_seconds: int) -> list[str]:
+    """Look for secrets in what the scan of the image passes over."""
+    return [
+        *("trivy", "rootfs", TEXTS, "--format", "json", "--output", REPORT, "--exit-code", "0"),
+        *("--scanners", "secret", "--secret-config", SECRET_CONFIG),
+        *("--cache-dir", CACHE, "--no-progress", *OFFLINE, "--timeout", f"{timeout_seconds}s"),
     ]
 
 
@@ -183,7 +195,7 @@ def read(
 
     Raises ScanError where one of them is not in the form that Trivy 0.74 writes.
     """
-    try:
+    with _readable():
         return _read(
             json.loads(document),
             str(json.loads(version)["Version"]),
@@ -192,6 +204,12 @@ def read(
             report.Canary(expected=canary.EXPECTED, found=_names(json.loads(canary_document))),
             locked_packages,
         )
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScanError(
             f"Trivy's report could not be read: {error!r}",
@@ -261,6 +279,25 @@ def _read(
             for found in _all(result, "Secrets")
         ),
     )
+
+
+def text_secrets(document: str, paths: Mapping[str, str]) -> tuple[report.Secret, ...]:
+    """The secrets in what `text_extraction` wrote, each in the file of the image that it was written of, and once.
+
+    Raises ScanError if the report is not in the form that Trivy 0.74 writes.
+    """
+    with _readable():
+        results: list[dict[str, Any]] = json.loads(document).get("Results") or []
+        found = [
+            report.Secret(
+                rule=each["RuleID"],
+                target=f"/{paths[result['Target'].rpartition('/')[2]]}",
+                severity=each.get("Severity", "UNKNOWN"),
+            )
+            for result in results
+            for each in _all(result, "Secrets")
+        ]
+    return tuple(dict.fromkeys(found))
 
 
 def _names(document: dict[str, Any]) -> tuple[str, ...]:

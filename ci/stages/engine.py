@@ -32,7 +32,7 @@ from cosign import KeyPair, Trust, Verified
 from errors import BuildError, RegistryError
 from plan import Plan
 from registry import Repository, release
-from report import MB, Archive, Contract, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
+from report import Archive, Contract, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
 from stages import host, normal, running, scanner, session, signer
 
 MODEL_FILES = ("model.json", "model.pkl", "model.forest", "training.npy")
@@ -195,7 +195,7 @@ class EngineStages:
 
     async def inspect(self, archive: Archive) -> Image:
         """Read the archive's layers; in a thread, since decompressing them takes a second or two."""
-        most_bytes = self.plan.policy.limits.image_size_mb * MB * image.TIMES_THE_LIMIT
+        most_bytes = image.most_bytes(self.plan.policy)
         read = await threads.run(
             lambda is_cancelled: image.read(archive.path, most_bytes=most_bytes, is_cancelled=is_cancelled)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,7 +15,11 @@ from dagger import ReturnType, dag
 
 import canary
 import engine_log
+import image
 import records
+import report
+import text_extraction
+import threads
 import trivy
 from errors import ScanError
 from plan import Plan
@@ -36,12 +41,13 @@ async def scan(plan: Plan, archive: Archive) -> Scan:
             .with_mounted_directory(f"{trivy.CACHE}/db", files)
             .with_new_file(trivy.SECRET_CONFIG, trivy.SECRET_RULES.read_text(encoding="utf-8"))
         )
-        scanned, canary_document = await asyncio.gather(
-            _scanned(plan, prepared, archives.file(archive)), _report(_scanned(plan, prepared, _canary()))
+        scanned, canary_document, (text_secrets, text_exit_code) = await asyncio.gather(
+            _scanned(plan, prepared, archives.file(archive)),
+            _report(_scanned(plan, prepared, _canary())),
+            _scan_texts(plan, prepared, archive),
         )
         document = await scanned.file(trivy.REPORT).contents()
-        gated = scanned.with_exec(trivy.second_reading_arguments(plan.policy.scan.severities), expect=ReturnType.ANY)
-        gate_exit_code = await gated.exit_code()
+        gate_exit_code = max(text_exit_code, await _gate_exit_code(plan, scanned))
         version = await scanner.with_exec(["trivy", "--version", "--format", "json"]).stdout()
         converted = await asyncio.gather(
             *(scanned.with_exec(trivy.convert_arguments(form)).stdout() for form in trivy.CONVERTED.values())
@@ -57,18 +63,52 @@ async def scan(plan: Plan, archive: Archive) -> Scan:
             canary_document=canary_document,
             locked_packages=plan.locked_packages,
         )
+        scan = scan.model_copy(update={"secrets": tuple(dict.fromkeys((*scan.secrets, *text_secrets)))})
         trivy.require_agreement(scan, plan.policy.scan.severities, gate_exit_code)
         return scan.model_copy(update={"sbom": documents["sbom.cdx.json"]})
 
 
 async def _scanned(plan: Plan, prepared: dagger.Container, archive: dagger.File) -> dagger.Container:
     """The scanner's container after it has read one archive."""
-    scanned = prepared.with_mounted_file(trivy.ARCHIVE, archive).with_exec(
-        trivy.scan_arguments(plan.policy.scan.timeout_seconds), expect=ReturnType.ANY
+    return await _run(
+        prepared.with_mounted_file(trivy.ARCHIVE, archive), trivy.scan_arguments(plan.policy.scan.timeout_seconds)
     )
+
+
+async def _run(prepared: dagger.Container, arguments: list[str]) -> dagger.Container:
+    scanned = prepared.with_exec(arguments, expect=ReturnType.ANY)
     if await scanned.exit_code():
         raise _scanner_broke(await scanned.stderr())
     return scanned
+
+
+async def _scan_texts(
+    plan: Plan, prepared: dagger.Container, archive: Archive
+) -> tuple[tuple[report.Secret, ...], int]:
+    """The secrets in what the scan of the image passes over, and the exit code of Trivy's own gate over them."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        most_bytes = image.most_bytes(plan.policy)
+        paths = await threads.run(
+            lambda is_cancelled: text_extraction.extract(
+                archive.path, folder, most_bytes=most_bytes, is_cancelled=is_cancelled
+            )
+        )
+        if not paths:
+            return (), 0
+        texts = await host.directory(folder, ["*.txt"]).sync()
+        scanned = await _run(
+            prepared.with_mounted_directory(trivy.TEXTS, texts),
+            trivy.text_scan_arguments(plan.policy.scan.timeout_seconds),
+        )
+        document = await scanned.file(trivy.REPORT).contents()
+        return trivy.text_secrets(document, paths), await _gate_exit_code(plan, scanned)
+
+
+async def _gate_exit_code(plan: Plan, scanned: dagger.Container) -> int:
+    """What Trivy's own gate says of the report that a scan left: 1 if something counts, 0 if nothing does."""
+    gate = trivy.second_reading_arguments(plan.policy.scan.severities)
+    return await scanned.with_exec(gate, expect=ReturnType.ANY).exit_code()
 
 
 async def _database(plan: Plan, scanner: dagger.Container) -> tuple[trivy.Database, dagger.Directory]:

@@ -450,6 +450,20 @@ def test_the_scan_goes_nowhere_and_fails_only_where_trivy_itself_fails() -> None
     ]
 
 
+def test_a_secret_in_what_trivy_passes_over_is_one_of_its_file() -> None:
+    secrets = [{"RuleID": "github-pat", "Severity": "CRITICAL"}] * 2
+    document = {"Results": [{"Target": "1.txt", "Class": "secret", "Secrets": secrets}, {"Target": "0.txt"}]}
+    found = trivy.text_secrets(json.dumps(document), {"0.txt": "a", "1.txt": "app/model.pkl"})
+    assert found == (Secret(rule="github-pat", target="/app/model.pkl", severity="CRITICAL"),)
+    assert trivy.text_secrets("{}", {}) == ()
+
+
+@pytest.mark.parametrize("document", ["{", "[]", '{"Results": [{"Target": "9.txt", "Secrets": [{"RuleID": "a"}]}]}'])
+def test_a_report_on_what_trivy_passes_over_of_another_form_is_no_verdict(document: str) -> None:
+    with pytest.raises(ScanError, match="Trivy's report could not be read"):
+        trivy.text_secrets(document, {"1.txt": "a"})
+
+
 def test_no_place_and_no_name_hides_a_secret() -> None:
     """By the rules of Trivy 0.74.0, of which each id has to be named.
 

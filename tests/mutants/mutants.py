@@ -126,6 +126,7 @@ HIDDEN = (
     *(f"app/a.{ending}" for ending in ("jpg", "png", "gif", "doc", "pdf", "bin", "svg", "socket", "deb", "rpm")),
     *(f"app/a.{ending}" for ending in ("zip", "gz", "gzip", "tar", "pyc")),
 )
+HIDDEN_PICKLE = "app/artifacts/weights.pkl"
 PARTS = ((4, "one"), (5, "two"), (6, "three"))
 IMPATIENT = Edit("pipeline.toml", "start_seconds = 60", "start_seconds = 10")
 
@@ -160,7 +161,7 @@ MUTANTS = (
     Mutant(
         "an image of 510 MB",
         "image size",
-        "largest: /one",
+        "largest: /three",
         # Each of another length: copies of one file would be waste.
         last("\n".join(f"RUN mkdir /{name} && truncate -s 13{number}MB /{name}/big" for number, name in PARTS)),
     ),
@@ -193,9 +194,11 @@ MUTANTS = (
         last(
             f"RUN for file in {' '.join(HIDDEN)}; do"
             f" mkdir -p /$(dirname $file) && echo 'GITHUB_TOKEN={TOKEN}' >/$file; done"
+            # A pickle's first bytes.
+            f"\nRUN printf '\\200\\004\\225\\000%s' GITHUB_TOKEN={TOKEN} >/{HIDDEN_PICKLE}"
             '\nCMD ["none"]\nRUN true'
         ),
-        says_too=tuple(f"github-pat in /{path}" for path in HIDDEN[1:]),
+        says_too=tuple(f"github-pat in /{path}" for path in (*HIDDEN[1:], HIDDEN_PICKLE)),
     ),
     Mutant(
         "a server that only its own container reaches",
