@@ -76,6 +76,15 @@ def test_a_release_has_all_its_tags_and_a_record_of_who_signed_it(released: Rele
     assert sorted(record["tags"]) == sorted(["1.2.3", "1.2", "1", f"sha-{commit}"])
     assert record["signed_by"].startswith("key SHA256:")
     assert released.finished.row("signed and attested")["measured"] == "signature, SBOM, provenance, verdict"
+    labels = released.finished.report["image"]["labels"]
+    assert labels == {
+        "org.opencontainers.image.title": "tiny",
+        "org.opencontainers.image.revision": commit,
+        "org.opencontainers.image.version": "1.2.3",
+        "org.opencontainers.image.source": "https://github.com/owner/tiny",
+        "org.opencontainers.image.created": released.finished.report["revision"]["committed_at"],
+        "dev.drydock.model.sha256": record["model_sha256"],
+    }
 
 
 def test_the_verdict_of_the_key_holder_is_believed(released: Released) -> None:
