@@ -321,13 +321,9 @@ def pending_updates(updates: report.Updates, policy: Policy) -> Outcome:
 
 def secrets(scan: report.Scan, policy: Policy) -> Outcome:
     """No token or key in a layer, the environment or the history, but for those that the policy ignores one by one."""
-    rejecting, details = 0, []
-    for each in findings.judge_secrets(scan, policy):
-        rejects = each.treatment is Treatment.REJECTS
-        rejecting += rejects
-        words = f"{each.secret.rule} in {each.secret.target}"
-        note = f"; {each.note}" if rejects and each.note else "" if rejects else f", ignored: {each.note}"
-        details.append(words + note)
+    judged = findings.judge_secrets(scan, policy)
+    rejecting = sum(each.treatment is Treatment.REJECTS for each in judged)
+    details = [findings.secret_in_words(each) for each in judged]
     return Outcome(_pass_if(not rejecting), f"{rejecting} found", "0", details)
 
 

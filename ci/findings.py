@@ -93,6 +93,14 @@ def in_words(judged: JudgedFinding) -> str:
     return f"{found.id} {found.severity} {found.package} {found.installed_version}, {cure}{note}"
 
 
+def secret_in_words(judged: JudgedSecret) -> str:
+    """A secret on one line: its rule, its place, and why it is treated as it is."""
+    words = f"{judged.secret.rule} in {judged.secret.target}"
+    if judged.treatment is Treatment.IGNORED:
+        return f"{words}, ignored: {judged.note}"
+    return f"{words}; {judged.note}" if judged.note else words
+
+
 def _age_days(found: Finding, scan: Scan) -> int | None:
     if not found.published_at:
         return None

@@ -222,6 +222,12 @@ async def _rescanned(run: Plan, record: Release, connect: Connect, tell: Tell) -
         for judged in (findings.judge(scan, run.policy) if scan else ())
         if judged.treatment is Treatment.REJECTS
     ]
+    # Today's scanner may see one that the release's own did not.
+    new += [
+        findings.secret_in_words(secret)
+        for secret in (findings.judge_secrets(scan, run.policy) if scan else ())
+        if secret.treatment is Treatment.REJECTS
+    ]
     return Row(
         name=record.image,
         measured=f"{len(new)} new",

@@ -27,7 +27,7 @@ from plan import Plan
 from provenance import Builder
 from reference import Reference
 from registry import Credentials, Descriptor, Repository, referrers, values
-from report import Archive, Assessment, Finding, Package, Release, Revision, Row, Scan, Updates, Verdict
+from report import Archive, Assessment, Finding, Package, Release, Revision, Row, Scan, Secret, Updates, Verdict
 from tests.ci import examples
 from tests.ci.stand_in import Silent, StandIn
 from tests.ci.test_image import packed
@@ -732,6 +732,14 @@ def test_what_rejects_an_image_today_is_new_and_named(world: World) -> None:
     )
     assert assessment.conclusion == "rescanned  1 image; 1 should be released anew"
     assert assessment.exit_code == 1
+
+
+def test_a_secret_that_todays_scanner_sees_is_new_and_named(world: World) -> None:
+    digest = world.published("1.2.3")
+    secret = Secret(rule="github-pat", target="/app/tests/config.env", severity="CRITICAL")
+    world.stages.scans = [found().model_copy(update={"secrets": (secret,)})]
+    (row,) = world.rescan(world.record(digest)).rows
+    assert (row.verdict, row.details) == (Verdict.FAIL, ("github-pat in /app/tests/config.env",))
 
 
 def test_what_the_policy_ignores_is_known_until_its_last_day(world: World) -> None:
