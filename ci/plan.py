@@ -15,6 +15,7 @@ import build_secrets
 import checks
 import config
 import cosign
+import origin
 import provenance
 import records
 import registry
@@ -108,7 +109,7 @@ def make(
     looks at images, and neither publishes nor `builds` one, does not need git. What runs instructions of the Dockerfile
     `mounts_secrets`.
     """
-    policy = config.load(policy_path, environment)
+    policy = _with_readable_source(config.load(policy_path, environment))
     checks.require_known_skips(policy)
     config.require_near_expiry(policy, datetime.now(UTC).date())
     root = _root(policy_path, policy)
@@ -200,6 +201,19 @@ def _artefact(contract: Path) -> Artefact | None:
 def _unread(root: Path) -> Revision:
     """What is known of a checkout that nothing is built from."""
     return Revision(commit=revision.NO_COMMIT, dirty=True, source_url=revision.source(root))
+
+
+def _with_readable_source(policy: Policy) -> Policy:
+    """The policy with image.source as a plain web address: a public label says it, and no credential may be in it."""
+    if not policy.image.source:
+        return policy
+    if address := origin.web_address(policy.image.source):
+        return policy.model_copy(update={"image": policy.image.model_copy(update={"source": address})})
+    raise UsageError(
+        f"{policy.origins.get('image.source', 'the policy')}: image.source is no web address",
+        usually="it is a path, or has a character that no address has",
+        next_step="write it like https://github.com/owner/name, or leave it empty: then it is that of origin",
+    )
 
 
 def _root(policy_path: Path, policy: Policy) -> Path:

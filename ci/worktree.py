@@ -138,12 +138,13 @@ def _taken(root: Path, top: Path, patterns: Sequence[str], submodules: Iterator[
     last = max((number for number, pattern in enumerate(patterns) if not pattern.startswith("!")), default=-1)
     words, plains = [], []
     for number, pattern in enumerate(patterns):
-        plain = posixpath.normpath(pattern.removeprefix("!").strip()).lstrip("/")
-        plain = "**" if plain in ("", ".") else plain
+        plain = posixpath.normpath(pattern.removeprefix("!").strip())
+        # What begins with a slash takes all that there is: so the engine reads it.
+        plain = "**" if plain == "." or plain.startswith("/") else plain
         if not pattern.startswith("!"):
             words += [f":(glob){plain}", f":(glob){plain}/**"]
             plains.append(plain)
-        elif number > last:
+        elif number > last and plain != "**":
             words += [f":(exclude,glob){plain}", f":(exclude,glob){plain}/**"]
     if not plains:
         return

@@ -189,6 +189,16 @@ def test_labels_say_what_is_known_and_nothing_else(tagged: Path) -> None:
     }
 
 
+def test_the_source_in_the_policy_is_a_plain_address_or_refused(project: Path) -> None:
+    policy = project / "pipeline.toml"
+    policy.write_text('[image]\nsource = "https://user:secret@github.com/owner/name.git"\n')
+    assert made(project).labels("")["org.opencontainers.image.source"] == "https://github.com/owner/name"
+    policy.write_text('[image]\nsource = "https://user:1/secret@github.com"\n')
+    with pytest.raises(UsageError) as refused:
+        made(project)
+    assert refused.value.what == "pipeline.toml:2: image.source is no web address"
+
+
 def test_a_folder_without_a_commit_has_no_label_of_one(project: Path) -> None:
     labels = made(project).labels("a" * 64)
     assert labels["org.opencontainers.image.revision"] == "unknown-dirty"

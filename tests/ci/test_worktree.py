@@ -634,11 +634,14 @@ def test_the_environment_of_a_git_hook_names_no_other_repository(
     assert list(map(str, worktree.changes(root, BUILT))) == [EVIL]
 
 
+# As the engine reads them, but for a dot alone, of which it takes nothing.
 CONTEXTS = [
+    (("**", "!/service"), ("c.txt", "service/a.txt", "service/data/b.txt")),
+    (("service/*", "!service/data", "service/data/b.txt"), ("service/a.txt", "service/data/b.txt")),
     (("service",), ("service/a.txt", "service/data/b.txt")),
     (("service/",), ("service/a.txt", "service/data/b.txt")),
     (("./service/*.txt",), ("service/a.txt",)),
-    (("/service/*",), ("service/a.txt", "service/data/b.txt")),
+    (("/service/*",), ("c.txt", "service/a.txt", "service/data/b.txt")),
     (("service/**",), ("service/a.txt", "service/data/b.txt")),
     (("**/b.txt",), ("service/data/b.txt",)),
     (("**", "!service/data"), ("c.txt", "service/a.txt")),
