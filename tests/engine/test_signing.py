@@ -249,11 +249,11 @@ def test_what_another_run_overwrites_is_signed_once_more(bench: Bench, key: Key)
         door.rules.append(Rule("PUT", "/manifests/sha256-", proxy.then(overwrite), ALWAYS))
         policy = examples.policy(image={"repository": repository.address})
         plan = replace(examples.plan(bench.folder, images=bench.images, policy=policy), signer=key)
-        (bench.folder / "sbom.cdx.json").write_text('{"components": []}')
+        judged = examples.report(scan=examples.scan().model_copy(update={"sbom": '{"components": []}'}))
 
         async def attested() -> Signing:
             async with stages.connect(plan) as engine:
-                return await engine.attest(Approval(examples.archive(bench.folder), digest), examples.report())
+                return await engine.attest(Approval(examples.archive(bench.folder), digest), judged)
 
         signing = anyio.run(attested)
         listed = {entry["digest"] for entry in repository.get(tag_of(digest))["manifests"]}
