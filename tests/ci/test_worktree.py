@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -361,8 +360,7 @@ def loud_configuration(root: Path) -> None:
     """All that changes what git prints, and a signature that cannot be checked."""
     for setting, value in {
         "log.showSignature": "true",
-        "gpg.format": "ssh",
-        "gpg.ssh.allowedSignersFile": "/dev/null",
+        "gpg.format": "openpgp",
         "color.ui": "always",
         "color.status": "always",
         "column.ui": "always",
@@ -384,12 +382,15 @@ def loud_configuration(root: Path) -> None:
         "core.quotePath": "false",
     }.items():
         git(root, "config", setting, value)
-    key = root / ".git" / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    write(root, "notes.md", "signed")
-    git(root, "add", "--all")
-    git(root, "-c", f"user.signingKey={key}", "commit", "--quiet", "--gpg-sign", "--message", "signed")
-    assert "signature" in git(root, "log", "-1", "--format=%ct")
+    checker = root / ".git" / "gpg"
+    checker.write_text("#!/bin/sh\necho 'Good signature from a' >&2\necho '[GNUPG:] GOODSIG 1 a'\n")
+    checker.chmod(0o755)
+    git(root, "config", "gpg.program", str(checker))
+    head, _, message = git(root, "cat-file", "commit", "HEAD").partition("\n\n")
+    signature = "gpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n"
+    write(root, ".git/signed", f"{head}\n{signature}\n{message}\n")
+    git(root, "update-ref", "HEAD", git(root, "hash-object", "-t", "commit", "-w", ".git/signed"))
+    assert "Good signature" in git(root, "log", "-1", "--format=%ct")
 
 
 APP = "service/app.py (not the bytes of the commit)"
