@@ -151,7 +151,8 @@ def answers(smoke: report.Smoke, policy: Policy) -> Outcome:
         tail = smoke.log.splitlines()[-policy.limits.log_lines :]
         return Outcome(Verdict.FAIL, "not ready", f"{policy.limits.start_seconds} s", (smoke.not_ready, *tail))
     asked = len(smoke.answers)
-    wrong = [complaint for answer in smoke.answers if (complaint := _complaint(answer, smoke.tolerance))]
+    complaints = (_complaint(number, answer, smoke.tolerance) for number, answer in enumerate(smoke.answers, 1))
+    wrong = [complaint for complaint in complaints if complaint]
     return Outcome(_pass_if(asked > 0 and not wrong), f"{asked - len(wrong)} of {asked} rows", str(asked), wrong[:3])
 
 
@@ -358,9 +359,11 @@ def megabytes(size_bytes: int, limit_bytes: int) -> str:
     return f"{size_bytes:,} bytes"
 
 
-def _complaint(answer: report.Answer, tolerance: float) -> str:
+def _complaint(number: int, answer: report.Answer, tolerance: float) -> str:
     expected = answer.expected
-    row = f"row [{', '.join(map(_feature, expected.features))}]"
+    row = f"golden row {number}"
+    if isinstance(expected, report.GoldenRow):
+        row = f"row [{', '.join(map(_feature, expected.features))}]"
     right = expected.label if expected.value is None else expected.value
     if not 200 <= answer.status < 300:
         return f"{row}: expected {right}, got {f'HTTP {answer.status}' if answer.status else 'no answer'}"

@@ -75,13 +75,12 @@ Task = Literal["classification", "regression"]
 Kind = Literal["number", "word"]
 
 
-class GoldenRow(Value):
-    """One input of the hold-out set and what the trained model answered to it.
+class GoldenAnswer(Value):
+    """What the trained model answered to one input of the hold-out set.
 
     A classification's has a label and probabilities, a regression's has a value, and neither has anything else.
     """
 
-    features: tuple[StrictFloat | str, ...]
     label: str = ""
     probabilities: dict[str, float] = {}
     value: float | None = Field(default=None, description="in the unit of what the model was trained on")
@@ -92,6 +91,12 @@ class GoldenRow(Value):
         if self.value is None and self.label and self.probabilities:
             return "classification"
         return "regression" if self.value is not None and not self.label and not self.probabilities else None
+
+
+class GoldenRow(GoldenAnswer):
+    """The answer with its input, which is somebody's data: a report has the answer alone."""
+
+    features: tuple[StrictFloat | str, ...]
 
 
 def _plain_name(name: str) -> str:
@@ -125,8 +130,8 @@ class Equality(Value):
     worst_difference: float = Field(description="the largest difference between two probabilities, or two values")
 
 
-class Contract(Value):
-    """model.json: what the model is and what it must answer, written when it was trained."""
+class ModelDescription(Value):
+    """What a model is: model.json without its golden rows, which are rows of somebody's data."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -141,7 +146,6 @@ class Contract(Value):
     python: str
     libraries: dict[str, str]
     holdout: Holdout
-    golden: tuple[GoldenRow, ...] = Field(min_length=1)
     tolerance: float = Field(
         ge=0, description="how far a probability, or the value, may be from the recorded one, either way"
     )
@@ -161,6 +165,16 @@ class Contract(Value):
             raise ValueError(f"a {self.task} has {'no labels' if self.labels else 'labels'}")
         if self.task == "classification" and self.tolerance >= 1:
             raise ValueError(f"with a tolerance of {self.tolerance:g} any probability would do")
+        return self
+
+
+class Contract(ModelDescription):
+    """model.json: what the model is and what it must answer, written when it was trained."""
+
+    golden: tuple[GoldenRow, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _golden_rows_fit(self) -> Self:
         for number, row in enumerate(self.golden):
             if row.task != self.task:
                 raise ValueError(f"golden.{number} is none of a {self.task}")
@@ -304,7 +318,8 @@ class Answer(Value):
     for its probabilities, or a number for its value.
     """
 
-    expected: GoldenRow
+    # In memory it is the golden row itself; what is written has the declared fields alone.
+    expected: GoldenAnswer
     status: int = Field(description="of HTTP; 0 where no answer came")
     label: str = ""
     probabilities: dict[str, StrictFloat] = {}
@@ -566,7 +581,8 @@ class Report(Value):
     started_at: Time
     revision: Revision
     images: Images
-    contract: Contract | None = None
+    # In memory it is the contract itself; what is written has the declared fields alone.
+    contract: ModelDescription | None = None
     image: Image | None = None
     smoke: Smoke | None = None
     scan: Scan | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from report import MB, Contract, JudgedFinding
+from report import MB, JudgedFinding, ModelDescription
 
 KB = 1_000
 # An old base image has hundreds of findings, and a log its 15 lines.
@@ -35,7 +35,7 @@ def score(name: str, value: float) -> str:
     return f"{100 * value:.1f} %" if name == "accuracy" else figure(value)
 
 
-def features(contract: Contract) -> list[str]:
+def features(contract: ModelDescription) -> list[str]:
     """The names of what the model takes; of words it says that they are."""
     return [
         f"{name} (word)" if kind == "word" else name
@@ -50,7 +50,7 @@ def age(judged: JudgedFinding) -> str:
     return f"{judged.age_days} day{'' if judged.age_days == 1 else 's'} old"
 
 
-def equality(contract: Contract) -> str:
+def equality(contract: ModelDescription) -> str:
     """On how many rows a lean model answered as the trained one did; empty where the trained one itself is served."""
     proved = contract.equality
     if proved is None:
