@@ -49,7 +49,7 @@ KNOWN_FAILURES = (
         "git add the files and git commit them, then run again",
     ),
     (
-        "index",
+        "index file",
         "git's index was cut short, or another git is at work",
         "wait for the other git; a broken index is made again by: rm .git/index && git reset",
     ),
