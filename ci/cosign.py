@@ -312,6 +312,25 @@ def reason(stderr: str) -> str:
     return said[0].rstrip(": ") if said else "cosign did not say why"
 
 
+def why_unsigned(stderr: str) -> tuple[str, str]:
+    """What it mostly means that cosign could not sign a published image, and what to do."""
+    said = reason(stderr)
+    if re.search(r"PUT \S+/manifests/sha256-[0-9a-f]{64}: ", said):
+        return (
+            "the registry keeps no list of referrers itself, and does not let the list's own tag move",
+            "exempt tags that begin with sha256- from the registry's rule, then run again",
+        )
+    if re.search(r"GET \S+/referrers/sha256:[0-9a-f]{64}: ", said):
+        return (
+            "the registry keeps no list of referrers, and says so in another way than cosign takes",
+            "let the registry, or a proxy before it, answer 404 to /v2/NAME/referrers/, then run again",
+        )
+    return (
+        "the credentials may not write there, or Sigstore's services do not answer",
+        "run again: the same image is signed where it is",
+    )
+
+
 def is_verdict(reason: str) -> bool:
     """Whether cosign looked and found nothing that holds, and not that something kept it from looking."""
     return reason.startswith(VERDICTS)

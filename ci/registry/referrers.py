@@ -20,6 +20,9 @@ from registry.values import BROKEN, Descriptor, Manifest
 EMPTY_CONFIG = b"{}"
 # How registries say that they keep no list of referrers. The specification has 404 alone.
 NO_LIST = (400, 404, 405, 406, 501)
+# Those of them that cosign looks further for: after any other it says that nothing is signed.
+# https://github.com/google/go-containerregistry/blob/v0.21.7/pkg/v1/remote/referrers.go
+NO_LIST_FOR_COSIGN = (400, 404, 406)
 # Whoever may push can attach anything, and in any number: so much of it is read.
 DOCUMENTS_LIMIT = 200
 DOCUMENTS_BYTES = 128 * 1024 * 1024
@@ -89,6 +92,18 @@ async def referrers(store: Store, subject: str) -> tuple[Descriptor, ...]:
             next_step="look at what the registry serves, then run again",
         ) from error
     return tuple({entry.digest: entry for entry in found}.values())
+
+
+async def require_readable(store: Store, subject: str) -> None:
+    """Raise RegistryError if the registry answers about referrers so that cosign finds none, whatever is there."""
+    try:
+        await store.pages(f"referrers/{subject}", "referrers", values.INDEX, absent=NO_LIST_FOR_COSIGN)
+    except Refused as refusal:
+        raise RegistryError(
+            f"{store.where}@{subject} could not be verified: {refusal.what}",
+            usually="cosign takes no such answer, and finds no signature, whether there is one or not",
+            next_step="let the registry, or a proxy before it, answer 404 to /v2/NAME/referrers/, then run again",
+        ) from refusal
 
 
 async def attachments(store: Store, subject: str, kinds: Sequence[str]) -> AsyncGenerator[Attachment, None]:

@@ -63,6 +63,10 @@ class Repository(Store):
         """What is attached to a manifest."""
         return await referrers.referrers(self, subject)
 
+    async def require_referrers(self, subject: str) -> None:
+        """Raise RegistryError if cosign sees nothing that is attached to a manifest, whatever is."""
+        await referrers.require_readable(self, subject)
+
     async def pull(self, digest: str, path: Path) -> None:
         """Write an image as an OCI archive to `path`, every blob verified; a half-written one is never there."""
         await images.pull(self, digest, path)

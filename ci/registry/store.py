@@ -227,8 +227,9 @@ class Store:
                 self._longest_body_bytes = length_bytes - 1
             else:
                 return
+        kind = "a configuration" if "config" in blob.media_type or "container.image" in blob.media_type else "a layer"
         raise RegistryError(
-            f"{self.connection.host} answered 413 to a layer of {blob.size_bytes:,} bytes: {blob.digest}",
+            f"{self.connection.host} answered 413 to {kind} of {blob.size_bytes:,} bytes: {blob.digest}",
             usually="a proxy before the registry takes no body as long as this, in pieces neither",
             next_step="raise the limit of the proxy, which nginx calls client_max_body_size; or push past the proxy",
         )

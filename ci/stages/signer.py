@@ -87,10 +87,11 @@ async def sign(
                 )
             await container.sync()
         except dagger.ExecError as error:
+            usually, next_step = cosign.why_unsigned(error.stderr)
             raise RegistryError(
                 f"{repository}@{digest} is in the registry, but could not be signed: {cosign.reason(error.stderr)}",
-                usually="the credentials may not write there, or Sigstore's services do not answer",
-                next_step="run again: the same image is signed where it is",
+                usually=usually,
+                next_step=next_step,
                 log=engine_log.tail(error.stderr),
             ) from error
 
@@ -132,6 +133,9 @@ async def verify(
                     + ("" if isinstance(trust, PublicKey) else " An image that a key signed needs --key FILE")
                 ),
             )
+    if all(answer.exit_code for answer in answers):
+        async with registry.opened(repository, login) as opened:
+            await opened.require_referrers(digest)
     statements = {
         each: cosign.about(cosign.statements(answer.stdout), digest, each) if answer.exit_code == 0 else ()
         for each, answer in zip(types, answers, strict=True)

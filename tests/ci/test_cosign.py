@@ -105,6 +105,37 @@ def test_the_credentials_go_where_cosign_looks_for_them(host: str, name: str) ->
     }
 
 
+PUSHING = "Signing artifact...\nPushing signature to: host/name\nError: signing [host/name@sha256:0]: signing digest: "
+LIST_STAYS = f"PUT https://host/v2/name/manifests/sha256-{'0' * 64}: TAG_INVALID: The image tag already exists"
+NO_LIST = f"GET https://host/v2/name/referrers/sha256:{'0' * 64}: UNSUPPORTED: not here"
+
+
+@pytest.mark.parametrize(
+    ("said", "usually", "next_step"),
+    [
+        (
+            LIST_STAYS,
+            "the registry keeps no list of referrers itself, and does not let the list's own tag move",
+            "exempt tags that begin with sha256- from the registry's rule, then run again",
+        ),
+        (
+            NO_LIST,
+            "the registry keeps no list of referrers, and says so in another way than cosign takes",
+            "let the registry, or a proxy before it, answer 404 to /v2/NAME/referrers/, then run again",
+        ),
+        (
+            "PUT https://host/v2/name/blobs/uploads/: DENIED: no",
+            "the credentials may not write there, or Sigstore's services do not answer",
+            "run again: the same image is signed where it is",
+        ),
+    ],
+    ids=["the list's tag stays", "no list", "anything else"],
+)
+def test_a_registry_that_cosign_cannot_sign_at_has_its_own_way_out(said: str, usually: str, next_step: str) -> None:
+    stderr = f"{PUSHING}failed to upload manifest: {said}\nerror during command execution: {said}\n"
+    assert cosign.why_unsigned(stderr) == (usually, next_step)
+
+
 # --- what cosign is asked -------------------------------------------------------------------------------------------
 
 

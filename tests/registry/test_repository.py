@@ -9,18 +9,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 import anyio
 import pytest
 
 import image
 import registry
+from cosign import PublicKey, Verified
 from errors import RegistryError, VersionTaken
 from registry import Repository, images, release
 from registry.values import INDEX, Descriptor, Manifest, encoded, manifest
+from stages import signer
 from tags import Name, Order
-from tests.registry import archives, program, referring
-from tests.registry.proxy import Door
+from tests.registry import archives, program, proxy, referring
+from tests.registry.proxy import ALWAYS, Door, Rule
 
 Result = TypeVar("Result")
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -175,6 +178,29 @@ class Manifests:
 
     def chunks(self, blob: Descriptor, /) -> AsyncGenerator[bytes, None]:
         raise NotImplementedError
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 406, 501])
+def test_where_cosign_cannot_look_there_is_no_verdict(status: int, plain: str, tmp_path: Path) -> None:
+    """cosign 3.1.3 says of an answer like 405 that nothing matches, whatever was signed."""
+
+    async def looked(host: str, name: str, digest: str) -> Verified:
+        return await signer.verify("cosign", f"{host}/{name}", digest, PublicKey("of a test"), None, ())
+
+    async def pushed_here(repository: Repository) -> tuple[str, str]:
+        return repository.connection.name, await pushed(repository, tmp_path / "image.tar")
+
+    name, digest = within(plain, pushed_here)
+    with proxy.before(plain) as door, pytest.MonkeyPatch.context() as patch:
+        door.rules.append(Rule("GET", "/referrers/", proxy.answers(status, "UNSUPPORTED"), ALWAYS))
+        nothing = signer._Answer(1, "", "no matching attestations")
+        patch.setattr(signer, "dag", mock.MagicMock())
+        patch.setattr(signer, "_answered", mock.AsyncMock(return_value=nothing))
+        if status in (405, 501):
+            with pytest.raises(RegistryError, match=f"could not be verified: {door.host} answered {status}"):
+                anyio.run(looked, door.host, name, digest)
+        else:
+            assert anyio.run(looked, door.host, name, digest).why_not_signed == "no matching attestations"
 
 
 def test_an_index_is_copied_with_its_images(plain: str, tmp_path: Path) -> None:
