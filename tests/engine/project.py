@@ -41,6 +41,8 @@ class Project:
     root: Path
     repository: str
     policy: str = "pipeline.toml"
+    # What leads to another machine: a command that runs the words after it there.
+    prefix: tuple[str, ...] = ()
 
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.root / file
@@ -79,7 +81,7 @@ class Project:
     def _started(self, name: str, *arguments: str, environment: dict[str, str] | None) -> subprocess.Popen[str]:
         shared = ("--config", str(self.root / self.policy), "--report-dir", str(self.root / "dist"))
         return subprocess.Popen(
-            [sys.executable, str(MAIN), name, *shared, *arguments],
+            [*self.prefix, sys.executable, str(MAIN), name, *shared, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
