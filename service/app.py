@@ -148,6 +148,7 @@ class App:
         }
         # One row has to fit, however long it is.
         self.body_limit_bytes = max(settings.body_limit_bytes, longest_row_bytes(model.contract))
+        self._small_bytes = min(FREE_BODY_BYTES, self.body_limit_bytes)
         self._buffer_limit_bytes = max(settings.buffer_limit_bytes, self.body_limit_bytes)
         # How much all bodies have that are not answered, each beyond its first bytes.
         self._buffered_bytes = 0
@@ -202,26 +203,33 @@ class App:
 
     async def predict(self, scope: Scope, receive: Receive) -> Answer:
         """Predict one row, or a list of rows."""
+        self._require_readable(scope)
+        message = await receive()
+        content = message.get("body", b"")
+        if message["type"] == "http.request" and not message.get("more_body") and len(content) <= self._small_bytes:
+            # Nearly all requests: small, and whole at once.
+            return await self._answered(content)
         body = Body()
         try:
-            await self._read(body, scope, receive)
-            predictions = await self._predicted(body.whole())
+            await self._read(body, message, receive)
+            return await self._answered(body.whole())
         finally:
             self._buffered_bytes -= body.counted_bytes
+
+    async def _answered(self, body: bytes | bytearray) -> Answer:
+        """The predictions of a whole body. Only from here on a request has one of the places. Raises Refused."""
+        if self._together is None:
+            predictions: Sequence[Predicted] = self.model.predict(self._reader.rows(body))
+        elif self._in_flight >= self.settings.concurrency_limit:
+            raise Refused(503, "Too many predictions are under way; try again in a second.", RETRY_AFTER)
+        else:
+            self._in_flight += 1
+            try:
+                predictions = await self._together.predict(body)
+            finally:
+                self._in_flight -= 1
         self.metrics.predicted(predictions)
         return Answer(200, self._encode({"predictions": predictions}))
-
-    async def _predicted(self, body: bytes | bytearray) -> Sequence[Predicted]:
-        """The predictions of a whole body. Only from here on a request has one of the places. Raises Refused."""
-        if self._in_flight >= self.settings.concurrency_limit:
-            raise Refused(503, "Too many predictions are under way; try again in a second.", RETRY_AFTER)
-        self._in_flight += 1
-        try:
-            if self._together:
-                return await self._together.predict(body)
-            return self.model.predict(self._rows(body))
-        finally:
-            self._in_flight -= 1
 
     def _rows(self, body: bytes | bytearray) -> list[Row]:
         return self._reader.rows(body)
@@ -291,12 +299,8 @@ class App:
         headers = [(b"x-request-id", request_id.encode())]
         return [*headers, CLOSE] if self.draining else headers
 
-    async def _read(self, body: Body, scope: Scope, receive: Receive) -> None:
-        """Read the request's body, never more of it than the limits; how long that may take is the server's.
-
-        Raises Refused.
-        """
-        limit_bytes = self.body_limit_bytes
+    def _require_readable(self, scope: Scope) -> None:
+        """Raise Refused if the head says of a body that it is no JSON, or too long."""
         content_type, declared = b"", b""
         for name, value in scope["headers"]:
             if name == b"content-type":
@@ -305,24 +309,33 @@ class App:
                 declared = value
         if content_type != JSON and content_type.partition(b";")[0].strip().lower() != JSON:
             raise Refused(415, "Send the features as JSON, with Content-Type: application/json.")
-        too_large = f"A request has at most {limit_bytes} bytes; send the rows in several."
         # A number of so many digits that int() would refuse it is too large as well.
-        if declared and (len(declared) > 18 or int(declared) > limit_bytes):
-            raise Refused(413, too_large)
-        more = True
-        while more:
-            message = await receive()
+        if declared and (len(declared) > 18 or int(declared) > self.body_limit_bytes):
+            raise Refused(413, self._too_large)
+
+    async def _read(self, body: Body, message: MutableMapping[str, Any], receive: Receive) -> None:
+        """Read the body that begins with `message`, never more of it than the limits.
+
+        How long that may take is the server's. Raises Refused.
+        """
+        while True:
             if message["type"] == "http.disconnect":
                 # Nobody reads this answer: the sender is gone, or was told by the server that it took too long.
                 raise Refused(408, "The body did not arrive.")
             counted_bytes = body.counted_bytes
             body.add(message.get("body", b""))
             self._buffered_bytes += body.counted_bytes - counted_bytes
-            if body.size_bytes > limit_bytes:
-                raise Refused(413, too_large)
+            if body.size_bytes > self.body_limit_bytes:
+                raise Refused(413, self._too_large)
             if body.counted_bytes and self._buffered_bytes > self._buffer_limit_bytes:
                 raise Refused(503, "Too many bodies are under way; try again in a second.", RETRY_AFTER)
-            more = message.get("more_body", False)
+            if not message.get("more_body", False):
+                return
+            message = await receive()
+
+    @property
+    def _too_large(self) -> str:
+        return f"A request has at most {self.body_limit_bytes} bytes; send the rows in several."
 
 
 def longest_row_bytes(contract: Contract) -> int:

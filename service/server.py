@@ -104,56 +104,77 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, or keep it until it is its turn."""
+        if not self._unread and not self._in_message and self._is_next():
+            # Nearly always: a head, and its body if it has one, and nothing else.
+            end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
+            if end == len(data):
+                self._feed(data)
+                return
+            if end >= len(END_OF_HEAD):
+                self._feed(data[:end])
+                data = data[end:]
+                if self._body_left == len(data) and not self.transport.is_closing():
+                    self._feed(data)
+                    return
         self._unread, self._at = self._unread[self._at :] + data if self._unread else data, 0
         self._parse()
 
     def _parse(self) -> None:
         """Parse what arrived, up to the end of a request that is to be answered first."""
-        while self._at < len(self._unread) and self._is_next() and not self.transport.is_closing():
-            end = self._end_of_piece()
-            whole = self._at == 0 and end == len(self._unread)
-            self._feed(self._unread if whole else self._unread[self._at : end])
-            self._at = end
-        if self._at >= len(self._unread) or self.transport.is_closing():
-            self._unread, self._at = b"", 0
-        if self._unread or self.flow.write_paused:
+        data, at = self._unread, self._at
+        while at < len(data) and self._is_next():
+            end = self._end_of_piece(data, at)
+            self._feed(data[at:end])
+            at = end
+        if at < len(data) and not self.transport.is_closing():
+            self._at = at
             self.flow.pause_reading()
+        else:
+            self._unread, self._at = b"", 0
+            if self.flow.write_paused:
+                self.flow.pause_reading()
 
     def _is_next(self) -> bool:
         """Whether what comes next belongs to the request that is arriving, or nothing is under way any more."""
-        return self._in_message or ((self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused)
+        if not self._in_message and self.cycle is not None and not self.cycle.response_complete:
+            return False
+        return (self._in_message or not self.flow.write_paused) and not self.transport.is_closing()
 
-    def _end_of_piece(self) -> int:
+    def _end_of_piece(self, data: bytes, at: int) -> int:
         """Where the piece ends that is parsed next: no request ends before it."""
         if self._body_left and self.head_bytes is None:
-            return min(len(self._unread), self._at + self._body_left)
+            return min(len(data), at + self._body_left)
         if self._tail:
-            cut = (self._tail + self._unread[self._at : self._at + len(END_OF_HEAD) - 1]).find(END_OF_HEAD)
+            cut = (self._tail + data[at : at + len(END_OF_HEAD) - 1]).find(END_OF_HEAD)
             if cut >= 0:
-                return self._at + cut + len(END_OF_HEAD) - len(self._tail)
-        found = self._unread.find(END_OF_HEAD, self._at)
-        return len(self._unread) if found < 0 else found + len(END_OF_HEAD)
+                return at + cut + len(END_OF_HEAD) - len(self._tail)
+        found = data.find(END_OF_HEAD, at)
+        return len(data) if found < 0 else found + len(END_OF_HEAD)
 
     def _feed(self, piece: bytes) -> None:
-        if self.head_bytes is not None:
+        if self.head_bytes is None:
+            self._bytes_since_body += len(piece)
+            if self._body_left:
+                self._body_left -= len(piece)
+        else:
             self.head_bytes += len(piece)
             # The parser keeps as many as it gets.
             if self.head_bytes > HEAD_LIMIT_BYTES:
                 self._refuse(431, f"The head of a request has at most {HEAD_LIMIT_BYTES} bytes.")
                 return
-        else:
-            self._bytes_since_body += len(piece)
-            if self._body_left:
-                self._body_left -= len(piece)
-        self._tail = (self._tail + piece[1 - len(END_OF_HEAD) :])[1 - len(END_OF_HEAD) :]
         try:
-            try:
-                self.parser.feed_data(piece)
-            except httptools.HttpParserUpgrade:
-                self._ignore_upgrade()
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            self._ignore_upgrade()
         except httptools.HttpParserError:
             self.send_400_response("")
-        if max(self._trailer_bytes, self._bytes_since_body) > TRAILER_LIMIT_BYTES and not self.transport.is_closing():
+        if self._in_message:
+            # It is not whole yet: its end may be cut in two, and its trailers may be too long.
+            self._tail = (self._tail + piece[1 - len(END_OF_HEAD) :])[1 - len(END_OF_HEAD) :]
+            too_long = self._bytes_since_body > TRAILER_LIMIT_BYTES
+        else:
+            self._tail, too_long = b"", False
+        if (too_long or self._trailer_bytes > TRAILER_LIMIT_BYTES) and not self.transport.is_closing():
             self._refuse(431, f"The trailers of a request have at most {TRAILER_LIMIT_BYTES} bytes.")
 
     def _ignore_upgrade(self) -> None:
@@ -163,39 +184,43 @@ class Connection(HttpToolsProtocol):
         """
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
-            raise httptools.HttpParserError
+            self.send_400_response("")
+            return
         fields = [b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade"]
         head = b"%s %s HTTP/%s\r\n%s\r\n" % (method, self.url, version, b"".join(fields))
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.parser.feed_data(head)
+        try:
+            self.parser.feed_data(head)
+        except httptools.HttpParserError:
+            self.send_400_response("")
 
     def on_message_begin(self) -> None:
         """A request begins to arrive. Blank lines before it are none, and keep no connection open."""
         self._unset_keepalive_if_required()
         self.began, self._in_message = self.loop.time(), True
-        self._trailer_bytes = self._bytes_since_body = 0
+        self._trailer_bytes = self._bytes_since_body = self._body_left = 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head; one of a trailer is dropped, since it must not pass for one (RFC 9110 6.5.1)."""
         if self.head_bytes is None:
             self._trailer_bytes += len(name) + len(value) + len(b": \r\n")
-        else:
-            super().on_header(name, value)
+            return
+        name = name.lower()
+        if name == b"content-length":
+            self._body_left = int(value)
+        elif name == b"transfer-encoding":
+            self._body_left = None
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Its head is whole; the application bounds its body."""
-        if self.parser.should_upgrade():
-            return
-        self.head_bytes, self._bytes_since_body = None, 0
-        self._body_left = 0
-        for name, value in self.headers:
-            if name == b"content-length":
-                self._body_left = int(value)
-            elif name == b"transfer-encoding":
-                self._body_left = None
-        super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            self.head_bytes = None
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of its body."""
@@ -208,17 +233,18 @@ class Connection(HttpToolsProtocol):
             # The parser is done with an offer of another protocol, and its request begins again.
             return
         self.began, self.head_bytes, self._in_message = None, 0, False
-        self._body_left, self._tail, self._bytes_since_body = 0, b"", 0
         if self.cycle is not None and not self.cycle.response_complete:
             self._shared.waiting.pop(self, None)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """It is answered: the next one may be parsed."""
-        self._shared.waiting.pop(self, None)
+        if self in self._shared.waiting:
+            del self._shared.waiting[self]
         self._shared.waiting[self] = None
         super().on_response_complete()
-        self._parse()
+        if self._unread or self.flow.write_paused:
+            self._parse()
 
     def pause_writing(self) -> None:
         """An answer is not taken as fast as it is sent."""
