@@ -1,16 +1,66 @@
-"""Which tests share a worker: by default those of one file, since they share what its fixtures make.
+"""Which tests run one after the other on one worker, and in which order the workers take them.
 
-`xdist_group` lets several files share one worker, and so one run of the pipeline. `spread` lets each test of a file go
-to whichever worker is free: its tests share nothing.
+By default the tests of a file share a worker, since they share what its fixtures make. The table is a scheduler's and
+not a mark's, since pytest-xdist 3.8 does not see its own mark `xdist_group` under pytest 9.2.
 """
 
 from __future__ import annotations
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+# Files, or tests, that share what is dear: a run of the shipped image, or an engine that may be emptied and killed.
+SHARED = {
+    "tests/engine/test_cold.py": "second engine",
+    "tests/engine/test_outages.py::test_an_engine_that_dies": "second engine",
+    "tests/engine/test_outages.py::test_a_run_from_empty_caches": "second engine",
+    "tests/engine/test_release.py": "second engine",
+    "tests/engine/test_remote.py": "second engine",
+    "tests/engine/test_compose.py": "shipped image",
+    "tests/engine/test_good_run.py": "shipped image",
+    "tests/engine/test_outside.py": "shipped image",
+    "tests/engine/test_runtimes.py": "shipped image",
+}
+# Files whose tests share nothing: each goes to whichever worker is free.
+SPREAD = (
+    "tests/engine/test_breakages.py",
+    "tests/engine/test_databases.py",
+    "tests/engine/test_outages.py",
+    "tests/engine/test_policy.py",
+    "tests/mutants/",
+)
+SLOW = ("tests/browser/", "tests/docker/", "tests/engine/", "tests/ci/test_main.py")
+
+
+def group(nodeid: str) -> str:
+    """The name that the tests of one worker share."""
+    for prefix, name in SHARED.items():
+        if nodeid.startswith(prefix):
+            return name
+    return nodeid if nodeid.startswith(SPREAD) else nodeid.partition("::")[0]
+
+
+def rank(nodeid: str) -> int:
+    """The long ones first, so that no worker is left alone with one at the end."""
+    if nodeid.startswith(tuple(SHARED)):
+        return 0
+    if nodeid.startswith(SPREAD):
+        return 2
+    return 1 if nodeid.startswith(SLOW) else 3
+
+
+class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each group to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if not any(item.get_closest_marker(name) for name in ("spread", "xdist_group")):
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+    items.sort(key=lambda item: rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
+    return ByGroup(config, log)

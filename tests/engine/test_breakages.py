@@ -11,8 +11,6 @@ import pytest
 
 from tests.engine.project import Project
 
-pytestmark = pytest.mark.spread
-
 
 def test_a_failing_instruction_is_named_with_its_own_last_words(tiny: Project) -> None:
     tiny.edit("Dockerfile", "USER 10001", "RUN echo no room in the dock >&2; exit 7\nUSER 10001")

@@ -34,7 +34,6 @@ COMPOSE = Build(
     modules=REPOSITORY_ROOT / "tests" / "go",
 )
 FILE = REPOSITORY_ROOT / "docker-compose.yml"
-pytestmark = pytest.mark.xdist_group("shipped image")
 # A machine without CAP_SYS_RESOURCE has no other limits, and crun asks for them.
 PODMAN = """\
 [containers]

@@ -15,8 +15,6 @@ from tests.engine import databases
 from tests.engine.conftest import in_miniature
 from tests.engine.project import Finished, Project
 
-pytestmark = pytest.mark.spread
-
 
 def failure(finished: Finished) -> str:
     return str(finished.report["failures"][0]["what"])

@@ -25,9 +25,6 @@ PODMANS = ("--tls-verify", "--read-only-tmpfs")
 SITE_PACKAGES = "opt/venv/lib/python3.13/site-packages"
 
 
-pytestmark = pytest.mark.xdist_group("shipped image")
-
-
 def test_every_check_passes_and_the_last_line_is_the_digest(good: Finished, project: Project) -> None:
     assert good.exit_code == 0, good.output
     verdicts = {row["name"]: row["verdict"] for row in good.report["rows"]}

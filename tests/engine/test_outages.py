@@ -19,9 +19,6 @@ from tests.engine import slow_registry
 from tests.engine.project import Project
 from tests.engine.second_engine import VARIABLE, SecondEngine
 
-# Those that share nothing; a mark of its own wins.
-pytestmark = pytest.mark.spread
-with_an_engine_of_its_own = pytest.mark.xdist_group("second engine")
 stopped = pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 SLOW = "RUN echo waiting; sleep 60\n"
 
@@ -64,7 +61,6 @@ def test_a_push_that_is_stopped_moves_no_tag_and_leaves_the_earlier_record(tiny:
     assert again.report["publication"]["digest"] in record.read_text()
 
 
-@with_an_engine_of_its_own
 def test_an_engine_that_dies_in_mid_build_is_said_in_seconds(tiny: Project, engine: SecondEngine) -> None:
     process = started_and_building(tiny, engine.environment)
     kill_under(process, engine)
@@ -74,7 +70,6 @@ def test_an_engine_that_dies_in_mid_build_is_said_in_seconds(tiny: Project, engi
     assert "make run starts one" in finished.report["failures"][0]["next_step"]
 
 
-@with_an_engine_of_its_own
 def test_an_engine_that_dies_while_the_image_is_looked_at_is_said_in_seconds(
     tiny: Project, engine: SecondEngine
 ) -> None:
@@ -138,7 +133,6 @@ def test_a_full_disk_is_said_and_so_is_what_was_known(
     tiny.assert_nothing_pushed(finished)
 
 
-@with_an_engine_of_its_own
 def test_a_run_from_empty_caches_has_the_verdict_of_the_one_before(
     tiny: Project, engine: SecondEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

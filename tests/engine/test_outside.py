@@ -15,8 +15,6 @@ from tests.engine.project import Finished
 from tests.engine.test_good_run import asked, free_port, podman
 from tests.service.halfway import halfway
 
-pytestmark = pytest.mark.xdist_group("shipped image")
-
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Finished:

@@ -10,7 +10,6 @@ import pytest
 from tests.engine import databases
 from tests.engine.project import Project
 
-pytestmark = pytest.mark.spread
 SEVERE = "HIGH or CRITICAL"
 TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date()
 DEBIAN_HIGH = "CVE-2099-0002,,coreutils,trixie,99.0-1,high"

@@ -15,7 +15,6 @@ from tests.engine.keys import KeyPair, made
 from tests.engine.project import REGISTRY, Finished, Project
 from tests.engine.second_engine import SecondEngine
 
-pytestmark = pytest.mark.xdist_group("second engine")
 PASSWORD = "a passphrase that is found nowhere"  # noqa: S105 - of a key that is made for a test
 LINES = ["signature", "provenance", "model", "verdict", "last scan", "SBOM", verification.WORLD]
 

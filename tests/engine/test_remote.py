@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.engine.project import REGISTRY, REPOSITORY_ROOT, Project
 from tests.engine.second_engine import VARIABLE, SecondEngine
 
@@ -28,9 +26,6 @@ threading.Thread(target=send, daemon=True).start()
 while received := engine.recv(65536):
     sys.stdout.buffer.raw.write(received)
 """
-
-
-pytestmark = pytest.mark.xdist_group("second engine")
 
 
 def test_make_run_on_an_engine_over_tcp_is_the_run_that_it_is_at_home(tiny: Project, engine: SecondEngine) -> None:

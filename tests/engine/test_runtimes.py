@@ -15,9 +15,6 @@ from tests.engine.project import Finished
 MB = 1_000_000
 
 
-pytestmark = pytest.mark.xdist_group("shipped image")
-
-
 @pytest.fixture(scope="module")
 def runs(good: Finished, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
     """A run of the same model in each runtime."""

@@ -10,7 +10,6 @@ import pytest
 import checks
 from tests.mutants.mutants import BLIND, GOOD, MUTANTS, PUBLISHED, Mutant, caught_by, reason
 
-pytestmark = pytest.mark.spread
 # All that a run leaves for people and tools, but for the engine's own log.
 TEXTS = (".html", ".json", ".md", ".sarif", ".txt")
 
