@@ -15,7 +15,7 @@ run: .venv/run
 
 test: .venv/dev
 	@$(BIN)/python -m bootstrap --with-cosign
-	@$(ENGINE) && $(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder $(ARGS)
+	@$(ENGINE) && $(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
 mutants: .venv/dev
 	@$(BIN)/python -m bootstrap

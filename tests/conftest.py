@@ -63,4 +63,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
+    # In the order of `rank`, and not by how many tests a group has.
+    config.option.loadscopereorder = False
     return ByGroup(config, log)

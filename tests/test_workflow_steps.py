@@ -180,7 +180,7 @@ check.yml check
   ruff check
   ruff format --check
   mypy
-  python -m pytest
+  python -m pytest --numprocesses 3
 """
 PUBLISHED = """\
   python ci/main.py

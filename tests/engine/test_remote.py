@@ -53,9 +53,9 @@ def test_make_run_on_an_engine_over_tcp_is_the_run_that_it_is_at_home(tiny: Proj
     digest = home.report["image"]["manifest_digest"]
     assert away.stdout.splitlines()[-1] == f"published  {REGISTRY}/{tiny.repository}:test@{digest}"
     report = json.loads((tiny.root / "away" / "report.json").read_text())
-    assert {row["name"]: row["verdict"] for row in home.report["rows"]}.items() <= {
-        row["name"]: row["verdict"] for row in report["rows"]
-    }.items()
+    # How long an answer took is the machine's time too.
+    verdicts = {row["name"]: row["verdict"] for row in home.report["rows"] if row["name"] != "answers in time"}
+    assert verdicts.items() <= {row["name"]: row["verdict"] for row in report["rows"]}.items()
 
 
 def test_an_engine_in_a_pod_is_reached_through_kubectl(tiny: Project, engine: SecondEngine, tmp_path: Path) -> None:
