@@ -174,7 +174,7 @@ def kill_under(process: subprocess.Popen[str], engine: SecondEngine) -> None:
     try:
         engine.kill()
         # The client library alone would wait for five minutes. Raises TimeoutExpired.
-        process.wait(timeout=30)
+        process.wait(timeout=60)
     finally:
         process.kill()
         engine.start()
