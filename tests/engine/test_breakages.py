@@ -85,19 +85,6 @@ def test_a_registry_that_does_not_answer_is_known_before_any_work(tiny: Project)
     assert [stage["name"] for stage in finished.report["stages"]] == ["registry"]
 
 
-def test_a_pre_release_is_pushed_under_its_own_tag_only(tiny: Project) -> None:
-    first = tiny.committed("v1.2.2")
-    assert tiny.run("--tag", "1.2.2").exit_code == 0
-    before = tiny.manifest("1.2.2").content
-    tiny.edit("service/server.py", '"not a row"', '"no row"')
-    second = tiny.committed("v1.2.3-rc.1")
-    finished = tiny.run("--tag", "1.2.3-rc.1")
-    assert finished.exit_code == 0, finished.output
-    assert sorted(tiny.names()) == sorted(["1", "1.2", "1.2.2", "1.2.3-rc.1", f"sha-{first}", f"sha-{second}"])
-    for tag in ("1.2.2", "1.2", "1"):
-        assert tiny.manifest(tag).content == before
-
-
 def test_a_model_of_another_scikit_learn_is_refused_with_both_versions(shipped: Project) -> None:
     # The lean runtime needs none of them; the pickle does.
     shipped.edit("pipeline.toml", 'runtime = "lean" ', 'runtime = "sklearn"')
@@ -109,19 +96,18 @@ def test_a_model_of_another_scikit_learn_is_refused_with_both_versions(shipped: 
     assert re.search(r"scikit-learn 0\.0\.1 \(.*1\.\d+\.\d+", said)
 
 
-def test_a_version_that_exists_with_another_digest_stays_as_it_is(tiny: Project) -> None:
-    tiny.committed("v1.2.3")
-    assert tiny.run("--tag", "1.2.3").exit_code == 0
-    before = tiny.manifest("1.2.3").content
+def test_a_version_stays_as_it_is_and_a_pre_release_moves_no_tag(tiny: Project) -> None:
+    first = tiny.committed("v1.2.2")
+    runs = [tiny.run("--tag", "1.2.2"), tiny.run("--tag", "1.2.2")]
+    assert [run.exit_code for run in runs] == [0, 0], runs[-1].output
+    assert runs[0].report["publication"]["digest"] == runs[1].report["publication"]["digest"]
+    before = tiny.manifest("1.2.2").content
     tiny.edit("service/server.py", '"not a row"', '"no row"')
-    tiny.committed("v1.2.3")
-    finished = tiny.run("--tag", "1.2.3")
-    assert finished.exit_code == 7, finished.output
-    assert tiny.manifest("1.2.3").content == before
-
-
-def test_a_version_that_exists_with_the_same_digest_is_a_success(tiny: Project) -> None:
-    tiny.committed("v1.2.3")
-    first, second = tiny.run("--tag", "1.2.3"), tiny.run("--tag", "1.2.3")
-    assert (first.exit_code, second.exit_code) == (0, 0)
-    assert first.report["publication"]["digest"] == second.report["publication"]["digest"]
+    second = tiny.committed("v1.2.2", "v1.2.3-rc.1")
+    refused = tiny.run("--tag", "1.2.2")
+    assert refused.exit_code == 7, refused.output
+    finished = tiny.run("--tag", "1.2.3-rc.1")
+    assert finished.exit_code == 0, finished.output
+    assert sorted(tiny.names()) == sorted(["1", "1.2", "1.2.2", "1.2.3-rc.1", f"sha-{first}", f"sha-{second}"])
+    for tag in ("1.2.2", "1.2", "1"):
+        assert tiny.manifest(tag).content == before
