@@ -211,7 +211,11 @@ class App:
             return await self._answered(content)
         body = Body()
         try:
-            await self._read(body, message, receive)
+            more = self._take(body, message)
+            # A name would keep the first piece until the whole body is here, and no limit counts that.
+            del message, content
+            while more:
+                more = self._take(body, await receive())
             return await self._answered(body.whole())
         finally:
             self._buffered_bytes -= body.counted_bytes
@@ -313,25 +317,22 @@ class App:
         if declared and (len(declared) > 18 or int(declared) > self.body_limit_bytes):
             raise Refused(413, self._too_large)
 
-    async def _read(self, body: Body, message: MutableMapping[str, Any], receive: Receive) -> None:
-        """Read the body that begins with `message`, never more of it than the limits.
+    def _take(self, body: Body, message: MutableMapping[str, Any]) -> bool:
+        """Add what arrived of a body to it; True if more of it follows.
 
-        How long that may take is the server's. Raises Refused.
+        How long that may take is the server's. Raises Refused if it is over a limit.
         """
-        while True:
-            if message["type"] == "http.disconnect":
-                # Nobody reads this answer: the sender is gone, or was told by the server that it took too long.
-                raise Refused(408, "The body did not arrive.")
-            counted_bytes = body.counted_bytes
-            body.add(message.get("body", b""))
-            self._buffered_bytes += body.counted_bytes - counted_bytes
-            if body.size_bytes > self.body_limit_bytes:
-                raise Refused(413, self._too_large)
-            if body.counted_bytes and self._buffered_bytes > self._buffer_limit_bytes:
-                raise Refused(503, "Too many bodies are under way; try again in a second.", RETRY_AFTER)
-            if not message.get("more_body", False):
-                return
-            message = await receive()
+        if message["type"] == "http.disconnect":
+            # Nobody reads this answer: the sender is gone, or was told by the server that it took too long.
+            raise Refused(408, "The body did not arrive.")
+        counted_bytes = body.counted_bytes
+        body.add(message.get("body", b""))
+        self._buffered_bytes += body.counted_bytes - counted_bytes
+        if body.size_bytes > self.body_limit_bytes:
+            raise Refused(413, self._too_large)
+        if body.counted_bytes and self._buffered_bytes > self._buffer_limit_bytes:
+            raise Refused(503, "Too many bodies are under way; try again in a second.", RETRY_AFTER)
+        return bool(message.get("more_body", False))
 
     @property
     def _too_large(self) -> str:

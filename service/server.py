@@ -23,7 +23,8 @@ HEAD_LIMIT_BYTES = 64_000
 TRAILER_LIMIT_BYTES = 8_000
 END_OF_HEAD = b"\r\n\r\n"
 # What the kernel may keep of a connection, in each direction. It doubles this, for its own records.
-SOCKET_BUFFER_BYTES = 64 * 1024
+# It is also what a sender has under way: a body of 1 MB takes thirty times the way there and back.
+SOCKET_BUFFER_BYTES = 32 * 1024
 # Up to here the parts of an answer wait for each other, and leave in one call.
 WRITE_BUFFER_BYTES = 16 * 1024
 # After SIGTERM: whoever was about to ask on a connection that is kept is still answered, and told to close it.

@@ -37,7 +37,7 @@ class Settings(Struct, frozen=True):
             description="the most bytes of all bodies that wait for their answers, and again of all answers "
             "that wait for their readers",
         ),
-    ] = 64_000_000
+    ] = 32_000_000
     body_seconds: Annotated[
         float,
         Meta(

@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Sequence
+import weakref
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -523,6 +524,30 @@ def test_bodies_under_way_have_a_limit_of_their_bytes_and_small_ones_are_free(mo
     slowly_whole = features(b"[5.1, 3.5, 1.4, 0.2]") + b" " * 250_000
     assert anyio.run(story) == [200, 200, 200]
     assert app._buffered_bytes == 0
+
+
+def test_nothing_keeps_what_arrived_beside_the_body_itself(model: Model) -> None:
+    """A server with four hundred slow senders would keep two pieces of each, which no limit counts."""
+
+    class Part(bytearray):
+        """Bytes whose end can be seen."""
+
+    parts: list[weakref.ref[Part]] = []
+    alive: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        alive.append(sum(part() is not None for part in parts))
+        content = Part(b" " * 70_000)
+        parts.append(weakref.ref(content))
+        return {"type": "http.request", "body": content, "more_body": len(parts) < 4}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        pass
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
+    anyio.run(App(model, Settings(), REVISION), scope, receive, send)
+    assert alive == [0, 0, 0, 0]
 
 
 def test_a_length_of_a_thousand_digits_is_too_large(model: Model) -> None:

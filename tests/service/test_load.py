@@ -18,8 +18,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from service.app import FREE_BODY_BYTES
 from service.contract import GoldenRow
 from service.model import load
+from service.server import SOCKET_BUFFER_BYTES
 from service.settings import Settings
 from tests.service.test_server import serving
 
@@ -29,8 +31,13 @@ FLOODS, FLOOD_BYTES = 16, 20_000_000
 SLOW, SLOW_BYTES = 100, 800_000
 # Nobody reads the pipe that they would go to: the server would stop when it is full.
 NO_LINES = {"DRYDOCK_LOG_REQUESTS": "none"}
-# As README says: what may be under way, times what each may be long; and what two hundred connections take besides.
-MEMORY_BYTES = Settings().concurrency_limit * Settings().body_limit_bytes + 60_000_000
+# As README says: the bodies, the first bytes of each and what was just read, and the rows of one call.
+CONNECTIONS = CLIENTS + FLOODS + SLOW + 20
+MEMORY_BYTES = (
+    Settings().buffer_limit_bytes
+    + CONNECTIONS * (FREE_BODY_BYTES + 2 * SOCKET_BUFFER_BYTES)
+    + 80 * Settings().body_limit_bytes
+)
 HEAD = b"POST /predict HTTP/1.1\r\nHost: model\r\nContent-Type: application/json\r\n"
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

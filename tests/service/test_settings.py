@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from service.app import FREE_BODY_BYTES
+from service.server import SOCKET_BUFFER_BYTES, WRITE_BUFFER_BYTES
 from service.settings import Settings, SettingsRefused, described, from_environment, without_credentials
 from tests.service.conftest import REPOSITORY_ROOT
 
@@ -97,3 +101,37 @@ def test_readme_lists_every_setting_with_its_default() -> None:
     rows = [f"| `{variable}` | {default} | {meaning} |\n" for _, variable, default, meaning in described()]
     table = "| variable | default | what it is |\n|---|---|---|\n" + "".join(rows)
     assert table in (REPOSITORY_ROOT / "README.md").read_text(encoding="utf-8")
+
+
+# What `frame` with training/tickets.py takes, as RSS.
+LARGEST_RUNTIME_BYTES = 174_000_000
+
+
+def test_all_that_a_server_bears_fits_into_the_memory_that_it_is_given() -> None:
+    limits = Settings()
+    # The kernel doubles what it is told, and a connection has a buffer for each direction.
+    bounds = [
+        limits.buffer_limit_bytes,
+        limits.connections_limit * (FREE_BODY_BYTES + 2 * SOCKET_BUFFER_BYTES),
+        80 * limits.body_limit_bytes,
+        limits.buffer_limit_bytes + limits.connections_limit * WRITE_BUFFER_BYTES,
+        limits.connections_limit * 2 * 2 * SOCKET_BUFFER_BYTES,
+    ]
+    assert sum(bounds) + LARGEST_RUNTIME_BYTES < 512_000_000
+    readme = (REPOSITORY_ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| by what | at most | by default |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    assert re.findall(r"\| (\d+) MB \|$", table, re.MULTILINE) == [f"{each / 1e6:.0f}" for each in bounds]
+    assert f"These are {sum(bounds) / 1e6:.0f} MB." in readme
+    assert f"takes {LARGEST_RUNTIME_BYTES / 1e6:.0f} MB when it is idle." in readme
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("docker-compose.yml", "mem_limit: 512m"),
+        ("deploy/deployment.yaml", "memory: 512Mi"),
+        ("deploy/kserve/inference-service.yaml", "memory: 512Mi"),
+    ],
+)
+def test_a_server_is_given_as_much_memory_as_readme_says(file: str, line: str) -> None:
+    assert line in (REPOSITORY_ROOT / file).read_text(encoding="utf-8")
