@@ -25,7 +25,7 @@ END_OF_HEAD = b"\r\n\r\n"
 # What the kernel may keep of a connection, in each direction. It doubles this, for its own records.
 # It is also what a sender has under way: a body of 1 MB takes thirty times the way there and back.
 SOCKET_BUFFER_BYTES = 32 * 1024
-# Up to here the parts of an answer wait for each other, and leave in one call.
+# With more than this unsent, an answer counts as not taken.
 WRITE_BUFFER_BYTES = 16 * 1024
 # After SIGTERM: whoever was about to ask on a connection that is kept is still answered, and told to close it.
 DRAIN_SECONDS = 1.0
@@ -58,6 +58,34 @@ class Connections:
             next(iter(self.unsent_bytes)).abort()
 
 
+class AnswerWriter:
+    """What uvicorn writes an answer to: its head waits for the first part of its body, and both leave in one call."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Send it, or keep it if it is a head."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(STATUS_LINE[100]):
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send a head without a body."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        """Close the connection when all is sent."""
+        self.flush()
+        self._transport.close()
+
+
 class Connection(HttpToolsProtocol):
     """A connection of which one request at a time is read, and none while an answer is not taken.
 
@@ -88,6 +116,7 @@ class Connection(HttpToolsProtocol):
         """Whoever connects has to send something. Where there is no room left, the longest idle has to go."""
         self.began = self.loop.time()
         super().connection_made(transport)
+        self._writer = AnswerWriter(transport)
         transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
         self._set_socket(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
         self._set_socket(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
@@ -222,6 +251,7 @@ class Connection(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             self.head_bytes = None
             super().on_headers_complete()
+            self.cycle.transport = self._writer  # type: ignore[assignment]  # all of it that a cycle calls
 
     def on_body(self, body: bytes) -> None:
         """A part of its body."""
@@ -240,6 +270,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """It is answered: the next one may be parsed."""
+        self._writer.flush()
         if self in self._shared.waiting:
             del self._shared.waiting[self]
         self._shared.waiting[self] = None

@@ -125,6 +125,23 @@ def test_what_is_no_http_is_refused_in_json(sent: bytes, hasty: int) -> None:
         assert answers(connection) == [(400, {"error": "This is no HTTP request."})]
 
 
+def test_an_answer_arrives_in_one_piece(hasty: int) -> None:
+    with closing(connected(hasty)) as connection:
+        for _ in range(20):
+            connection.sendall(REQUEST)
+            assert connection.recv(65_536).endswith(b"}]}")
+
+
+def test_a_head_without_a_body_is_sent(hasty: int) -> None:
+    with closing(connected(hasty)) as connection:
+        connection.sendall(b"HEAD /docs HTTP/1.1\r\nHost: model\r\n\r\n")
+        assert connection.recv(65_536).endswith(b"\r\n\r\n")
+        connection.sendall((HEAD % len(BODY)).replace(b"Host:", b"Expect: 100-continue\r\nHost:"))
+        assert connection.recv(65_536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(BODY)
+        assert connection.recv(65_536).endswith(b"}]}")
+
+
 def test_a_body_over_the_limit_is_thrown_away_and_its_sender_hears_why(hasty: int) -> None:
     """Neither is the connection cut before the answer is read, nor is what comes after the body lost."""
     long = HEAD % 6_000_000 + b" " * 6_000_000
