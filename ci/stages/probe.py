@@ -82,9 +82,13 @@ async def require_engine(text: str, seconds: float) -> None:
     """Raise EngineError if no engine answers at an address within this time; at once if waiting cannot help."""
     deadline = anyio.current_time() + seconds
     address = Address.parse(text)
+    problem: Problem | None = None
     while found := await find_problem(address, min(ANSWER_SECONDS, deadline - anyio.current_time())):
-        if not found.may_pass or anyio.current_time() + RETRY_SECONDS >= deadline:
-            raise found.error()
+        now = anyio.current_time()
+        # A question that the deadline cut short says less than the one before it.
+        problem = problem if problem and now >= deadline else found
+        if not problem.may_pass or now + RETRY_SECONDS >= deadline:
+            raise problem.error()
         await anyio.sleep(RETRY_SECONDS)
 
 

@@ -224,6 +224,20 @@ def test_a_daemon_that_hangs_starts_no_engine(
     )
 
 
+def test_a_question_that_the_deadline_cuts_short_hides_no_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: Programs
+) -> None:
+    """The first question has the answer; the second has next to no time, and would blame the daemon."""
+    monkeypatch.setattr(probe, "ANSWER_SECONDS", 60)
+    once = f"test -e {tmp_path}/once && exec sleep 600; : >{tmp_path}/once; echo running"
+    runtime("docker", inspect=once, execute="echo 'Error: dial unix /x.sock' >&2; exit 1")
+    with pytest.raises(EngineError) as refused:
+        anyio.run(probe.require_engine, "docker-container://drydock-engine", 2)
+    assert refused.value.what == (
+        "the engine at docker-container://drydock-engine does not answer: Error: dial unix /x.sock"
+    )
+
+
 @pytest.mark.parametrize(
     ("address", "names"),
     [("", "neither Docker nor Podman nor Finch nor nerdctl is"), ("docker-container://mine", "no Docker is")],
