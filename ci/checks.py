@@ -294,7 +294,7 @@ def ignores_in_order(scan: report.Scan, policy: Policy) -> Outcome:
     stale = [ignore for ignore in ignores if ignore.state is not IgnoreState.ACTIVE]
     stale_verdict = Verdict.FAIL if policy.scan.dead_ignores == "reject" else Verdict.WARN
     words = {
-        IgnoreState.EXPIRED: "{subject} expired on {expires}: {owner} mends it, or says anew why not",
+        IgnoreState.EXPIRED: "{subject} expired on {expires}: {owner} fixes it, or says again why not",
         IgnoreState.DEAD: "{subject} matches nothing: remove it, {owner}",
     }
     return Outcome(

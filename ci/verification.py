@@ -174,7 +174,7 @@ def _age(report: Report | None, policy: Policy, now: datetime) -> Row:
         return _row(name, "in the future", Verdict.FAIL, cause, limit=limit)
     days = max(age.days, 0)
     if days > policy.trust.scan_max_days:
-        cure = "run its release's workflow again: the same digest is scanned and signed anew"
+        cure = "run its release's workflow again: the same digest is scanned and signed again"
         return _row(name, f"{days} days ago", Verdict.FAIL, cure, limit=limit)
     return _row(name, f"{days} days ago", Verdict.PASS, limit=limit)
 

@@ -84,7 +84,7 @@ def _text(path: Path) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _not_utf8(path, f"line {line} has a byte that is none of it") from error
+        raise _not_utf8(path, f"line {line} has a byte that is not UTF-8") from error
     if "\0" in text:
         raise _not_utf8(path, "it has zero bytes, as UTF-16 does")
     return text

@@ -244,7 +244,7 @@ class Connection:
     ) -> AsyncIterator[httpx.Response]:
         """Ask once, for the unread answer to `method` at `url`; `what` is the thing's name for people.
 
-        Raises Passing where another try may help, Refused where the answer is none of the `expected` statuses.
+        Raises Passing where another try may help, Refused if the answer has another status than the `expected` ones.
         """
         action = "pull" if method in ("GET", "HEAD") else "pull,push"
         asked = f"{method} {what}"

@@ -56,7 +56,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read `scheme://place`; a scheme that is none of the CLI's is left to the CLI, which says so at once."""
+        """Read `scheme://place`; an unknown scheme is left to the CLI, which says so at once."""
         scheme, _, place = (text or DEFAULT_ADDRESS).partition("://")
         kind, _, runtime = scheme.partition("+")
         if kind in ("docker-container", "docker-image"):

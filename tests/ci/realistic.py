@@ -174,7 +174,7 @@ ROWS = (
     row("HIGH or CRITICAL", Verdict.PASS, "0 in 97 packages", "0", f"ignored: {IGNORED} HIGH tar 1.35+dfsg-3.1"),
     row(
         *("ignores are in order", Verdict.WARN, "1 of 3 in use", "3"),
-        "GHSA-7f5h-v6xp-fcq8 expired on 2026-11-01: ben@example.com mends it, or says anew why not",
+        "GHSA-7f5h-v6xp-fcq8 expired on 2026-11-01: ben@example.com fixes it, or says again why not",
         "CVE-2024-47874 matches nothing: remove it, ana@example.com",
     ),
     row("no security update pending", Verdict.SKIP, "", "", "the base is renewed every night"),

@@ -460,7 +460,7 @@ def test_an_ignore_that_expired_hides_nothing() -> None:
             examples.YESTERDAY,
             IgnoreState.EXPIRED,
             "0 of 1 in use",
-            ("CVE-2024-24762 expired on 2026-11-21: ana mends it, or says anew why not",),
+            ("CVE-2024-24762 expired on 2026-11-21: ana fixes it, or says again why not",),
         ),
         (
             examples.UNFIXED,

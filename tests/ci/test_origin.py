@@ -50,8 +50,8 @@ ADDRESSES = [
     ("git@gitlab.example:group/sub/name.git", "https://gitlab.example/group/sub/name"),
     ("user:secret@github.com:owner/name.git", ""),
     # What others cannot open: an alias, a home, a machine's own files.
-    ("git@work:owner/name.git", ""),
-    ("ssh://work/owner/name", ""),
+    ("git@office:owner/name.git", ""),
+    ("ssh://office/owner/name", ""),
     ("git@git.example:~user/name.git", ""),
     ("git@ssh.dev.azure.com:v3/org/project/name", ""),
     ("/srv/git/name.git", ""),

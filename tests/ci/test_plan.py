@@ -139,7 +139,7 @@ def test_a_contract_in_the_commit_vouches_for_a_model_that_is_too_large_for_git(
     (given / "artifacts" / "training.npy").unlink()
     (given / "artifacts" / "model.pkl").write_text("another model")
     assert made(given, tag=None).revision.dirty
-    # And both anew, as a training does.
+    # And both again, as a training does.
     sha256 = trained(given, "another model")
     assert made(given, tag=None).name.tag == f"sha-{commit}-dirty-model-{sha256[:12]}"
 
