@@ -76,7 +76,7 @@ def between(released: Path, built: Path, is_cancelled: Callable[[], bool] = lamb
 
 def _described(archive: Path) -> tuple[list[str], list[str], dict[str, Any]]:
     """The digest of each layer, the instruction that made it, and the configuration."""
-    with image.opened(archive) as layout:
+    with image.open_archive(archive) as layout:
         _, manifest, config = image.documents(layout)
         return [layer["digest"] for layer in manifest["layers"]], image.instructions(manifest, config), config
 
@@ -98,7 +98,7 @@ def _layer(archive: Path, digest: str | None, is_cancelled: Callable[[], bool]) 
     if digest is None:
         return {}
     # Opened for each layer, so that an archive that is damaged is the one that the error names.
-    with image.opened(archive) as layout:
+    with image.open_archive(archive) as layout:
         members = image.members(layout, digest, image.Budget(is_cancelled=is_cancelled))
         return {image.path_of(member): _file(layer, member) for layer, member in members}
 

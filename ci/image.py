@@ -64,7 +64,7 @@ def read(
     Raises BuildError if the file is no OCI archive, if a blob is not what its digest says, or if the layers unpack to
     more than `most_bytes`. Raises CancelledError if it was cancelled.
     """
-    with opened(archive) as layout:
+    with open_archive(archive) as layout:
         return _read(layout, Budget(most_bytes, is_cancelled))[0]
 
 
@@ -73,7 +73,7 @@ def layer_files(archive: Path, number: int) -> tuple[report.Layer, tuple[Touched
 
     Raises UsageError where there is no such layer, and what `read` raises.
     """
-    with opened(archive) as layout:
+    with open_archive(archive) as layout:
         image, written = _read(layout, Budget())
     if not 1 <= number <= len(written):
         raise UsageError(
@@ -85,7 +85,7 @@ def layer_files(archive: Path, number: int) -> tuple[report.Layer, tuple[Touched
 
 
 @contextmanager
-def opened(archive: Path) -> Iterator[tarfile.TarFile]:
+def open_archive(archive: Path) -> Iterator[tarfile.TarFile]:
     """Open an OCI archive; raises BuildError where it, or what is then read from it, is damaged."""
     try:
         with tarfile.open(archive, "r:") as layout:

@@ -40,7 +40,7 @@ def extract(
     Raises what `image.read` raises.
     """
     paths: dict[str, str] = {}
-    with image.opened(archive) as layout:
+    with image.open_archive(archive) as layout:
         _, manifest, config = image.documents(layout)
         budget = image.Budget(most_bytes, is_cancelled)
         base_layers = layers_of_base(config)

@@ -42,7 +42,7 @@ async def push(repository: Repository, archive: Path, digest: str, name: Name) -
         _require_ours(repository, name.tag, digest, served)
     if tags.is_commit(name.tag):
         with layout.opened(archive) as ours:
-            model_sha256 = (await _described(ours, digest)).model_sha256
+            model_sha256 = (await _build_labels(ours, digest)).model_sha256
         if other := await _another_model(repository, name.tag, digest, model_sha256):
             raise VersionTaken(
                 f"{repository.where}:{name.tag} exists, {other}; this image has {model_sha256[:12]}",
@@ -167,7 +167,7 @@ async def move_branch(
         current = await repository.digest(tag)
         if current == digest:
             return ""
-        theirs = await _described(repository, current) if current else NOBODY
+        theirs = await _build_labels(repository, current) if current else NO_LABELS
         stands = (order(theirs.commit) if theirs.commit else "") or _order_in_time(theirs.created, created)
         # Two commits that are not one after the other would go on for ever: who comes in after our write stays.
         if stands == "after" or (stands == "apart" and number > 0):
@@ -180,7 +180,7 @@ async def move_branch(
 
 async def _move_commit(repository: Repository, digest: str, tag: str) -> str:
     """Let a commit's tag point to an image; empty, or why it stays where it is. It never changes its model."""
-    model_sha256 = (await _described(repository, digest)).model_sha256
+    model_sha256 = (await _build_labels(repository, digest)).model_sha256
     other = await _another_model(repository, tag, digest, model_sha256)
     return f"it leads to an image {other}" if other else await repository.move(digest, tag)
 
@@ -188,12 +188,12 @@ async def _move_commit(repository: Repository, digest: str, tag: str) -> str:
 async def _another_model(repository: Repository, tag: str, digest: str, model_sha256: str) -> str:
     """Which other model the image has that a commit's tag leads to; empty if it is the same, or is not known."""
     served = await repository.digest(tag)
-    theirs = (await _described(repository, served)).model_sha256 if served and served != digest else ""
+    theirs = (await _build_labels(repository, served)).model_sha256 if served and served != digest else ""
     return f"with the model {theirs[:12]}" if theirs and model_sha256 and theirs != model_sha256 else ""
 
 
 @dataclass(frozen=True)
-class Described:
+class BuildLabels:
     """What an image says of itself; empty is what it does not say, as an index does not."""
 
     commit: str = ""
@@ -206,13 +206,13 @@ class Described:
         return self.created.isoformat() if self.created else "unknown time"
 
 
-NOBODY = Described()
+NO_LABELS = BuildLabels()
 
 
-async def _described(source: Repository | layout.Archive, digest: str) -> Described:
+async def _build_labels(source: Repository | layout.Archive, digest: str) -> BuildLabels:
     manifest = await source.manifest(digest)
     if not manifest or not manifest.config:
-        return NOBODY
+        return NO_LABELS
     if isinstance(source, Repository):
         content = await source.blob(manifest.config.digest)
     else:
@@ -222,8 +222,8 @@ async def _described(source: Repository | layout.Archive, digest: str) -> Descri
         labels = (config.get("config") or {}).get("Labels") or {}
         commit, model_sha256 = (str(labels.get(label) or "") for label in (REVISION_LABEL, MODEL_LABEL))
     except BROKEN:
-        return NOBODY
-    return Described(commit.removesuffix("-dirty"), model_sha256, _time(config.get("created")))
+        return NO_LABELS
+    return BuildLabels(commit.removesuffix("-dirty"), model_sha256, _time(config.get("created")))
 
 
 def _time(written: object) -> datetime | None:

@@ -373,7 +373,7 @@ def test_the_reader_of_archives_and_the_writer_agree(plain: str, tmp_path: Path)
     async def work(repository: Repository) -> None:
         digest = await pushed(repository, tmp_path / "image.tar", "")
         await repository.pull(digest, tmp_path / "pulled.tar")
-        with image.opened(tmp_path / "pulled.tar") as layout:
+        with image.open_archive(tmp_path / "pulled.tar") as layout:
             assert image.documents(layout)[0] == digest
 
     within(plain, work)
