@@ -5,24 +5,28 @@ PYTHON ?= python3
 WORKERS ?= 3
 SHELL := bash
 BIN := .venv/bin
-ENGINE := eval "$$($(BIN)/python -m bootstrap env)"
+ENGINE := eval "$$($(BIN)/drydock bootstrap env)"
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header $(UPGRADE)
-.PHONY: run test mutants faults lint train bench bench-serve lock schema clean
+.PHONY: run test check test-mutation test-registry lint train bench bench-server lock schema clean
 
 run: .venv/run
-	@$(BIN)/python -m bootstrap
+	@$(BIN)/drydock bootstrap
 	@$(ENGINE) && $(BIN)/python ci/main.py $(ARGS)
 
 test: .venv/dev
-	@$(BIN)/python -m bootstrap --with-cosign
+	@$(BIN)/drydock bootstrap --with-cosign
 	@$(ENGINE) && $(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
-mutants: .venv/dev
-	@$(BIN)/python -m bootstrap
-	@$(ENGINE) && $(BIN)/python -m tests.mutants
+test-mutation: .venv/dev
+	@$(BIN)/drydock bootstrap
+	@$(ENGINE) && $(BIN)/python -m tests.mutation
 
-faults: .venv/dev
-	@PYTHONPATH=ci $(BIN)/python -m tests.registry
+test-registry: .venv/dev
+	@$(BIN)/python -m tests.integration.registry
+
+# For people who are typing: types, lint, and all tests that start no other program for long.
+check: lint
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) -m "not engine and not docker and not registry and not browser" tests/unit $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check
@@ -30,20 +34,20 @@ lint: .venv/dev
 	$(BIN)/mypy
 
 train: .venv/run
-	@$(BIN)/python -m bootstrap
-	@$(ENGINE) && $(BIN)/python ci/main.py train
+	@$(BIN)/drydock bootstrap
+	@$(ENGINE) && $(BIN)/drydock train
 
 bench: .venv/run
-	@$(BIN)/python -m bootstrap
+	@$(BIN)/drydock bootstrap
 	@$(ENGINE) && $(BIN)/python bench/pipeline.py $(ARGS)
 
-bench-serve: .venv/dev
+bench-server: .venv/dev
 	@$(BIN)/python -m bench.serve $(ARGS)
 
 # Keeps the versions that are locked, where they still fit; make lock UPGRADE=--upgrade takes the newest.
 lock: .venv/dev
-	$(COMPILE) --universal --python-version 3.11 pyproject.toml --output-file requirements.txt
-	$(COMPILE) --universal --python-version 3.11 --extra dev pyproject.toml --output-file requirements-dev.txt
+	$(COMPILE) --universal --python-version 3.11 --extra install pyproject.toml --output-file requirements/ci.txt
+	$(COMPILE) --universal --python-version 3.11 --extra install --extra dev pyproject.toml --output-file requirements/dev.txt
 	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements-sklearn.in \
 	    --output-file service/requirements-sklearn.txt
 	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements-lean.in \
@@ -60,21 +64,22 @@ lock: .venv/dev
 	    --output-file bench/peers/mlserver.txt
 
 schema: .venv/run
-	$(BIN)/python ci/schemas.py
+	$(BIN)/python ci/drydock/report/schemas.py
 
 clean:
-	@test ! -x $(BIN)/python || $(BIN)/python -m bootstrap clean
+	@test ! -x $(BIN)/python || $(BIN)/drydock bootstrap clean
 	rm -rf .venv dist artifacts
 
 # --require-hashes: nothing gets in that is not in the lock.
-.venv/run: requirements.txt
+.venv/run: requirements/ci.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Drydock needs Python 3.11 or newer; say make PYTHON=python3.12 …")'
 	@echo "python     .venv gets the locked packages of $< …"
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/dev: requirements-dev.txt .venv/run
+.venv/dev: requirements/dev.txt .venv/run
 	@echo "python     .venv gets the locked packages of $< as well, in a minute or two …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@

@@ -26,9 +26,8 @@ WHOLE, OWN = "whole run", "Python itself"
 # Runs the command line as it is, then says what its own process used.
 MEASURED = """
 import resource, sys
-sys.path.insert(0, "ci")
-import main
-exit_code = main.main(sys.argv[1:])
+from drydock.cli import commands
+exit_code = commands.main(sys.argv[1:])
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(used.ru_utime + used.ru_stime)
 sys.exit(exit_code)

@@ -1,4 +1,4 @@
-"""Drydock's server beside its peers: one model, one worker, one core, one machine, one run: `make bench-serve`.
+"""Drydock's server beside its peers: one model, one worker, one core, one machine, one run: `make bench-server`.
 
 Each gets an environment of its own from its lock, under ~/.cache/drydock. The servers run on core 0; the load comes
 from wrk on core 1, which keeps its connections and sends the next request when the last one is answered. The servers

@@ -11,25 +11,25 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Files, or tests, that share what is dear: a run of the shipped image, or an engine that may be emptied and killed.
 SHARED = {
-    "tests/engine/test_cold.py": "second engine",
-    "tests/engine/test_outages.py::test_an_engine_that_dies": "second engine",
-    "tests/engine/test_outages.py::test_a_run_from_empty_caches": "second engine",
-    "tests/engine/test_release.py": "second engine",
-    "tests/engine/test_remote.py": "second engine",
-    "tests/engine/test_compose.py": "shipped image",
-    "tests/engine/test_good_run.py": "shipped image",
-    "tests/engine/test_outside.py": "shipped image",
-    "tests/engine/test_runtimes.py": "shipped image",
+    "tests/integration/engine/test_cold.py": "second engine",
+    "tests/integration/engine/test_outages.py::test_an_engine_that_dies": "second engine",
+    "tests/integration/engine/test_outages.py::test_a_run_from_empty_caches": "second engine",
+    "tests/integration/engine/test_release.py": "second engine",
+    "tests/integration/engine/test_remote.py": "second engine",
+    "tests/integration/engine/test_compose.py": "shipped image",
+    "tests/integration/engine/test_good_run.py": "shipped image",
+    "tests/integration/engine/test_outside.py": "shipped image",
+    "tests/integration/engine/test_runtimes.py": "shipped image",
 }
 # Files whose tests share nothing: each goes to whichever worker is free.
 SPREAD = (
-    "tests/engine/test_breakages.py",
-    "tests/engine/test_databases.py",
-    "tests/engine/test_outages.py",
-    "tests/engine/test_policy.py",
-    "tests/mutants/",
+    "tests/integration/engine/test_breakages.py",
+    "tests/integration/engine/test_databases.py",
+    "tests/integration/engine/test_outages.py",
+    "tests/integration/engine/test_policy.py",
+    "tests/mutation/",
 )
-SLOW = ("tests/browser/", "tests/docker/", "tests/engine/", "tests/ci/test_main.py")
+SLOW = ("tests/integration/", "tests/unit/cli/test_commands.py")
 
 
 def group(nodeid: str) -> str:

@@ -1,4 +1,0 @@
-"""Gives a machine what a run needs: an engine, a registry, and, where no container registry is reached, all the images.
-
-One door: `python -m bootstrap [up|env|status|down|clean]`.
-"""

@@ -1,0 +1,1 @@
+"""Takes a trained model to a registry, as an image that people can trust."""

@@ -1,0 +1,30 @@
+"""The command `drydock`, and `python -m drydock`: the rest is imported when it is known what is needed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+INTERRUPTED = 130
+
+
+def main() -> int:
+    """Run the command that the arguments name and return its exit code."""
+    # The imports take a second, and Python would answer Ctrl-C with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.argv[1:2] == ["bootstrap"]:
+        from drydock.cli import bootstrap
+
+        return bootstrap.main(sys.argv[2:])
+    from drydock.cli import commands
+
+    exit_code = commands.main(sys.argv[1:])
+    if exit_code == INTERRUPTED:
+        # A thread may still read an archive, and Python would wait for its end.
+        os._exit(exit_code)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

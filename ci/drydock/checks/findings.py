@@ -1,0 +1,113 @@
+"""Judges each finding of a scan by the policy: what rejects an image, what somebody answers for, what is listed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from packaging.utils import canonicalize_name
+
+from drydock.policy import IgnoreEntry, Policy
+from drydock.report import Finding, Ignore, IgnoreState, JudgedFinding, Scan, Secret, Treatment
+
+SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
+
+
+class JudgedSecret(NamedTuple):
+    """A secret and what the policy makes of it; `note` says why."""
+
+    secret: Secret
+    treatment: Treatment
+    note: str
+
+
+def judge_ignores(scan: Scan, policy: Policy) -> tuple[Ignore, ...]:
+    """Each ignore of the policy and how it stands: its last day is the one that `expires` names, in UTC."""
+    today = datetime.fromisoformat(scan.scanned_at).date()
+    everything: tuple[Finding | Secret, ...] = (*scan.findings, *scan.secrets)
+
+    def judged(entry: IgnoreEntry) -> Ignore:
+        ignore = Ignore(
+            id=entry.id,
+            package=entry.package,
+            path=entry.path,
+            reason=entry.reason,
+            owner=entry.owner,
+            expires=entry.expires.isoformat(),
+            state=IgnoreState.EXPIRED if entry.expires < today else IgnoreState.ACTIVE,
+        )
+        is_of_use = any(_is_of(ignore, found) for found in everything)
+        return ignore if is_of_use else ignore.model_copy(update={"state": IgnoreState.DEAD})
+
+    return tuple(map(judged, policy.ignore))
+
+
+def judge(scan: Scan, policy: Policy) -> tuple[JudgedFinding, ...]:
+    """Each finding and what the policy makes of it: what rejects the image first, then by severity and name."""
+    ignores = judge_ignores(scan, policy)
+
+    def judged(found: Finding) -> JudgedFinding:
+        treatment, note = _apply_ignores(found, ignores)
+        if treatment is not Treatment.IGNORED:
+            if found.severity not in policy.scan.severities:
+                treatment = Treatment.LISTED
+            elif not found.fixed_version and policy.scan.unfixed == "list":
+                treatment = Treatment.UNFIXED
+        return JudgedFinding(finding=found, treatment=treatment, age_days=_age_days(found, scan), note=note)
+
+    return tuple(sorted(map(judged, scan.findings), key=_by_weight))
+
+
+def judge_secrets(scan: Scan, policy: Policy) -> tuple[JudgedSecret, ...]:
+    """Each secret and what the policy makes of it: what rejects the image first."""
+    ignores = judge_ignores(scan, policy)
+    judged = (JudgedSecret(secret, *_apply_ignores(secret, ignores)) for secret in scan.secrets)
+    return tuple(sorted(judged, key=lambda each: list(Treatment).index(each.treatment)))
+
+
+def _apply_ignores(found: Finding | Secret, ignores: Sequence[Ignore]) -> tuple[Treatment, str]:
+    """Whether an ignore lets a finding through, and the words that go with it."""
+    matching = [ignore for ignore in ignores if _is_of(ignore, found)]
+    for ignore in matching:
+        if ignore.state is IgnoreState.ACTIVE:
+            return Treatment.IGNORED, f"{ignore.reason} ({ignore.owner}, until {ignore.expires})"
+    note = f"its ignore expired on {matching[0].expires} ({matching[0].owner})" if matching else ""
+    return Treatment.REJECTS, note
+
+
+def _is_of(ignore: Ignore, found: Finding | Secret) -> bool:
+    """Whether an ignore names this finding. A secret's ignore has to name its place, and no other's may."""
+    if isinstance(found, Secret):
+        return (ignore.id, ignore.path) == (found.rule, found.target)
+    if ignore.path or ignore.id != found.id:
+        return False
+    return not ignore.package or canonicalize_name(ignore.package) == canonicalize_name(found.package)
+
+
+def in_words(judged: JudgedFinding) -> str:
+    """A finding on one line: what it is, in what, what mends it, and why it is treated as it is."""
+    found = judged.finding
+    cure = f"fixed in {found.fixed_version}" if found.fixed_version else "no fix yet"
+    note = f"; {judged.note}" if judged.note else ""
+    return f"{found.id} {found.severity} {found.package} {found.installed_version}, {cure}{note}"
+
+
+def secret_in_words(judged: JudgedSecret) -> str:
+    """A secret on one line: its rule, its place, and why it is treated as it is."""
+    words = f"{judged.secret.rule} in {judged.secret.target}"
+    if judged.treatment is Treatment.IGNORED:
+        return f"{words}, ignored: {judged.note}"
+    return f"{words}; {judged.note}" if judged.note else words
+
+
+def _age_days(found: Finding, scan: Scan) -> int | None:
+    if not found.published_at:
+        return None
+    return (datetime.fromisoformat(scan.scanned_at) - datetime.fromisoformat(found.published_at)).days
+
+
+def _by_weight(judged: JudgedFinding) -> tuple[int, int, str, str]:
+    found = judged.finding
+    severity = SEVERITIES.index(found.severity) if found.severity in SEVERITIES else len(SEVERITIES)
+    return (list(Treatment).index(judged.treatment), severity, found.package, found.id)

@@ -1,0 +1,319 @@
+"""Drydock's command line: arguments in, what was asked for, its words out, its exit code back.
+
+`drydock`, `python ci/main.py` and `dagger run python ci/main.py` do the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from drydock import checks, stages
+from drydock.cli import arguments
+from drydock.cli.console import Terminal
+from drydock.cli.interrupts import Interrupts
+from drydock.errors import DrydockError, Interrupted, UsageError
+from drydock.oci import analysis, reference
+from drydock.oci import archive as image
+from drydock.pipeline import plan, released, update_pins
+from drydock.pipeline import run as pipeline
+from drydock.pipeline.record import create_record
+from drydock.render import files as report_files
+from drydock.render import github_annotations, text
+from drydock.render import layers as render_contents
+from drydock.render.progress import Live
+from drydock.report import MB, Assessment, Report, Verdict, faults, files, publication
+from drydock.tools import cosign, github_issue
+
+Result = TypeVar("Result")
+DATA_LIMIT_MB = 50
+INTERRUPTS = Interrupts()
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Do what was asked for and return the exit code that README.md lists."""
+    terminal = Terminal(on_github=os.environ.get("GITHUB_ACTIONS") == "true")
+    asked = arguments.parse(sys.argv[1:] if given is None else given)
+    with INTERRUPTS.caught():
+        try:
+            exit_code = COMMANDS[asked.command](asked, terminal)
+        except KeyboardInterrupt:
+            exit_code = _say(
+                Interrupted("stopped by a signal", next_step="run again; nothing has to be cleaned up"), terminal
+            )
+        except DrydockError as error:
+            exit_code = _say(error, terminal)
+        except Exception as error:
+            exit_code = _say(faults.internal_error(error, getattr(asked, "report_dir", Path("dist"))), terminal)
+        return _say_what_was_not_shown(exit_code, terminal)
+
+
+def _say(error: DrydockError, terminal: Terminal) -> int:
+    with terminal.no_commands():
+        terminal.note(f"{error.what}\n", style="bold red")
+        terminal.note("".join(f"  {line}\n" for line in error.log.splitlines()))
+        terminal.note(f"  usually   {error.usually}\n" if error.usually else "")
+        terminal.note(f"  next      {error.next_step}\n")
+    return error.exit_code
+
+
+def _say_what_was_not_shown(exit_code: int, terminal: Terminal) -> int:
+    """The exit code, and a sentence for a standard output that broke. A reader that has read enough broke nothing."""
+    broken = terminal.out.error
+    if exit_code or broken is None or broken.errno == errno.EPIPE:
+        return exit_code
+    error = UsageError(
+        f"standard output cannot be written: {broken.strerror}",
+        usually="its disk is full, or its terminal was closed",
+        next_step="read the report in the report directory; a command without one has to be run again",
+    )
+    return _say(error, terminal)
+
+
+def _run(asked: Namespace, terminal: Terminal) -> int:
+    run = _plan(asked, publishes=True, mounts_secrets=True, tag=asked.tag, push=asked.push)
+    with files.exclusive(run.report_dir):
+        files.prepare(run.report_dir)
+        terminal.note(preamble(run))
+        # What was published has its record, whatever is shown of it, and shown whatever becomes of the record.
+        with INTERRUPTS.deferred():
+            with Live(terminal.errors) as live:
+                report = anyio.run(_to_its_report, run, live)
+            try:
+                report_files.write(
+                    report, create_record(report) if report.publication else None, run.report_dir, os.environ
+                )
+            except BaseException:
+                _show_report(report, asked, run, terminal)
+                raise
+        _show_report(report, asked, run, terminal)
+    return report.exit_code
+
+
+def _show_report(report: Report, asked: Namespace, run: plan.Plan, terminal: Terminal) -> None:
+    with terminal.no_commands():
+        terminal.show(text.render(report))
+        if asked.debug and (log := run.report_dir / "engine.log").exists():
+            terminal.note(log.read_text(encoding="utf-8", errors="replace"))
+    terminal.command_github(github_annotations.render(report))
+
+
+def _train(asked: Namespace, terminal: Terminal) -> int:
+    run = _plan(asked, mounts_secrets=True)
+    model = run.policy.model
+    if not model.train:
+        raise UsageError(
+            "there is nothing to train: model.train is empty",
+            usually=f"{run.policy.origins['model.train']} says that the model is trained already",
+            next_step="name a train command under [model], or run the pipeline as it is",
+        )
+
+    async def train() -> None:
+        async with stages.connect(run) as engine:
+            await engine.train_into(run.root / model.path)
+
+    with files.exclusive(run.report_dir):
+        files.prepare(run.report_dir)
+        _unless_interrupted(train())
+    terminal.note(f"trained    {Path(model.path) / 'model.json'}, and the model that it names\n")
+    return 0
+
+
+def _contract(asked: Namespace, terminal: Terminal) -> int:
+    run = _plan(asked, mounts_secrets=True)
+    model, data = (_given(path) for path in (asked.model, asked.data))
+    size_bytes, limit_bytes = data.stat().st_size, DATA_LIMIT_MB * MB
+    if size_bytes > limit_bytes:
+        raise UsageError(
+            f"{asked.data} has {checks.megabytes(size_bytes, limit_bytes)}, and {DATA_LIMIT_MB} MB are the most",
+            usually="it is all that the model was trained on",
+            next_step="name a file with some hundred rows that it has not seen: they are enough",
+        )
+
+    async def describe() -> str:
+        async with stages.connect(run) as engine:
+            return await engine.describe(model, data, asked.name or run.policy.image.name, asked.target, asked.words)
+
+    with files.exclusive(run.report_dir):
+        files.prepare(run.report_dir)
+        lines = _unless_interrupted(describe()).splitlines()
+    if run.policy.model.train:
+        lines.append('next       say train = "" under [model], or the next run trains a model of its own')
+    terminal.show("".join(f"{line}\n" for line in lines))
+    return 0
+
+
+def _given(path: Path) -> Path:
+    """Where a file that was named really is: the engine follows no links."""
+    if path.is_file():
+        return path.resolve()
+    raise UsageError(
+        f"{path} is no file that is there",
+        usually="its name is written differently, or it is seen from another folder",
+        next_step="drydock contract MODEL DATA: a model that joblib saved, and a CSV file",
+    )
+
+
+def _explain(asked: Namespace, terminal: Terminal) -> int:
+    terminal.show(explanation(asked.archive or asked.report_dir / "image.tar", asked.layer, asked.report_dir))
+    return 0
+
+
+def _generate_key_pair(asked: Namespace, terminal: Terminal) -> int:
+    run, folder = _plan(asked), asked.folder.expanduser()
+    password = cosign.new_password(os.environ, folder)
+
+    async def generate() -> cosign.KeyPair:
+        async with stages.connect(run) as engine:
+            return await engine.generate_key_pair(password)
+
+    with files.exclusive(run.report_dir):
+        pair = _unless_interrupted(generate())
+    cosign.write_key_pair(pair, folder)
+    fingerprint = cosign.fingerprint(pair.public_key)
+    terminal.show(
+        f"private    {folder / cosign.PRIVATE_KEY}: keep it, and its password, where nobody else can read them\n"
+        f"public     {folder / cosign.PUBLIC_KEY}: give it to whoever verifies; key {fingerprint}\n"
+        f"next       {cosign.KEY_VARIABLE}={folder / cosign.PRIVATE_KEY} make run signs with it\n"
+    )
+    return 0
+
+
+def _verify(asked: Namespace, terminal: Terminal) -> int:
+    run, subject = _plan(asked, key=asked.key), reference.parse(asked.image)
+
+    return _assessed(partial(released.verify, run, subject, stages.connect), run, terminal)
+
+
+def _promote(asked: Namespace, terminal: Terminal) -> int:
+    run, source, target = _plan(asked, key=asked.key), reference.parse(asked.source), reference.parse(asked.target)
+    return _assessed(partial(released.promote, run, source, target, stages.connect), run, terminal)
+
+
+def _rescan(asked: Namespace, terminal: Terminal) -> int:
+    run = _plan(asked)
+    released_images = [publication.read(path) for path in asked.records or [asked.report_dir / publication.RECORD]]
+
+    async def rescan(live: Live) -> Assessment:
+        assessment = await released.rescan(run, released_images, stages.connect, live)
+        if asked.issues:
+            # Of an image that was not scanned there is nothing to say.
+            for row in (row for row in assessment.rows if row.verdict is not Verdict.NOT_RUN):
+                await github_issue.say(github_issue.compose(row), os.environ)
+        return assessment
+
+    return _assessed(rescan, run, terminal)
+
+
+def _reproduce(asked: Namespace, terminal: Terminal) -> int:
+    reproduced = asked.report_dir / "reproduced"
+    run = _plan(asked, builds=True, mounts_secrets=True, report_dir=reproduced, no_cache=asked.no_cache)
+    record = None if reference.DIGEST.fullmatch(asked.released) else publication.read(Path(asked.released))
+    digest = record.digest if record else asked.released
+    return _assessed(partial(released.reproduce, run, digest, record, stages.connect), run, terminal)
+
+
+def _update_pins(asked: Namespace, terminal: Terminal) -> int:
+    lines = _unless_interrupted(update_pins.refresh(asked.images, update_pins.from_registries))
+    terminal.show("\n".join([*lines, f"locked     {len(lines)} images in {asked.images}", ""]))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Namespace, Terminal], int]] = {
+    "run": _run,
+    "train": _train,
+    "contract": _contract,
+    "explain": _explain,
+    "generate-key-pair": _generate_key_pair,
+    "verify": _verify,
+    "promote": _promote,
+    "rescan": _rescan,
+    "reproduce": _reproduce,
+    "update-pins": _update_pins,
+}
+
+
+def preamble(run: plan.Plan) -> str:
+    """What the run is about to do, and where each value that was set comes from."""
+    target = f"push to {run.reference}" if run.push else "push nothing"
+    origins = run.policy.origins.get("image.repository", "default")
+    images = f"{run.images.world} images"
+    return f"policy     {run.root.name}: {target} ({origins}); {images}; report in {run.report_dir.name}/\n"
+
+
+def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
+    """Where the bytes of the image in `archive` are, or every file of one of its layers."""
+    if not archive.is_file():
+        raise UsageError(
+            f"{archive} is not there",
+            usually="no run has built an image yet, or its report went into another folder",
+            next_step="run the pipeline first, or name an OCI archive with --archive",
+        )
+    if layer is not None:
+        return render_contents.layer(layer, *image.layer_files(archive, layer))
+    read = image.read(archive)
+    repository = publication.repository_of_last_run(report_dir, read.manifest_digest)
+    return render_contents.explain(read, analysis.compare(read, publication.published(report_dir), repository))
+
+
+def _plan(
+    asked: Namespace,
+    *,
+    publishes: bool = False,
+    builds: bool = False,
+    mounts_secrets: bool = False,
+    tag: str | None = None,
+    push: bool = False,
+    report_dir: Path | None = None,
+    key: Path | None = None,
+    no_cache: bool = False,
+) -> plan.Plan:
+    return plan.make(
+        policy_path=asked.config,
+        report_dir=report_dir or asked.report_dir,
+        publishes=publishes,
+        builds=builds,
+        mounts_secrets=mounts_secrets,
+        tag=tag,
+        push=push,
+        key=key,
+        no_cache=no_cache,
+        environment=os.environ,
+    )
+
+
+def _assessed(work: Callable[[Live], Awaitable[Assessment]], run: plan.Plan, terminal: Terminal) -> int:
+    """Do what looks at published images, and show its lines."""
+    with files.exclusive(run.report_dir), Live(terminal.errors) as live:
+        assessment = _unless_interrupted(work(live))
+    terminal.show(text.assessment(assessment))
+    return assessment.exit_code
+
+
+def _unless_interrupted(work: Awaitable[Result]) -> Result:
+    """Await `work`. Raises what it raises, and Interrupted if somebody stops it."""
+    done: list[Result] = []
+
+    async def watched() -> None:
+        interruption = anyio.CancelScope()
+        with INTERRUPTS.cancel(interruption), interruption:
+            done.append(await work)
+
+    anyio.run(watched)
+    for result in done:
+        return result
+    raise Interrupted("stopped by a signal", next_step="run again; nothing has to be cleaned up")
+
+
+async def _to_its_report(run: plan.Plan, live: Live) -> Report:
+    interruption = anyio.CancelScope()
+    with INTERRUPTS.cancel(interruption):
+        return await pipeline.run(run, stages.connect, live, interruption)

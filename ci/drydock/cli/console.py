@@ -1,0 +1,122 @@
+"""Where words leave: made harmless, and written in spite of a stream that breaks. Lets no line be GitHub's command."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, TextIO, cast
+
+from rich.console import Console
+from rich.text import Text
+
+from drydock.report import units
+
+STYLES = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "SKIP": "yellow", "NOT RUN": "yellow"}
+
+
+class Stream:
+    """A stream of text that may break: its reader goes away, its disk is full. Words are dropped from then on.
+
+    `error` is what broke it. A character that the stream's encoding does not have becomes a question mark.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        # Python has no stream for a descriptor that was closed before it started.
+        self.error: OSError | None = None if stream else OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"
+        self._stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+    def write(self, text: str) -> int:
+        """Write and flush `text`, unless the stream is broken."""
+        if self._stream and not self.error:
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except OSError as error:
+                self.error = error
+                self._discard()
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is left to flush."""
+
+    def isatty(self) -> bool:
+        """Whether a person watches."""
+        return bool(self._stream and self._stream.isatty())
+
+    def fileno(self) -> int:
+        """The descriptor, for whoever asks how wide a terminal is."""
+        if self._stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._stream.fileno()
+
+    def _discard(self) -> None:
+        """Let the interpreter's own flush at exit succeed: it would complain, and end with exit code 120."""
+        # A stream of a test has no descriptor.
+        with suppress(OSError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
+
+
+class Terminal:
+    """What was asked for goes to one stream, what is said on the way there to the other.
+
+    All words are made printable here, whoever wrote them: none of them steers the terminal.
+    """
+
+    def __init__(self, *, on_github: bool) -> None:
+        self.on_github = on_github
+        self._guarded = False
+        self.out = Stream(sys.stdout)
+        self._out = _console(self.out)
+        # GitHub reads commands from both streams, and their order only within one.
+        self.errors = self._out if on_github else _console(Stream(sys.stderr))
+
+    def show(self, text: str) -> None:
+        """Show what was asked for, each verdict in its colour."""
+        shown = _harmless(text)
+        for word, style in STYLES.items():
+            shown.highlight_regex(rf"(?m)^ {word}\b", style)
+        with self.no_commands():
+            self._out.print(shown, end="")
+
+    def note(self, text: str, style: str = "") -> None:
+        """Say something besides."""
+        with self.no_commands():
+            self.errors.print(_harmless(text), end="", style=style)
+
+    def command_github(self, commands: str) -> None:
+        """Give GitHub its commands, if it is there to take them."""
+        if self.on_github:
+            self.out.write(commands)
+
+    @contextmanager
+    def no_commands(self) -> Iterator[None]:
+        """On GitHub, let no line that is printed in here be a command: only who knows the token can end that."""
+        if self._guarded:
+            yield
+            return
+        token = secrets.token_hex(16)
+        self.command_github(f"::stop-commands::{token}\n")
+        self._guarded = True
+        try:
+            yield
+        finally:
+            self._guarded = False
+            self.command_github(f"::{token}::\n")
+
+
+def _console(stream: Stream) -> Console:
+    return Console(file=cast("IO[str]", stream), soft_wrap=True)
+
+
+def _harmless(text: str) -> Text:
+    return Text("\n".join(map(units.printable, text.split("\n"))))

@@ -1,0 +1,1 @@
+"""The OCI image format: archives, layers, names; and, in `registry`, the protocol."""

@@ -1,0 +1,127 @@
+"""Says in which settings, layers and files two images differ, and in what of each file. Pure: two archives in."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from drydock.oci import archive as image
+
+ONLY_BEFORE = ("only in the release",)
+ONLY_AFTER = ("only in this build",)
+XATTR = "SCHILY.xattr."
+
+
+class File(NamedTuple):
+    """All that a layer keeps of a file; a field's name is what people read where it differs."""
+
+    kind: str
+    content: str
+    mode: int
+    owner: tuple[int, int]
+    link: str
+    time: float
+    attributes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class FileDifference:
+    """A path, and what of it differs: names of File's fields, or that only one image has it."""
+
+    path: str
+    what: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """A layer, from 1, that is another one; no file differs where only their order or the compression does."""
+
+    number: int
+    created_by: str
+    files: tuple[FileDifference, ...]
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Keys of the configuration that differ, as `config.Labels`, and the layers that do."""
+
+    settings: tuple[str, ...]
+    layers: tuple[LayerDifference, ...]
+
+
+def between(released: Path, built: Path, is_cancelled: Callable[[], bool] = lambda: False) -> Differences:
+    """Compare the images of two OCI archives, layer by layer in their order.
+
+    Raises BuildError for a damaged one, and CancelledError if `is_cancelled` says that nobody waits for it.
+    """
+    old_digests, old_instructions, old_config = _described(released)
+    new_digests, new_instructions, new_config = _described(built)
+    made_by = zip_longest(old_instructions, new_instructions)
+    files = partial(_layer, is_cancelled=is_cancelled)
+    layers = tuple(
+        LayerDifference(number, new or old or "", tuple(_files(files(released, old_digest), files(built, new_digest))))
+        for number, ((old, new), (old_digest, new_digest)) in enumerate(
+            zip(made_by, zip_longest(old_digests, new_digests), strict=True), start=1
+        )
+        if old_digest != new_digest
+    )
+    return Differences(tuple(_settings(old_config, new_config)), layers)
+
+
+def _described(archive: Path) -> tuple[list[str], list[str], dict[str, Any]]:
+    """The digest of each layer, the instruction that made it, and the configuration."""
+    with image.open_archive(archive) as layout:
+        _, manifest, config = image.documents(layout)
+        return [layer["digest"] for layer in manifest["layers"]], image.instructions(manifest, config), config
+
+
+def _files(old: Mapping[str, File], new: Mapping[str, File]) -> Iterator[FileDifference]:
+    for path in sorted(old.keys() | new.keys()):
+        if path not in new:
+            yield FileDifference(path, ONLY_BEFORE)
+        elif path not in old:
+            yield FileDifference(path, ONLY_AFTER)
+        elif what := tuple(
+            name for name, one, other in zip(File._fields, old[path], new[path], strict=True) if one != other
+        ):
+            yield FileDifference(path, what)
+
+
+def _layer(archive: Path, digest: str | None, is_cancelled: Callable[[], bool]) -> dict[str, File]:
+    """The layer's files by path; of a path that stands there twice the last one, which a container sees."""
+    if digest is None:
+        return {}
+    # Opened for each layer, so that an archive that is damaged is the one that the error names.
+    with image.open_archive(archive) as layout:
+        members = image.members(layout, digest, image.Budget(is_cancelled=is_cancelled))
+        return {image.path_of(member): _file(layer, member) for layer, member in members}
+
+
+def _file(layer: tarfile.TarFile, member: tarfile.TarInfo) -> File:
+    content = layer.extractfile(member) if member.isreg() else None
+    return File(
+        kind=member.type.decode(),
+        # tarfile's stub does not say that its files can be digested.
+        content=hashlib.file_digest(content, "sha256").hexdigest() if content else "",  # type: ignore[arg-type]
+        mode=member.mode,
+        owner=(member.uid, member.gid),
+        link=member.linkname,
+        time=member.mtime,
+        attributes=tuple(sorted(item for item in member.pax_headers.items() if item[0].startswith(XATTR))),
+    )
+
+
+def _settings(old: object, new: object, name: str = "") -> Iterator[str]:
+    """The keys under which two documents differ, down to where one is no object; layers speak for themselves."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            if (inner := f"{name}.{key}" if name else key) != "rootfs":
+                yield from _settings(old.get(key), new.get(key), inner)
+    elif old != new:
+        yield name

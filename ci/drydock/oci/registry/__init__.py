@@ -1,0 +1,53 @@
+"""Speaks to a registry: pushes, reads back, tags, attaches, copies and pulls, byte for byte. Nothing else does.
+
+The protocol is the OCI distribution specification: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
+A digest is what a registry serves and no hope: it is computed from the bytes that came, whatever the registry says.
+"""
+
+from drydock.oci.registry.client import (
+    ATTEMPTS,
+    HOST_VARIABLE,
+    PASSWORD_VARIABLE,
+    SOURCE_VARIABLES,
+    TIMEOUT_SECONDS,
+    USER_VARIABLE,
+    Credentials,
+    Patience,
+    base_url,
+    credentials,
+    is_local,
+    login_for,
+    require_answer,
+    source_credentials,
+)
+from drydock.oci.registry.manifest import Descriptor, Manifest
+from drydock.oci.registry.referrers import Attachment
+from drydock.oci.registry.repository import Repository, manifest_digest, opened, silent
+from drydock.oci.registry.tls import CA_VARIABLE, ca_certificates, tls_context
+
+__all__ = [
+    "ATTEMPTS",
+    "CA_VARIABLE",
+    "HOST_VARIABLE",
+    "PASSWORD_VARIABLE",
+    "SOURCE_VARIABLES",
+    "TIMEOUT_SECONDS",
+    "USER_VARIABLE",
+    "Attachment",
+    "Credentials",
+    "Descriptor",
+    "Manifest",
+    "Patience",
+    "Repository",
+    "base_url",
+    "ca_certificates",
+    "credentials",
+    "is_local",
+    "login_for",
+    "manifest_digest",
+    "opened",
+    "require_answer",
+    "silent",
+    "source_credentials",
+    "tls_context",
+]

@@ -1,0 +1,540 @@
+"""Asks one repository over HTTP: with which password or token, how often, and what a refusal means in our words.
+
+Everything that may pass is tried again in one place, `Connection.patiently`, and each time somebody is told. Every
+address that a registry sends us to is checked in one place as well, `Connection._safe`. For the token's way see
+https://distribution.github.io/distribution/spec/auth/token/
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import os
+import re
+import socket
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import anyio
+import httpx
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from drydock.errors import RegistryError, UsageError
+from drydock.oci.registry import tls
+
+ATTEMPTS = 5
+TIMEOUT_SECONDS = 10
+USER_VARIABLE, PASSWORD_VARIABLE = "DRYDOCK_REGISTRY_USER", "DRYDOCK_REGISTRY_PASSWORD"
+# Whose they are, if they are not of the host of image.repository.
+HOST_VARIABLE = "DRYDOCK_REGISTRY_HOST"
+# Of the registry that an image is read from, if that takes others than the one that is written to.
+SOURCE_VARIABLES = "DRYDOCK_SOURCE_USER", "DRYDOCK_SOURCE_PASSWORD", "DRYDOCK_SOURCE_HOST"
+# What an error's own words may take.
+ERROR_BYTES = 64 * 1024
+PASSING_STATUSES = (429, 500, 502, 503, 504)
+# A registry of several machines does not know at once everywhere what it was sent a moment ago.
+PASSING_CODES = frozenset({"BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN"})
+REDIRECTS = 10
+# Docker Hub's names, and where it answers. https://docs.docker.com/reference/api/registry/latest/
+HUB_NAMES, HUB_HOST = ("docker.io", "index.docker.io", "registry-1.docker.io"), "registry-1.docker.io"
+
+Body = Callable[[], AsyncGenerator[bytes, None]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A name and a password or token for the registry at `host`; the password is in no repr.
+
+    Without a host they are for whichever registry they are given for; from the environment none come so.
+    """
+
+    user: str
+    password: str = field(repr=False)
+    host: str = ""
+
+    def are_for(self, host: str) -> bool:
+        """Whether the registry at this host may have them."""
+        return not self.host or base_url(self.host.lower()) == base_url(host.lower())
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often one thing is tried, how long all waits for it may take, and how long one answer.
+
+    A Retry-After is kept to, up to `longest_wait_seconds`. What is sent takes as long as it takes; its answer may
+    take `commit_seconds`, since a registry moves a blob to its place before it says so.
+    """
+
+    attempts: int = ATTEMPTS
+    waits_seconds: float = 60
+    first_wait_seconds: float = 0.5
+    longest_wait_seconds: float = 20
+    timeout_seconds: float = TIMEOUT_SECONDS
+    commit_seconds: float = 60
+
+
+def credentials(environment: Mapping[str, str], host: str) -> Credentials | None:
+    """The credentials in the environment: those of `host`, unless DRYDOCK_REGISTRY_HOST names another."""
+    user, password = environment.get(USER_VARIABLE), environment.get(PASSWORD_VARIABLE)
+    return Credentials(user, password, environment.get(HOST_VARIABLE) or host) if user and password else None
+
+
+def source_credentials(environment: Mapping[str, str]) -> Credentials | None:
+    """Those of the registry that an image is read from. Raises UsageError if they do not say which one that is."""
+    user, password, host = (environment.get(variable) for variable in SOURCE_VARIABLES)
+    if not user or not password:
+        return None
+    if not host:
+        raise UsageError(
+            f"{SOURCE_VARIABLES[0]} is set, and {SOURCE_VARIABLES[2]} is not",
+            usually="credentials are of one registry, and go to no other",
+            next_step=f"set {SOURCE_VARIABLES[2]} to its host, such as ghcr.io, then run again",
+        )
+    return Credentials(user, password, host)
+
+
+def login_for(repository: str, *logins: Credentials | None) -> Credentials | None:
+    """The first of the credentials that are for the registry of `repository`."""
+    host = repository.partition("/")[0]
+    return next((login for login in logins if login and login.are_for(host)), None)
+
+
+async def require_answer(repository: str) -> None:
+    """Raise RegistryError where nobody answers at the registry of `repository`; one question, before any work."""
+    patience = Patience(attempts=1, timeout_seconds=TIMEOUT_SECONDS)
+    async with connected(repository, None, lambda _: None, patience) as connection:
+        await connection.require_answer()
+
+
+def base_url(host: str) -> str:
+    """Plain HTTP for a registry on this machine, as Docker does it; TLS for all others."""
+    return f"{'http' if is_local(host) else 'https'}://{HUB_HOST if host in HUB_NAMES else host}"
+
+
+def is_local(host: str) -> bool:
+    """Whether a registry's host, with or without its port, means this machine."""
+    name = host.rpartition(":")[0] or host
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether the host of a URL leads to this machine, in any form that a resolver reads."""
+    name = host.rstrip(".").lower()
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        try:
+            # Also 127.1 and 2130706433.
+            address = ipaddress.ip_address(socket.inet_aton(name))
+        except OSError:
+            return name == "localhost" or name.endswith(".localhost")
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped.is_loopback or mapped.is_unspecified
+
+
+class Refused(RegistryError):
+    """The registry answered, and with none of the statuses that were hoped for; `status` is the one of HTTP."""
+
+    def __init__(self, what: str, *, usually: str, next_step: str, status: int) -> None:
+        super().__init__(what, usually=usually, next_step=next_step)
+        self.status = status
+
+
+class Passing(Exception):
+    """Something that may pass kept one try from its end; `final` is what people read where it does not pass."""
+
+    def __init__(self, what: str, *, retry_after_seconds: float = 0, final: RegistryError | None = None) -> None:
+        super().__init__(what)
+        self.retry_after_seconds = retry_after_seconds
+        self.final = final
+
+
+class Connection:
+    """Asks for what one repository has. Made by `connected`; used in one event loop."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        repository: str,
+        login: Credentials | None,
+        on_retry: Callable[[str], None],
+        patience: Patience,
+    ) -> None:
+        self.host, _, self.name = repository.partition("/")
+        if self.host in HUB_NAMES and "/" not in self.name:
+            # An official image.
+            self.name = f"library/{self.name}"
+        self.patience = patience
+        self._client = client
+        self._login = login_for(repository, login)
+        self._others_login = login if login and not self._login else None
+        self._on_retry = on_retry
+        self._authorizations: dict[str, str] = {}
+        self._has_answered = False
+
+    @property
+    def url(self) -> str:
+        """Where all that this repository has is found."""
+        return f"{base_url(self.host)}/v2/{self.name}"
+
+    async def require_answer(self) -> None:
+        """Raise RegistryError where nobody answers, whatever the answer may be."""
+        try:
+            response = await self._client.get(f"{base_url(self.host)}/v2/", timeout=self.patience.timeout_seconds)
+        # A host may be of a form that no address has, and what comes back no answer of a registry.
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise await self._explained(error) from error
+        if response.status_code == httpx.codes.BAD_REQUEST:
+            await self._require_plain()
+
+    async def patiently(self, once: Callable[[], Awaitable[T]]) -> T:
+        """Try `once` until nothing that may pass keeps it from its end; its last words are a RegistryError."""
+        limits = self.patience
+        jitter = wait_random_exponential(multiplier=limits.first_wait_seconds, max=limits.longest_wait_seconds)
+
+        def wait_seconds(state: RetryCallState) -> float:
+            asked = getattr(_passed(state), "retry_after_seconds", 0)
+            return min(max(asked, jitter(state)), limits.longest_wait_seconds)
+
+        def no_more(state: RetryCallState) -> bool:
+            waited = state.idle_for + state.upcoming_sleep
+            return state.attempt_number >= limits.attempts or waited > limits.waits_seconds
+
+        def tell(state: RetryCallState) -> None:
+            self._on_retry(f"{_passed(state)}; try {state.attempt_number + 1} of {limits.attempts}")
+
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(Passing),
+            stop=no_more,
+            wait=wait_seconds,
+            before_sleep=tell,
+            sleep=anyio.sleep,
+            reraise=True,
+        )
+        try:
+            return await attempts(once)
+        except Passing as error:
+            tries = int(attempts.statistics["attempt_number"])
+            raise error.final or RegistryError(
+                f"{error}, {tries} {'time' if tries == 1 else 'times'}",
+                usually="it is overloaded, out of space, or just starting again",
+                next_step="look at the registry, then run again",
+            ) from error
+
+    @asynccontextmanager
+    async def sent(
+        self,
+        method: str,
+        url: str,
+        what: str,
+        *,
+        expected: Collection[int],
+        headers: Mapping[str, str] | None = None,
+        content: bytes | Body | None = None,
+    ) -> AsyncIterator[httpx.Response]:
+        """Ask once, for the unread answer to `method` at `url`; `what` is the thing's name for people.
+
+        Raises Passing where another try may help, Refused if the answer has another status than the `expected` ones.
+        """
+        action = "pull" if method in ("GET", "HEAD") else "pull,push"
+        asked = f"{method} {what}"
+        try:
+            response = await self._ask(method, url, action, headers or {}, content)
+            challenge = response.headers.get("WWW-Authenticate", "")
+            if (
+                response.status_code == httpx.codes.UNAUTHORIZED
+                # Nobody else's challenge is answered: it might send the password anywhere.
+                and self._is_own(response.url)
+                and await self._authorized(challenge, action)
+            ):
+                await response.aclose()
+                response = await self._ask(method, url, action, headers or {}, content)
+            async with aclosing(response):
+                if response.status_code not in expected:
+                    raise await self._unexpected(response, asked)
+                self._has_answered = True
+                yield response
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise await self._broken(error, asked, self._seconds(method)) from error
+
+    async def _ask(
+        self, method: str, url: str, action: str, headers: Mapping[str, str], content: bytes | Body | None
+    ) -> httpx.Response:
+        target = self._safe(url)
+        for _ in range(REDIRECTS):
+            response = await self._ask_at(target, method, action, headers, content)
+            if not (response.has_redirect_location and method in ("GET", "HEAD")):
+                return response
+            await response.aclose()
+            target = self._safe(response.headers["Location"], target)
+        raise RegistryError(
+            f"{self.host} sends us from one address to the next without end",
+            usually="a proxy before the registry redirects to itself",
+            next_step="fix the redirects of what answers there, then run again",
+        )
+
+    async def _ask_at(
+        self, target: httpx.URL, method: str, action: str, headers: Mapping[str, str], content: bytes | Body | None
+    ) -> httpx.Response:
+        # What comes back is what was asked for, byte for byte.
+        headers = {"Accept-Encoding": "identity", **headers}
+        # An upload may go to a storage of another host, which gets no password of ours.
+        if self._is_own(target) and action in self._authorizations:
+            headers["Authorization"] = self._authorizations[action]
+        seconds = httpx.Timeout(self.patience.timeout_seconds, read=self._seconds(method))
+        async with aclosing(content()) if callable(content) else nullcontext(content) as body:
+            request = self._client.build_request(method, target, headers=headers, content=body, timeout=seconds)
+            return await self._client.send(request, stream=True)
+
+    async def _authorized(self, challenge: str, action: str) -> bool:
+        """Whether there is something to answer the challenge with; it is kept for what is asked next."""
+        if challenge.lower().startswith("bearer"):
+            self._authorizations[action] = f"Bearer {await self._token(challenge, action)}"
+            return True
+        known = self._authorizations.get(action)
+        if not challenge.lower().startswith("basic") or not self._login or known == self._basic:
+            return False
+        self._authorizations[action] = self._basic
+        return True
+
+    async def _token(self, challenge: str, action: str) -> str:
+        """A short-lived token, for the scope that the registry asks for, else for what is to be done."""
+        asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+        realm = self._safe(asked.get("realm", ""))
+        scope = asked.get("scope") or f"repository:{self.name}:{action}"
+        response = await self._client.get(
+            realm,
+            params={"service": asked.get("service", ""), "scope": scope},
+            headers={"Authorization": self._basic} if self._login else {},
+            timeout=self.patience.timeout_seconds,
+        )
+        if not response.is_success:
+            raise await self._unexpected(response, "GET token")
+        try:
+            answer = response.json()
+            token = answer.get("token") or answer.get("access_token")
+        except (ValueError, AttributeError, RecursionError):
+            token = None
+        if not token or not isinstance(token, str):
+            raise RegistryError(
+                f"{self.host} sent us to {realm.host} for a token, and that gave none",
+                usually="a proxy answers in its place",
+                next_step="look at what answers there, then run again",
+            )
+        return token
+
+    async def _unexpected(self, response: httpx.Response, asked: str) -> Exception:
+        status = response.status_code
+        codes = error_codes(await read(response, ERROR_BYTES))
+        if status == httpx.codes.BAD_REQUEST and not self._has_answered:
+            await self._require_plain()
+        named = " ".join([str(status), *codes])
+        later = asked.startswith(("PUT", "PATCH")) and status in (400, 404) and PASSING_CODES & set(codes)
+        if status in PASSING_STATUSES or later:
+            after = retry_after_seconds(response.headers.get("Retry-After", ""))
+            return Passing(f"{self.host} answered {named} to {asked}", retry_after_seconds=after)
+        what = f"{self.host} answered {named} to {asked} of {self.name}"
+        if status in (401, 403):
+            right = "read" if asked.startswith(("GET", "HEAD")) else "write to"
+            usually = f"the credentials are missing, wrong, have run out, or may not {right} this repository"
+            if other := self._others_login:
+                usually = f"the credentials here are those of {other.host}, and go to no other registry"
+            return Refused(
+                what,
+                status=status,
+                usually=usually,
+                next_step=(
+                    f"set {USER_VARIABLE} and {PASSWORD_VARIABLE}, and {HOST_VARIABLE} if they are not for "
+                    f"image.repository; or {', '.join(SOURCE_VARIABLES)} to read from {self.host}; then run again"
+                ),
+            )
+        return Refused(
+            what,
+            status=status,
+            usually="the repository's name is wrong, or a proxy before the registry does not let this through",
+            next_step="check image.repository in the policy, and what the registry takes; then run again",
+        )
+
+    def _safe(self, url: str, before: httpx.URL | None = None) -> httpx.URL:
+        """The address that the registry sends us to, from the one `before` it if that is a redirect.
+
+        No password, token or layer leaves this machine without TLS, and no registry elsewhere has us ask a service of
+        this machine. Raises RegistryError.
+        """
+        try:
+            target = before.join(url) if before else httpx.URL(url)
+            host = target.host
+        except (httpx.InvalidURL, ValueError) as error:
+            raise self._silent(str(error)) from error
+        here = is_this_machine(host)
+        if here and not is_local(self.host):
+            raise RegistryError(
+                f"{self.host} sends us to a service of this machine: {host}",
+                usually="a proxy before the registry does not tell it by which address it is reached",
+                next_step="fix the registry's own address in its settings, then run again",
+            )
+        if target.scheme != "https" and not (target.scheme == "http" and here):
+            raise RegistryError(
+                f"{self.host} sends us to {host or 'no address'} without TLS",
+                usually="a proxy before the registry does not tell it by which address it is reached",
+                next_step="fix the registry's own address in its settings, then run again",
+            )
+        if before and before.scheme == "https" and target.scheme != "https":
+            raise RegistryError(
+                f"{self.host} sends us from TLS to {host} without",
+                usually="the storage behind the registry names itself by an address without TLS",
+                next_step="fix the storage's own address in the registry's settings, then run again",
+            )
+        return target
+
+    def _is_own(self, url: httpx.URL) -> bool:
+        """Whether a URL is the registry's own: the same scheme, host and port."""
+        own = httpx.URL(self.url)
+        return (url.scheme, url.netloc) == (own.scheme, own.netloc)
+
+    async def _broken(self, error: httpx.TransportError | httpx.DecodingError, asked: str, seconds: float) -> Exception:
+        """What kept an answer from its end; most of it may pass."""
+        nobody = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.DecodingError)
+        if isinstance(error, nobody) or not self._has_answered:
+            explained = await self._explained(error)
+            if isinstance(error, httpx.DecodingError) or not explained.what.startswith("no registry answers"):
+                return explained
+            if isinstance(error, nobody):
+                return Passing(explained.what, final=explained)
+        if isinstance(error, httpx.TimeoutException):
+            return Passing(f"{self.host} did not answer {asked} within {seconds:g} s")
+        return Passing(f"{self.host} cut the connection at {asked}")
+
+    async def _explained(self, error: Exception) -> RegistryError:
+        """Why there is no answer at all."""
+        if broken := tls.failure(self.host, error):
+            return broken
+        seconds = self.patience.timeout_seconds
+        match error:
+            case httpx.ConnectTimeout():
+                reason = f"no connection within {seconds:g} s"
+            case httpx.TimeoutException():
+                reason = f"no answer within {seconds:g} s"
+            case httpx.ProxyError():
+                reason = f"the proxy that the environment names says {error}"
+            case _:
+                reason = str(error) or type(error).__name__
+        if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and await self._speaks_tls():
+            return self._not_plain()
+        return self._silent(reason)
+
+    async def _require_plain(self) -> None:
+        """Raise RegistryError where a registry on this machine speaks TLS: it answers 400, or hangs up."""
+        if await self._speaks_tls():
+            raise self._not_plain()
+
+    async def _speaks_tls(self) -> bool:
+        """Whether TLS comes about with a registry on this machine, which is asked without."""
+        if not is_local(self.host):
+            return False
+        name, _, port = self.host.rpartition(":")
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            with anyio.fail_after(self.patience.timeout_seconds):
+                stream = await anyio.connect_tcp(name or port, int(port) if name else 80, ssl_context=context)
+                await anyio.aclose_forcefully(stream)
+        except (OSError, ValueError, anyio.BrokenResourceError, anyio.EndOfStream):
+            return False
+        return True
+
+    def _not_plain(self) -> RegistryError:
+        return RegistryError(
+            f"{self.host} speaks TLS, and a registry on this machine is asked without",
+            usually="it has a certificate, and is named by an address that means this machine",
+            next_step="name it by a name of this machine that its certificate has, such as that of `hostname -f`",
+        )
+
+    def _silent(self, reason: str) -> RegistryError:
+        local = is_local(self.host)
+        return RegistryError(
+            f"no registry answers at {self.host}: {reason}",
+            usually="it is not running" if local else "the name is wrong, or the network does not reach it",
+            next_step=(
+                "drydock bootstrap starts the local one; --no-push leaves the image in the report directory instead"
+                if local
+                else "check image.repository in the policy; --no-push leaves the image in the report directory instead"
+            ),
+        )
+
+    def _seconds(self, method: str) -> float:
+        return self.patience.commit_seconds if method in ("PUT", "PATCH") else self.patience.timeout_seconds
+
+    @property
+    def _basic(self) -> str:
+        login = self._login or Credentials("", "")
+        return f"Basic {base64.b64encode(f'{login.user}:{login.password}'.encode()).decode()}"
+
+
+@asynccontextmanager
+async def connected(
+    repository: str, login: Credentials | None, on_retry: Callable[[str], None], patience: Patience
+) -> AsyncIterator[Connection]:
+    """Hold the connections to the registry of `repository`, which is host/name; nothing is asked yet."""
+    # A proxy of the environment does not know what `localhost` means here.
+    local = is_local(repository.partition("/")[0])
+    context = tls.tls_context(os.environ)
+    try:
+        client = httpx.AsyncClient(trust_env=not local, verify=context)
+    # httpx reads the proxy here, and has no SOCKS without another package.
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        raise UsageError(
+            f"the proxy that the environment names cannot be used: {error}",
+            usually="HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is no http:// or https:// address",
+            next_step="set HTTPS_PROXY to http://HOST:PORT, or unset what is wrong; then run again",
+        ) from error
+    async with client:
+        yield Connection(client, repository, login, on_retry, patience)
+
+
+async def read(response: httpx.Response, most_bytes: int) -> bytes:
+    """The whole answer, or of a longer one the first `most_bytes` and at least one more."""
+    content = bytearray()
+    async for part in response.aiter_bytes():
+        content += part
+        if len(content) > most_bytes:
+            break
+    return bytes(content)
+
+
+def error_codes(answer: bytes) -> list[str]:
+    """The codes in a registry's words of what went wrong, such as NAME_UNKNOWN; a proxy's words have none.
+
+    https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#error-codes
+    """
+    try:
+        codes = [error["code"] for error in json.loads(answer)["errors"]]
+    except (LookupError, ValueError, TypeError, RecursionError):
+        return []
+    known = [code for code in codes if isinstance(code, str) and re.fullmatch("[A-Z_]{1,40}", code)]
+    return list(dict.fromkeys(known))
+
+
+def retry_after_seconds(header: str) -> float:
+    """What Retry-After asks for, a number of seconds or a date; 0 where it asks for nothing that can be read."""
+    if header.isascii() and header.isdigit():
+        return float(header)
+    try:
+        date = parsedate_to_datetime(header)
+    except ValueError:
+        return 0
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _passed(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None

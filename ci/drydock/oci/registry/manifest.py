@@ -1,0 +1,137 @@
+"""What a registry keeps: manifests and the descriptors in them, as they came and byte for byte. Pure.
+
+The formats are those of the OCI image specification: https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from drydock.errors import RegistryError
+
+IMAGE = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+EMPTY = "application/vnd.oci.empty.v1+json"
+DOCKER_IMAGE = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+MANIFESTS = (IMAGE, INDEX, DOCKER_IMAGE, DOCKER_INDEX)
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+# What reading raises: the JSON of a manifest may have anything, or nothing, in every place.
+BROKEN = (LookupError, ValueError, TypeError, AttributeError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """Names bytes that a registry keeps: their digest, what they are, and how many."""
+
+    digest: str
+    media_type: str
+    size_bytes: int
+    artifact_type: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is written into a manifest; what it has not is left out."""
+        written: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size_bytes}
+        if self.artifact_type:
+            written["artifactType"] = self.artifact_type
+        if self.annotations:
+            written["annotations"] = dict(self.annotations)
+        return written
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest or an index of manifests; the digest is that of `content`, whatever the registry said."""
+
+    digest: str
+    media_type: str
+    content: bytes
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What an index says of this manifest: its artifact's type and its annotations are its own."""
+        config = self._document.get("config") or {}
+        annotations = self._document.get("annotations") or {}
+        artifact_type = self._document.get("artifactType") or config.get("mediaType") or ""
+        return Descriptor(self.digest, self.media_type, len(self.content), str(artifact_type), annotations)
+
+    @property
+    def config(self) -> Descriptor | None:
+        """The configuration; an index has none."""
+        config = self._document.get("config")
+        return descriptor(config) if config else None
+
+    @property
+    def subject(self) -> str:
+        """The digest of the manifest that this one refers to; empty if it refers to none."""
+        subject = self._document.get("subject")
+        return descriptor(subject).digest if subject else ""
+
+    @cached_property
+    def layers(self) -> tuple[Descriptor, ...]:
+        """The layers, the lowest first; one may stand there twice."""
+        return tuple(descriptor(layer) for layer in self._document.get("layers") or [])
+
+    @cached_property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """The configuration and the layers, each once."""
+        found = [*([self.config] if self.config else []), *self.layers]
+        return tuple({blob.digest: blob for blob in found}.values())
+
+    @cached_property
+    def children(self) -> tuple[Descriptor, ...]:
+        """The manifests that an index names, each once."""
+        found = [descriptor(child) for child in self._document.get("manifests") or []]
+        return tuple({child.digest: child for child in found}.values())
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.content)
+        return document
+
+
+def manifest(content: bytes, media_type: str) -> Manifest:
+    """Read a manifest's bytes; `media_type` is for those that do not say themselves what they are.
+
+    Raises RegistryError where the bytes are no manifest.
+    """
+    digest = digest_of(content)
+    try:
+        document = json.loads(content)
+        read = Manifest(digest, str(document.get("mediaType") or media_type), content)
+        # Once read, they are kept: nobody who asks later has to expect an error.
+        _ = read.blobs, read.children, read.descriptor, read.subject
+    except BROKEN as error:
+        raise RegistryError(
+            f"{digest} is no manifest: {error}",
+            usually="a proxy before the registry answers in its place",
+            next_step="look at what the registry serves, then run again",
+        ) from error
+    return read
+
+
+def descriptor(written: Mapping[str, Any]) -> Descriptor:
+    """Read a descriptor; raises one of BROKEN where it is none. Digests other than sha256 are not spoken here."""
+    digest, size_bytes = written["digest"], written["size"]
+    if not DIGEST.fullmatch(digest) or not isinstance(size_bytes, int) or size_bytes < 0:
+        raise ValueError(f"{digest!r} of {size_bytes!r} bytes names no blob")
+    annotations = {str(key): str(value) for key, value in (written.get("annotations") or {}).items()}
+    kinds = str(written.get("mediaType") or ""), str(written.get("artifactType") or "")
+    return Descriptor(digest, kinds[0], size_bytes, kinds[1], annotations)
+
+
+def digest_of(content: bytes) -> str:
+    """The digest that names some bytes."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def encoded(document: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    """The same document is always the same bytes."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

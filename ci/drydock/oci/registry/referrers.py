@@ -1,0 +1,199 @@
+"""Attaches documents to an image, reads them again, and copies them: signatures, attestations, lists of parts.
+
+A registry that knows of referrers lists them itself; for one that does not, the list is an index under a tag made of
+the image's digest. https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from drydock.errors import RegistryError
+from drydock.oci.registry import manifest as values
+from drydock.oci.registry import transfer
+from drydock.oci.registry.client import Refused
+from drydock.oci.registry.manifest import BROKEN, Descriptor, Manifest
+from drydock.oci.registry.repository_client import BLOB_BYTES, Store
+
+EMPTY_CONFIG = b"{}"
+# How registries say that they keep no list of referrers. The specification has 404 alone.
+NO_LIST = (400, 404, 405, 406, 501)
+# Those of them that cosign looks further for: after any other it says that nothing is signed.
+# https://github.com/google/go-containerregistry/blob/v0.21.7/pkg/v1/remote/referrers.go
+NO_LIST_FOR_COSIGN = (400, 404, 406)
+# Whoever may push can attach anything, and in any number: so much of it is read.
+DOCUMENTS_LIMIT = 200
+DOCUMENTS_BYTES = 128 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """What refers to a manifest: its entry in the list, and the document that it attaches, if that was read."""
+
+    entry: Descriptor
+    manifest: Manifest | None = None
+    document: bytes = b""
+
+
+async def attach(
+    store: Store, subject: str, artifact_type: str, document: bytes, annotations: Mapping[str, str]
+) -> str:
+    """Attach a document to the manifest with the digest `subject`; the digest of the manifest that does it.
+
+    The same document with the same annotations is the same manifest, and is listed once.
+    https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md#guidelines-for-artifact-usage
+    """
+    described = await transfer.required(store, subject)
+    contents = {values.digest_of(content): content for content in (EMPTY_CONFIG, document)}
+    config = Descriptor(values.digest_of(EMPTY_CONFIG), values.EMPTY, len(EMPTY_CONFIG))
+    layer = Descriptor(values.digest_of(document), artifact_type, len(document))
+    written = {
+        "schemaVersion": 2,
+        "mediaType": values.IMAGE,
+        "artifactType": artifact_type,
+        "config": config.as_json(),
+        "layers": [layer.as_json()],
+        "subject": Descriptor(subject, described.media_type, len(described.content)).as_json(),
+    }
+    if annotations:
+        written["annotations"] = dict(annotations)
+    manifest = values.manifest(values.encoded(written), values.IMAGE)
+
+    async def supply(blob: Descriptor) -> AsyncGenerator[bytes, None]:
+        yield contents[blob.digest]
+
+    for blob in manifest.blobs:
+        await store.ensure(blob, supply)
+    try:
+        noted = await store.put(manifest, manifest.digest, supply)
+    except Refused as refusal:
+        alone = "attachments = false under [image] publishes the image alone, and then nobody can verify it"
+        raise _takes_images_only(store, refusal, f"; {alone}") from refusal
+    await store.require_served(manifest.digest, manifest.digest)
+    if not noted:
+        await _list(store, subject, manifest)
+    return manifest.digest
+
+
+async def referrers(store: Store, subject: str) -> tuple[Descriptor, ...]:
+    """What refers to the manifest with the digest `subject`, from the registry's own list or from the tag's."""
+    pages = await store.pages(f"referrers/{subject}", "referrers", values.INDEX, absent=NO_LIST)
+    if pages is None:
+        listed = await store.manifest(fallback_tag(subject))
+        return listed.children if listed else ()
+    try:
+        found = [values.descriptor(entry) for page in pages for entry in page.get("manifests") or []]
+    except BROKEN as error:
+        raise RegistryError(
+            f"{store.where}: the referrers of {subject} cannot be read: {error}",
+            usually="a proxy before the registry answers in its place",
+            next_step="look at what the registry serves, then run again",
+        ) from error
+    return tuple({entry.digest: entry for entry in found}.values())
+
+
+async def require_readable(store: Store, subject: str) -> None:
+    """Raise RegistryError if the registry answers about referrers so that cosign finds none, whatever is there."""
+    try:
+        await store.pages(f"referrers/{subject}", "referrers", values.INDEX, absent=NO_LIST_FOR_COSIGN)
+    except Refused as refusal:
+        raise RegistryError(
+            f"{store.where}@{subject} could not be verified: {refusal.what}",
+            usually="cosign takes no such answer, and finds no signature, whether there is one or not",
+            next_step="let the registry, or a proxy before it, answer 404 to /v2/NAME/referrers/, then run again",
+        ) from refusal
+
+
+async def attachments(store: Store, subject: str, kinds: Sequence[str]) -> AsyncGenerator[Attachment, None]:
+    """All that refers to the manifest with the digest `subject`, with the documents of these kinds.
+
+    A kind is what an artifact's type begins with. What is no single document in a manifest that refers to `subject`
+    and carries nothing else is not read, nor is what is beyond DOCUMENTS_LIMIT or DOCUMENTS_BYTES.
+    """
+    count, left_bytes = 0, DOCUMENTS_BYTES
+    for entry in await referrers(store, subject):
+        # A list under a tag need not have the types.
+        wanted = not entry.artifact_type or entry.artifact_type.startswith(tuple(kinds))
+        if not wanted or count == DOCUMENTS_LIMIT:
+            yield Attachment(entry)
+            continue
+        count += 1
+        manifest = await store.manifest(entry.digest)
+        layer = _single(manifest, subject, kinds) if manifest else None
+        if layer is None or layer.size_bytes > min(left_bytes, BLOB_BYTES):
+            yield Attachment(entry)
+            continue
+        left_bytes -= layer.size_bytes
+        yield Attachment(entry, manifest, await store.blob(layer.digest))
+
+
+async def copy(source: Store, target: Store, digest: str, attached: Sequence[Manifest]) -> None:
+    """Copy an image, or an index with its images, and these manifests that refer to it, byte for byte."""
+    await transfer.transfer(source, target, digest)
+    for manifest in attached:
+        try:
+            noted = await transfer.bring(source, target, manifest)
+        except Refused as refusal:
+            raise _takes_images_only(target, refusal) from refusal
+        if not noted:
+            await _list(target, digest, manifest)
+
+
+def fallback_tag(subject: str) -> str:
+    """The tag under which a registry that does not list referrers has their list."""
+    return subject.replace(":", "-")
+
+
+def _takes_images_only(store: Store, refusal: Refused, otherwise: str = "") -> RegistryError:
+    return RegistryError(
+        f"{store.where} takes the image, and nothing that belongs to it: {refusal.what}",
+        usually="it takes images only: no signature, SBOM or provenance can be attached to one there",
+        next_step=f"use a repository for OCI artifacts, or a newer version of the registry{otherwise}",
+    )
+
+
+def _single(manifest: Manifest, subject: str, kinds: Sequence[str]) -> Descriptor | None:
+    """The one document that a manifest attaches to `subject`; None if it carries another, or something besides."""
+    config, layers = manifest.config, manifest.layers
+    if manifest.subject != subject or len(layers) != 1 or manifest.children:
+        return None
+    if config is None or config.size_bytes > len(EMPTY_CONFIG):
+        return None
+    return layers[0] if layers[0].media_type.startswith(tuple(kinds)) else None
+
+
+async def _list(store: Store, subject: str, manifest: Manifest) -> None:
+    """Add a referrer to the list under the fallback tag, and keep what is there.
+
+    A registry cannot compare and swap: of two runs that add at the same moment one may undo the other, so each looks
+    again. Within one run they wait for each other.
+    """
+    tag = fallback_tag(subject)
+    async with store.listing:
+        for _ in range(store.connection.patience.attempts):
+            listed = await store.manifest(tag)
+            if listed and manifest.digest in [entry.digest for entry in listed.children]:
+                return
+            before: dict[str, Any] = {"schemaVersion": 2, "mediaType": values.INDEX}
+            if listed:
+                before |= json.loads(listed.content)
+            entries = [*(before.get("manifests") or []), manifest.descriptor.as_json()]
+            after = values.manifest(values.encoded({**before, "manifests": entries}), values.INDEX)
+            try:
+                await store.put(after, tag)
+            except Refused as refusal:
+                raise RegistryError(
+                    f"{manifest.digest} is attached, but cannot be listed: {refusal.what}",
+                    usually="the registry keeps no list of referrers itself, and does not let the list's own tag move",
+                    next_step="exempt tags that begin with sha256- from the registry's rule, then run again",
+                ) from refusal
+            if await store.served(tag) == after.digest:
+                return
+    raise RegistryError(
+        f"{store.where}:{tag} does not keep {manifest.digest}",
+        usually="something else writes this tag all the time",
+        next_step="find out who writes to the repository, then run again",
+    )

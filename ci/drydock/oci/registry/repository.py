@@ -1,0 +1,102 @@
+"""One repository of a registry, and all that a run does with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from drydock.oci.registry import referrers, transfer
+from drydock.oci.registry.client import Credentials, Patience, Refused, connected
+from drydock.oci.registry.manifest import Descriptor, Manifest
+from drydock.oci.registry.referrers import Attachment
+from drydock.oci.registry.repository_client import Store
+
+PATIENCE = Patience()
+
+
+class Repository(Store):
+    """The manifests, blobs and tags of one repository, and whole images. Every method raises RegistryError."""
+
+    async def push(self, archive: Path, manifest_digest: str) -> None:
+        """Push the image that the OCI archive at `archive` holds under this digest, byte for byte, and give it no tag.
+
+        Nothing is sent before every byte of it is verified: "the archive is not what was approved" is an error.
+        """
+        await transfer.push(self, archive, manifest_digest)
+
+    async def point(self, digest: str, tag: str) -> None:
+        """Let a tag point at a manifest that is here."""
+        await self.put(await transfer.required(self, digest), tag)
+
+    async def tag(self, digest: str, tag: str) -> None:
+        """Let a tag point at a manifest that is here, and read the tag back: it serves this manifest and no other."""
+        await self.point(digest, tag)
+        await self.require_served(tag, digest)
+
+    async def move(self, digest: str, tag: str) -> str:
+        """Let a tag point at a manifest that is here; empty, or why the tag stays at another one.
+
+        Registries that let no tag move say so in many ways: 400, 403, 409, 412. What they have in common is that the
+        tag is there, and stays. A tag that is right is not written: such registries refuse that as well.
+        """
+        if await self.digest(tag) == digest:
+            return ""
+        try:
+            await self.point(digest, tag)
+        except Refused as refusal:
+            served = await self.digest(tag)
+            if not served:
+                raise
+            return "" if served == digest else refusal.what
+        return ""
+
+    async def claim(self, digest: str, tag: str) -> str:
+        """Let a tag that nobody has point at a manifest that is here; empty, or the digest that was there before."""
+        return await self.put_new(await transfer.required(self, digest), tag)
+
+    async def attach(self, subject: str, artifact_type: str, document: bytes, annotations: Mapping[str, str]) -> str:
+        """Attach a document to a manifest that is here; the digest of the artifact, the same for the same document."""
+        return await referrers.attach(self, subject, artifact_type, document, annotations)
+
+    async def referrers(self, subject: str) -> tuple[Descriptor, ...]:
+        """What is attached to a manifest."""
+        return await referrers.referrers(self, subject)
+
+    async def require_referrers(self, subject: str) -> None:
+        """Raise RegistryError if cosign sees nothing that is attached to a manifest, whatever is."""
+        await referrers.require_readable(self, subject)
+
+    async def pull(self, digest: str, path: Path) -> None:
+        """Write an image as an OCI archive to `path`, every blob verified; a half-written one is never there."""
+        await transfer.pull(self, digest, path)
+
+    def attachments(self, subject: str, kinds: Sequence[str]) -> AsyncGenerator[Attachment, None]:
+        """What is attached to a manifest, with the documents whose types begin with one of these kinds."""
+        return referrers.attachments(self, subject, kinds)
+
+    async def copy(self, digest: str, target: Repository, attached: Sequence[Manifest] = ()) -> None:
+        """Copy an image and these manifests that refer to it, byte for byte; no tag is made."""
+        await referrers.copy(self, target, digest, attached)
+
+
+def silent(_: str) -> None:
+    """Tell nobody of a retry."""
+
+
+@asynccontextmanager
+async def opened(
+    repository: str,
+    login: Credentials | None,
+    on_retry: Callable[[str], None] = silent,
+    patience: Patience = PATIENCE,
+) -> AsyncIterator[Repository]:
+    """Hold the connections to `repository`, which is host/name; `on_retry` is told a sentence before each new try."""
+    async with connected(repository, login, on_retry, patience) as connection:
+        yield Repository(connection)
+
+
+async def manifest_digest(repository: str, tag: str, login: Credentials | None) -> str | None:
+    """The digest of the manifest that `repository` serves under `tag`; None where it is not. Raises RegistryError."""
+    async with opened(repository, login) as found:
+        return await found.digest(tag)

@@ -1,0 +1,311 @@
+"""What one repository keeps, one manifest or blob at a time: asked for, sent, and never believed unread.
+
+https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+import anyio
+import httpx
+
+from drydock.errors import RegistryError
+from drydock.oci.registry.client import Connection, Passing, Refused, read
+from drydock.oci.registry.manifest import MANIFESTS, Descriptor, Manifest, digest_of, manifest
+
+# The specification lets a registry refuse larger manifests, so nobody makes them.
+MANIFEST_BYTES = 4 * 1024 * 1024
+BLOB_BYTES = 32 * 1024 * 1024
+LIST_BYTES = 32 * 1024 * 1024
+PAGES = 1000
+# A proxy before the registry may take no body as long as a layer; then it is sent in pieces, of the first length that
+# goes through. nginx takes 1 MiB unless it is told otherwise, Cloudflare 100 MB.
+PIECE_BYTES = (32 * 1024 * 1024, 4 * 1024 * 1024, 512 * 1024, 64 * 1024)
+
+# Where a blob's bytes come from, for a descriptor; asked again for every try.
+Supply = Callable[[Descriptor], AsyncGenerator[bytes, None]]
+
+
+class Store:
+    """The manifests, blobs and tags of one repository. Every method raises RegistryError."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.listing = anyio.Lock()
+        self._longest_body_bytes = sys.maxsize
+
+    @property
+    def where(self) -> str:
+        """The repository's name for people."""
+        return f"{self.connection.host}/{self.connection.name}"
+
+    async def manifest(self, reference: str) -> Manifest | None:
+        """The manifest under a tag or digest, None where there is none; by a digest nothing else is taken."""
+        return await self.connection.patiently(partial(self._manifest, reference))
+
+    async def digest(self, reference: str) -> str | None:
+        """The digest of the manifest under a tag or digest, computed from its bytes; None where there is none."""
+        found = await self.manifest(reference)
+        return found.digest if found else None
+
+    async def tags(self) -> tuple[str, ...]:
+        """Every tag, page by page; none where the repository does not exist yet."""
+        pages = await self.pages("tags/list?n=1000", "tags") or []
+        return tuple([str(tag) for page in pages for tag in page.get("tags") or []])
+
+    async def blob(self, digest: str) -> bytes:
+        """A blob of at most BLOB_BYTES, whose bytes are what its digest says."""
+
+        async def once() -> bytes:
+            url = f"{self.connection.url}/blobs/{digest}"
+            async with self.connection.sent("GET", url, "blob", expected=(200,)) as response:
+                return await read(response, BLOB_BYTES)
+
+        content = await self.connection.patiently(once)
+        if len(content) > BLOB_BYTES:
+            raise self._wrong(f"{digest} is larger than {BLOB_BYTES // 1024**2} MiB")
+        if digest_of(content) != digest:
+            raise self._wrong(f"other bytes are served as {digest}: {digest_of(content)}")
+        return content
+
+    def chunks(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
+        """A blob of any size, in one try: it may break in the middle, and has an end only if all of it is right."""
+        return verified(self._received(blob), blob, f"{self.where} serves")
+
+    async def ensure(self, blob: Descriptor, supply: Supply) -> None:
+        """Upload a blob, unless it is there."""
+        await self.connection.patiently(partial(self._ensure, blob, supply))
+
+    async def put(self, manifest: Manifest, reference: str, supply: Supply | None = None) -> str:
+        """Put a manifest under a tag or digest; before another try, what the registry misses of it is sent again.
+
+        Returns the subject that the registry noted as a referrer's (OCI-Subject); empty where it keeps no such list.
+        """
+        tried = False
+
+        async def once() -> str:
+            nonlocal tried
+            if tried and supply:
+                for blob in manifest.blobs:
+                    await self._ensure(blob, supply)
+            tried = True
+            return await self._put(manifest, reference)
+
+        return await self.connection.patiently(once)
+
+    async def put_new(self, manifest: Manifest, tag: str) -> str:
+        """Put a manifest under a tag that nobody has; empty, or the digest that is there where somebody was first.
+
+        Look and put are one try: were only the put tried again, somebody could come in between long after the look.
+        """
+        tried = False
+
+        async def once() -> str:
+            nonlocal tried
+            found = await self._manifest(tag)
+            # The answer to a put may be what was lost of it.
+            if found and not (tried and found.digest == manifest.digest):
+                return found.digest
+            tried = True
+            if not found:
+                try:
+                    await self._put(manifest, tag)
+                except Refused:
+                    # Somebody was first after our look, and the registry lets no tag move.
+                    found = await self._manifest(tag)
+                    if not found:
+                        raise
+                    return found.digest
+            return ""
+
+        return await self.connection.patiently(once)
+
+    async def served(self, reference: str) -> str:
+        """The digest that a just-pushed tag or digest serves; that it is not there yet may pass."""
+
+        async def once() -> str:
+            found = await self._manifest(reference)
+            if not found:
+                raise Passing(f"{self._named(reference)} is not served yet")
+            return found.digest
+
+        return await self.connection.patiently(once)
+
+    async def require_served(self, reference: str, digest: str) -> None:
+        """Raise RegistryError unless a just-pushed tag or digest serves the manifest that has this digest."""
+        served = await self.served(reference)
+        if served != digest:
+            raise RegistryError(
+                f"{self._named(reference)} serves {served}, pushed was {digest}",
+                usually="something else pushed this tag at the same time, or a proxy rewrites manifests",
+                next_step="do not deploy this tag; find out who writes to the repository, then run again",
+            )
+
+    async def pages(
+        self, path: str, what: str, media_type: str = "application/json", absent: Collection[int] = (404,)
+    ) -> list[dict[str, Any]] | None:
+        """Every page of a list, in order; None if there is no such list, or what is there is of another type.
+
+        `absent` are the statuses that say that there is none.
+        """
+        found: list[dict[str, Any]] = []
+        total_bytes = 0
+        url: str | None = f"{self.connection.url}/{path}"
+        while url:
+            answer = await self.connection.patiently(partial(self._page, url, what, media_type, absent))
+            if answer is None:
+                return None
+            page, url, size_bytes = answer
+            found.append(page)
+            total_bytes += size_bytes
+            if len(found) > PAGES or total_bytes > LIST_BYTES:
+                raise self._wrong(f"the list of {what} does not end")
+        return found
+
+    async def _page(
+        self, url: str, what: str, media_type: str, absent: Collection[int]
+    ) -> tuple[dict[str, Any], str | None, int] | None:
+        accept = {"Accept": media_type}
+        async with self.connection.sent("GET", url, what, expected=(200, *absent), headers=accept) as response:
+            if response.status_code != httpx.codes.OK:
+                return None
+            if media_type not in ("application/json", _type(response)):
+                return None
+            content = await read(response, LIST_BYTES)
+        try:
+            page = json.loads(content)
+            if not isinstance(page, dict):
+                raise TypeError(f"it is a {type(page).__name__}")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._wrong(f"the list of {what} cannot be read: {error}") from error
+        following = response.links.get("next", {}).get("url")
+        return page, str(response.url.join(following)) if following else None, len(content)
+
+    async def _manifest(self, reference: str) -> Manifest | None:
+        url = f"{self.connection.url}/manifests/{reference}"
+        accept = {"Accept": ", ".join(MANIFESTS)}
+        async with self.connection.sent("GET", url, "manifest", expected=(200, 404), headers=accept) as response:
+            if response.status_code == httpx.codes.NOT_FOUND:
+                return None
+            content = await read(response, MANIFEST_BYTES)
+        if len(content) > MANIFEST_BYTES:
+            raise self._wrong(f"the manifest under {reference} is larger than {MANIFEST_BYTES // 1024**2} MiB")
+        found = manifest(content, _type(response))
+        if ":" in reference and found.digest != reference:
+            raise self._wrong(f"other bytes are served as {reference}: {found.digest}")
+        return found
+
+    async def _put(self, manifest: Manifest, reference: str) -> str:
+        url = f"{self.connection.url}/manifests/{reference}"
+        headers = {"Content-Type": manifest.media_type}
+        async with self.connection.sent(
+            "PUT", url, "manifest", expected=(201,), headers=headers, content=manifest.content
+        ) as response:
+            return str(response.headers.get("OCI-Subject", ""))
+
+    async def _ensure(self, blob: Descriptor, supply: Supply) -> None:
+        url = f"{self.connection.url}/blobs"
+        async with self.connection.sent("HEAD", f"{url}/{blob.digest}", "blob", expected=(200, 404)) as response:
+            if response.status_code == httpx.codes.OK:
+                return
+        for length_bytes in sorted({blob.size_bytes, *PIECE_BYTES}, reverse=True):
+            if length_bytes > min(blob.size_bytes, self._longest_body_bytes):
+                continue
+            try:
+                await self._upload(blob, supply, length_bytes)
+            except Refused as refusal:
+                if refusal.status != httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+                    raise
+                self._longest_body_bytes = length_bytes - 1
+            else:
+                return
+        kind = "a configuration" if "config" in blob.media_type or "container.image" in blob.media_type else "a layer"
+        raise RegistryError(
+            f"{self.connection.host} answered 413 to {kind} of {blob.size_bytes:,} bytes: {blob.digest}",
+            usually="a proxy before the registry takes no body as long as this, in pieces neither",
+            next_step="raise the limit of the proxy, which nginx calls client_max_body_size; or push past the proxy",
+        )
+
+    async def _upload(self, blob: Descriptor, supply: Supply, length_bytes: int) -> None:
+        """Send a blob in pieces of so many bytes; in one, if it has no more."""
+        connection, headers = self.connection, {"Content-Type": "application/octet-stream"}
+        async with connection.sent("POST", f"{connection.url}/blobs/uploads/", "blob", expected=(202,)) as response:
+            location = str(response.url.join(response.headers.get("Location", "")))
+        body: partial[AsyncGenerator[bytes, None]] | bytes = partial(supply, blob)
+        size_bytes = blob.size_bytes
+        if length_bytes < blob.size_bytes:
+            start, body, size_bytes = 0, b"", 0
+            async with aclosing(_pieces(supply(blob), length_bytes)) as pieces:
+                async for piece in pieces:
+                    ranged = {"Content-Length": str(len(piece)), "Content-Range": f"{start}-{start + len(piece) - 1}"}
+                    async with connection.sent(
+                        "PATCH", location, "blob", expected=(202,), headers=headers | ranged, content=piece
+                    ) as response:
+                        location = str(response.url.join(response.headers.get("Location", location)))
+                    start += len(piece)
+        location += f"{'&' if '?' in location else '?'}digest={quote(blob.digest, safe='')}"
+        headers["Content-Length"] = str(size_bytes)
+        async with connection.sent("PUT", location, "blob", expected=(201,), headers=headers, content=body):
+            pass
+
+    async def _received(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
+        url = f"{self.connection.url}/blobs/{blob.digest}"
+        async with self.connection.sent("GET", url, "blob", expected=(200,)) as response:
+            async for part in response.aiter_bytes():
+                yield part
+
+    def _named(self, reference: str) -> str:
+        return f"{self.where}{'@' if ':' in reference else ':'}{reference}"
+
+    def _wrong(self, what: str) -> RegistryError:
+        return RegistryError(
+            f"{self.where}: {what}",
+            usually="a proxy before the registry changes what it serves, or somebody tampered with it",
+            next_step="do not deploy from there; find out who answers, then run again",
+        )
+
+
+async def verified(chunks: AsyncGenerator[bytes, None], blob: Descriptor, where: str) -> AsyncGenerator[bytes, None]:
+    """Pass chunks on; the last one only when all of them are the blob that was named, else raise RegistryError."""
+    sha256, size_bytes, last = hashlib.sha256(), 0, b""
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            sha256.update(chunk)
+            size_bytes += len(chunk)
+            if size_bytes > blob.size_bytes:
+                break
+            if last:
+                yield last
+            last = chunk
+    if size_bytes != blob.size_bytes or blob.digest != f"sha256:{sha256.hexdigest()}":
+        raise RegistryError(
+            f"{where} other bytes than {blob.digest} names",
+            usually="a proxy before the registry changes what it serves, or somebody tampered with it",
+            next_step="do not deploy from there; find out who answers, then run again",
+        )
+    yield last
+
+
+async def _pieces(chunks: AsyncGenerator[bytes, None], length_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The same bytes in pieces of this length; the last one may be shorter."""
+    waiting = bytearray()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            waiting += chunk
+            while len(waiting) >= length_bytes:
+                yield bytes(waiting[:length_bytes])
+                del waiting[:length_bytes]
+    if waiting:
+        yield bytes(waiting)
+
+
+def _type(response: httpx.Response) -> str:
+    return str(response.headers.get("Content-Type", "")).partition(";")[0]

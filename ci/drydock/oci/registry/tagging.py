@@ -1,0 +1,257 @@
+"""Gives an image that is in the registry its tags: a version once and for ever, a moving tag never backwards.
+
+Registries cannot compare and swap, and two runs may push at once. So whoever wrote a tag waits until the other must
+have written, too, and looks again: all see the same tag then, and only one of them its own digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+
+from drydock.errors import RegistryError, VersionTaken
+from drydock.oci import tags
+from drydock.oci.registry import archive_io
+from drydock.oci.registry.manifest import BROKEN
+from drydock.oci.registry.repository import Repository
+from drydock.oci.tags import Name, Order
+
+REVISION_LABEL = "org.opencontainers.image.revision"
+MODEL_LABEL = "dev.drydock.model.sha256"
+SETTLE_SECONDS = 2.0
+# How often somebody else may write between our look and our write before we give up.
+ROUNDS = 10
+
+
+def unknown(_: str) -> Order:
+    """Of no history."""
+    return ""
+
+
+async def push(repository: Repository, archive: Path, digest: str, name: Name) -> None:
+    """Push an image by its digest alone.
+
+    Raises VersionTaken, before a byte is sent, if another image has its version, or one of another model its commit.
+    """
+    if name.is_version and (served := await repository.digest(name.tag)):
+        _require_ours(repository, name.tag, digest, served)
+    if tags.is_commit(name.tag):
+        with archive_io.opened(archive) as ours:
+            model_sha256 = (await _build_labels(ours, digest)).model_sha256
+        if other := await _another_model(repository, name.tag, digest, model_sha256):
+            raise VersionTaken(
+                f"{repository.where}:{name.tag} exists, {other}; this image has {model_sha256[:12]}",
+                usually="the training gives another model each time it runs",
+                next_step="let the training repeat itself (a seed, sorted data), or name the image with --tag",
+            )
+    await repository.push(archive, digest)
+
+
+@dataclass(frozen=True)
+class Named:
+    """All tags that lead to an image now; `before` is the digest that the first of them had until then.
+
+    `unmoved` says of each tag that should lead to it why that stays where it is.
+    """
+
+    tags: tuple[str, ...]
+    before: str
+    unmoved: Mapping[str, str] = field(default_factory=dict)
+
+
+async def name(
+    repository: Repository,
+    digest: str,
+    name: Name,
+    created: datetime | None = None,
+    settle_seconds: float = SETTLE_SECONDS,
+    *,
+    moving_tags: bool = True,
+    order: Callable[[str], Order] = unknown,
+) -> Named:
+    """Give an image that is here all its names; the moving ones only if `moving_tags`.
+
+    A branch's tag only goes forward. `order` says where another commit stands to this image's in their history; if it
+    does not know, the later one is that of the later time, and `created` is this one's. Without one no branch moves.
+    A registry that lets no tag move keeps no image from its first name.
+    """
+    unmoved: dict[str, str] = {}
+    if name.is_version:
+        before = await release_version(repository, digest, name.tag, settle_seconds)
+        given = [name.tag]
+        if name.by_commit:
+            if reason := await _move_commit(repository, digest, name.by_commit):
+                unmoved[name.by_commit] = reason
+            else:
+                await repository.require_served(name.by_commit, digest)
+                given.append(name.by_commit)
+        if moving_tags:
+            moved, stayed = await move_forward(repository, name.tag)
+            given += [tag for tag, version in moved.items() if version == name.tag]
+            unmoved |= stayed
+        # Once more and last: another run's write may have been on its way for longer than anybody waits.
+        _require_ours(repository, name.tag, digest, await repository.served(name.tag))
+        return Named(tuple(given), before, unmoved)
+    before = await repository.digest(name.tag) or ""
+    if reason := await repository.move(digest, name.tag):
+        raise RegistryError(
+            f"{repository.where}:{name.tag} stays at {before}: {reason}",
+            usually="the registry lets no tag move, or these credentials may not",
+            next_step="exempt this tag from the registry's rule, or push under a new one with --tag",
+        )
+    await repository.require_served(name.tag, digest)
+    given = [name.tag]
+    if moving_tags and name.branch and created:
+        reason = await move_branch(repository, digest, name.branch, created, settle_seconds, order)
+        if reason:
+            unmoved[name.branch] = reason
+        else:
+            given.append(name.branch)
+    return Named(tuple(given), before, unmoved)
+
+
+async def release_version(
+    repository: Repository, digest: str, version: str, settle_seconds: float = SETTLE_SECONDS
+) -> str:
+    """Give an image its version; empty, or its digest where it had it already. A version that is taken stays as it is.
+
+    Raises VersionTaken where the version has another digest, or where another run wrote it at the same moment, last.
+    """
+    before = await repository.claim(digest, version)
+    if before:
+        _require_ours(repository, version, digest, before)
+        return before
+    await anyio.sleep(settle_seconds)
+    _require_ours(repository, version, digest, await repository.served(version))
+    return ""
+
+
+async def move_forward(repository: Repository, version: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Let each moving tag of a version point to the highest version that there is; which one that is, by tag.
+
+    Also, by tag, why one stays at another. Looks at all versions again after each write, so an older run that finishes
+    last takes no tag back.
+    """
+    gone: set[str] = set()
+    unmoved: dict[str, str] = {}
+    for _ in range(ROUNDS):
+        highest = tags.targets({*await repository.tags(), version} - gone)
+        wanted = {tag: highest[tag] for tag in tags.moving(version) if tag in highest and tag not in unmoved}
+        digests = {target: await repository.digest(target) for target in set(wanted.values())}
+        # A deleted version may be listed for a while.
+        gone |= {target for target, digest in digests.items() if not digest}
+        late = [tag for tag, target in wanted.items() if await repository.digest(tag) != digests[target]]
+        if not late:
+            return wanted, unmoved
+        for tag in late:
+            if (digest := digests[wanted[tag]]) and (reason := await repository.move(digest, tag)):
+                unmoved[tag] = reason
+    raise _restless(repository, " and ".join(tags.moving(version)))
+
+
+async def move_branch(
+    repository: Repository,
+    digest: str,
+    tag: str,
+    created: datetime,
+    settle_seconds: float = SETTLE_SECONDS,
+    order: Callable[[str], Order] = unknown,
+) -> str:
+    """Let a branch's tag point to an image of a commit of the time `created`; empty, or why it stays where it is."""
+    for number in range(ROUNDS):
+        current = await repository.digest(tag)
+        if current == digest:
+            return ""
+        theirs = await _build_labels(repository, current) if current else NO_LABELS
+        stands = (order(theirs.commit) if theirs.commit else "") or _order_in_time(theirs.created, created)
+        # Two commits that are not one after the other would go on for ever: who comes in after our write stays.
+        if stands == "after" or (stands == "apart" and number > 0):
+            return f"it leads to an image of a later commit, {theirs.commit[:12] or 'unknown'} of {theirs.time}"
+        if reason := await repository.move(digest, tag):
+            return reason
+        await anyio.sleep(settle_seconds)
+    raise _restless(repository, tag)
+
+
+async def _move_commit(repository: Repository, digest: str, tag: str) -> str:
+    """Let a commit's tag point to an image; empty, or why it stays where it is. It never changes its model."""
+    model_sha256 = (await _build_labels(repository, digest)).model_sha256
+    other = await _another_model(repository, tag, digest, model_sha256)
+    return f"it leads to an image {other}" if other else await repository.move(digest, tag)
+
+
+async def _another_model(repository: Repository, tag: str, digest: str, model_sha256: str) -> str:
+    """Which other model the image has that a commit's tag leads to; empty if it is the same, or is not known."""
+    served = await repository.digest(tag)
+    theirs = (await _build_labels(repository, served)).model_sha256 if served and served != digest else ""
+    return f"with the model {theirs[:12]}" if theirs and model_sha256 and theirs != model_sha256 else ""
+
+
+@dataclass(frozen=True)
+class BuildLabels:
+    """What an image says of itself; empty is what it does not say, as an index does not."""
+
+    commit: str = ""
+    model_sha256: str = ""
+    created: datetime | None = None
+
+    @property
+    def time(self) -> str:
+        """When it was made, for people."""
+        return self.created.isoformat() if self.created else "unknown time"
+
+
+NO_LABELS = BuildLabels()
+
+
+async def _build_labels(source: Repository | archive_io.Archive, digest: str) -> BuildLabels:
+    manifest = await source.manifest(digest)
+    if not manifest or not manifest.config:
+        return NO_LABELS
+    if isinstance(source, Repository):
+        content = await source.blob(manifest.config.digest)
+    else:
+        content = b"".join([chunk async for chunk in source.chunks(manifest.config)])
+    try:
+        config = json.loads(content)
+        labels = (config.get("config") or {}).get("Labels") or {}
+        commit, model_sha256 = (str(labels.get(label) or "") for label in (REVISION_LABEL, MODEL_LABEL))
+    except BROKEN:
+        return NO_LABELS
+    return BuildLabels(commit.removesuffix("-dirty"), model_sha256, _time(config.get("created")))
+
+
+def _time(written: object) -> datetime | None:
+    try:
+        created = datetime.fromisoformat(str(written))
+    except ValueError:
+        return None
+    return created if created.tzinfo else created.replace(tzinfo=UTC)
+
+
+def _order_in_time(theirs: datetime | None, ours: datetime) -> Order:
+    if theirs is None or theirs < ours:
+        return "before"
+    return "after" if theirs > ours else "apart"
+
+
+def _require_ours(repository: Repository, version: str, ours: str, theirs: str) -> None:
+    if theirs != ours:
+        raise VersionTaken(
+            f"{repository.where}:{version} exists, with digest {theirs}; this image is {ours}",
+            usually="the version was released before, or at the same moment, from another commit or on other bases",
+            next_step="release under the next version; a published one never changes",
+        )
+
+
+def _restless(repository: Repository, tag: str) -> RegistryError:
+    return RegistryError(
+        f"{repository.where}: {tag} does not stay where it is put",
+        usually="something else writes this tag all the time",
+        next_step="find out who writes to the repository, then run again",
+    )

@@ -1,0 +1,1 @@
+"""The orders: what a run, a verification, a promotion, a new scan or a reproduction does, step by step."""

@@ -1,0 +1,270 @@
+"""What a run is told before it starts: values only, gathered from the command line, the policy, git and the pins."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from drydock import checks
+from drydock import policy as config
+from drydock.checks import verification
+from drydock.errors import UsageError
+from drydock.oci import registry
+from drydock.oci.tags import Name
+from drydock.policy import Policy
+from drydock.report import Artefact, Contract, Images, Release, Revision, publication
+from drydock.tools import attestations, build_secrets, cosign, origin, revision, trivy, worktree
+from drydock.tools.worktree import Inputs, Model
+
+IMAGES_VARIABLE = "DRYDOCK_IMAGES"
+VERSION_LABEL = "org.opencontainers.image.version"
+SOURCE_LABEL = "org.opencontainers.image.source"
+# Training rows beside a model: a conversion is held against the model on each of them, and counts them.
+TRAINING_ROWS = "training.npy"
+# The scanner's own room asks this of the scanner.
+PINNED = re.compile(r"@sha256:[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run is told; `root` is the folder that has all of it: the Dockerfile, its locks and the model."""
+
+    root: Path
+    policy: Policy
+    images: Images
+    revision: Revision
+    name: Name
+    push: bool
+    report_dir: Path
+    published: tuple[Release, ...]
+    locked_packages: dict[str, str]
+    login: registry.Credentials | None
+    source_login: registry.Credentials | None
+    trust: cosign.Trust
+    signer: cosign.Signer | cosign.NoSigner
+    builder: attestations.Builder
+    no_cache: bool
+    # In PEM: what is to be trusted beyond a container's own.
+    certificates: str = field(repr=False)
+    build_secrets: Mapping[str, str] = field(repr=False)
+    inputs: Inputs = worktree.NOTHING
+
+    @property
+    def source(self) -> str:
+        """The web address of the code that an image may have been built from: the policy's, else this checkout's."""
+        return self.policy.image.source or self.revision.source_url
+
+    def labels(self, model_sha256: str) -> dict[str, str]:
+        """What the image says of itself, by the label's key; what is empty is not known, and has no label.
+
+        All of it follows from the commit, but for the version of a release and the address that a checkout came from.
+        https://github.com/opencontainers/image-spec/blob/v1.1.0/annotations.md
+        """
+        is_known = self.revision.commit != revision.NO_COMMIT
+        by_commit = f"sha-{self.revision.name}" if is_known else ""
+        return {
+            "org.opencontainers.image.title": self.policy.image.name,
+            verification.REVISION_LABEL: self.revision.name,
+            VERSION_LABEL: self.name.tag if self.name.is_version else by_commit,
+            SOURCE_LABEL: self.source,
+            "org.opencontainers.image.created": self.revision.committed_at if is_known else "",
+            verification.MODEL_LABEL: model_sha256,
+        }
+
+    @property
+    def reference(self) -> str:
+        """Where the image goes, by its tag."""
+        return f"{self.policy.image.repository}:{self.name.tag}"
+
+
+def make(
+    *,
+    policy_path: Path,
+    report_dir: Path,
+    environment: Mapping[str, str],
+    publishes: bool = False,
+    builds: bool = False,
+    mounts_secrets: bool = False,
+    tag: str | None = None,
+    push: bool = False,
+    key: Path | None = None,
+    no_cache: bool = False,
+) -> Plan:
+    """Gather what a run needs; `key` is a public key to trust. Raises UsageError before anything is started.
+
+    Only what `publishes`, or would, gives an image a name, and so needs a commit or a `tag` to name it by. What only
+    looks at images, and neither publishes nor `builds` one, does not need git. What runs instructions of the Dockerfile
+    `mounts_secrets`.
+    """
+    policy = _with_readable_source(config.load(policy_path, environment))
+    checks.require_known_skips(policy)
+    config.require_near_expiry(policy, datetime.now(UTC).date())
+    root = _root(policy_path, policy)
+    inputs = _inputs(policy, root, policy_path)
+    commit = revision.read(root, inputs) if publishes or builds else _unread(root)
+    images = _images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
+    # The commit of a clean checkout names its model as well.
+    model_sha256 = inputs.model.sha256 if inputs.model and commit.dirty else ""
+    name = revision.name_image(commit, tag, environment, model_sha256) if publishes else Name(tag="")
+    if push:
+        revision.require_plausible_time(commit, datetime.now(UTC))
+    if push and name.is_version:
+        revision.require_release(root, commit, name.tag, inputs)
+    host = policy.image.repository.partition("/")[0]
+    if push and images.world == "stand-in" and name.is_version and not registry.is_local(host):
+        raise UsageError(
+            f"{name.tag} would be a release built on stand-in images",
+            usually="this machine reaches no container registry, so its base images are not the official ones",
+            next_step="tag the commit and let a machine with the official images release it, or say --no-push",
+        )
+    signer = cosign.signer(environment) if publishes else cosign.NoSigner("nothing is published")
+    if publishes and not policy.image.attachments:
+        signer = cosign.NoSigner(f"{policy.origins['image.attachments']} says that nothing is attached to the image")
+    if not isinstance(signer, cosign.NoSigner):
+        cosign.require_image(images.cosign)
+    if push and name.is_version and isinstance(signer, cosign.NoSigner) and not registry.is_local(host):
+        if not policy.image.attachments:
+            raise UsageError(
+                f"{name.tag} would be a release that nobody signed: {signer.reason}",
+                usually="the registry takes images only",
+                next_step="push it to a registry that takes signatures, without that line; then run again",
+            )
+        raise UsageError(
+            f"{name.tag} would be a release that nobody signed: {signer.reason}",
+            usually="COSIGN_KEY is not set, or the workflow's job has not the permission id-token: write",
+            next_step=f"set {cosign.KEY_VARIABLE} and {cosign.PASSWORD_VARIABLE}, then run again",
+        )
+    return Plan(
+        root=root,
+        policy=policy,
+        images=images,
+        revision=commit,
+        name=name,
+        push=push,
+        report_dir=report_dir.resolve(),
+        published=publication.published(report_dir),
+        locked_packages={
+            name: version
+            for lock in policy.build.lock_paths
+            for name, version in _locked_packages(root / lock, policy).items()
+        },
+        login=registry.credentials(environment, host),
+        source_login=registry.source_credentials(environment),
+        trust=_trust(policy, root, policy.image.source or commit.source_url, key),
+        signer=signer,
+        builder=attestations.builder(environment),
+        no_cache=no_cache,
+        inputs=inputs,
+        certificates=registry.ca_certificates(environment),
+        build_secrets=build_secrets.read(policy, root, environment) if mounts_secrets else {},
+    )
+
+
+def _inputs(policy: Policy, root: Path, policy_path: Path) -> Inputs:
+    """What an image is made of and a commit should have: the build's context, its policy, a model that came trained.
+
+    A model that is trained in the run follows from the rest.
+    """
+    files = [policy_path.resolve(), root / policy.build.dockerfile, *(root / lock for lock in policy.build.lock_paths)]
+    if policy.model.train:
+        return Inputs(tuple(policy.build.context), tuple(files))
+    folder = (root / policy.model.path).resolve()
+    contract, rows = folder / "model.json", folder / TRAINING_ROWS
+    artefact = _artefact(contract)
+    model = Model(folder / artefact.file, contract, artefact.sha256) if artefact else None
+    return Inputs(tuple(policy.build.context), (*files, contract, *([rows] if rows.exists() else [])), model)
+
+
+def _artefact(contract: Path) -> Artefact | None:
+    """The model file that a contract names; None if it is no contract, which the run finds out when it reads it."""
+    if not contract.is_file():
+        return None
+    try:
+        return Contract.model_validate_json(contract.read_bytes()).artefact
+    except (OSError, ValidationError):
+        return None
+
+
+def _unread(root: Path) -> Revision:
+    """What is known of a checkout that nothing is built from."""
+    return Revision(commit=revision.NO_COMMIT, dirty=True, source_url=revision.source(root))
+
+
+def _with_readable_source(policy: Policy) -> Policy:
+    """The policy with image.source as a plain web address: a public label says it, and no credential may be in it."""
+    if not policy.image.source:
+        return policy
+    if address := origin.web_address(policy.image.source):
+        return policy.model_copy(update={"image": policy.image.model_copy(update={"source": address})})
+    raise UsageError(
+        f"{policy.origins.get('image.source', 'the policy')}: image.source is no web address",
+        usually="it is a path, or has a character that no address has",
+        next_step="write it like https://github.com/owner/name, or leave it empty: then it is that of origin",
+    )
+
+
+def _root(policy_path: Path, policy: Policy) -> Path:
+    """The folder that the policy names, seen from its own."""
+    root = (policy_path.resolve().parent / policy.build.root).resolve()
+    if root.is_dir():
+        return root
+    raise UsageError(
+        f"{policy.origins.get('build.root', 'the default')}: build.root is no folder: {root}",
+        usually="it is seen from the folder of the policy, not from where the command was typed",
+        next_step='name the folder that has the Dockerfile, such as ".." for the one above the policy',
+    )
+
+
+def _trust(policy: Policy, root: Path, source: str, key: Path | None) -> cosign.Trust:
+    """Whom to believe: the holder of a key where one is named, else the workflows of the repository."""
+    key = key or (root / policy.trust.key if policy.trust.key else None)
+    if key is None:
+        return cosign.Identity(verification.identity(source, policy.trust), verification.ISSUER)
+    try:
+        return cosign.PublicKey(key.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{key} is no public key that can be read: {error}",
+            usually="trust.key in the policy, or --key, names another file",
+            next_step="name the cosign.pub that was made with the private key",
+        ) from error
+
+
+def _locked_packages(path: Path, policy: Policy) -> dict[str, str]:
+    """What the image installs, and so what a scanner has to see in it."""
+    python, platform = policy.build.python, policy.build.platform
+    try:
+        return trivy.locked_packages(path.read_text(encoding="utf-8"), python=python, platform=platform)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path} is no lock of packages: {error}",
+            usually="build.lock in the policy names another file than the Dockerfile installs, or none",
+            next_step="name the requirements.txt with hashes that the Dockerfile installs",
+        ) from error
+
+
+def _images(path: Path) -> Images:
+    try:
+        images = Images.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+        raise UsageError(
+            f"{path} does not name the images of a run: {str(error).splitlines()[0]}",
+            usually=f"it is missing, or {IMAGES_VARIABLE} names another file",
+            next_step="git checkout images.toml, or drydock bootstrap where no container registry is reached",
+        ) from error
+    # Only who signs or verifies needs cosign, and bootstrap makes a local one when it is asked for.
+    pinned = ("builder", "runtime", *(["cosign"] if images.cosign or images.world == "official" else []))
+    for name in pinned:
+        if not PINNED.search(getattr(images, name)):
+            raise UsageError(
+                f"{path} names {name} by no digest: {getattr(images, name)}",
+                usually="a tag was written by hand, and nobody could say afterwards which image that was",
+                next_step="drydock update-pins writes the digests that the tags have now",
+            )
+    return images

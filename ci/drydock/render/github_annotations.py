@@ -1,0 +1,53 @@
+"""The report as GitHub's workflow commands, which a page of the run and of the pull request shows beside the code.
+
+Escaped as GitHub's own toolkit does (actions/toolkit, packages/core/src/command.ts): a command ends with its line.
+"""
+
+from __future__ import annotations
+
+from drydock.report import Report, Row, Verdict, units
+
+
+def render(report: Report) -> str:
+    """An error per failed check and per broken stage, a warning per warned check, a notice of what was published.
+
+    GitHub shows the first ten errors and the first ten warnings of a step, so what weighs most comes first.
+    """
+    by_verdict = {verdict: [row for row in report.rows if row.verdict is verdict] for verdict in Verdict}
+    errors = by_verdict[Verdict.FAIL]
+    # Where a stage broke, its own words say why the rest was not run.
+    unmade = [] if report.failures else by_verdict[Verdict.NOT_RUN]
+    commands = [_row("error", row, _against(row)) for row in errors]
+    commands += [
+        _command("error", f"{failure.stage} broke", failure.what, failure.usually, f"next: {failure.next_step}")
+        for failure in report.failures
+    ]
+    commands += [_row("error", row, "could not be made") for row in unmade]
+    commands += [_row("warning", row, _against(row)) for row in by_verdict[Verdict.WARN]]
+    if report.publication:
+        commands.append(_command("notice", "published", report.publication.reference))
+    return "".join(commands)
+
+
+def _against(row: Row) -> str:
+    return f"{row.measured}, limit {row.limit}" if row.limit else row.measured
+
+
+def _row(name: str, row: Row, first: str) -> str:
+    return _command(name, row.name, first, *units.shortened(row.details), place=row.place)
+
+
+def _command(name: str, title: str, *lines: str, place: str = "") -> str:
+    message = "\n".join(filter(None, lines))
+    file, _, line = place.rpartition(":")
+    where = f"file={_property(file)},line={_property(line)}," if place else ""
+    return units.printable(f"::{name} {where}title={_property(title)}::{_data(message)}") + "\n"
+
+
+def _data(words: str) -> str:
+    # The percent sign first, or it would escape the escapes.
+    return words.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(words: str) -> str:
+    return _data(words).replace(":", "%3A").replace(",", "%2C")

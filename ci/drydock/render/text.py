@@ -1,0 +1,126 @@
+"""The report as a terminal shows it, in plain text: colour only echoes the words. The last line is the one to quote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from drydock.errors import VersionTaken
+from drydock.render import layers
+from drydock.report import Assessment, Failure, Publication, Report, Row, Treatment, Verdict, units
+
+LABEL = " {verdict:<7} {name:<28} {measured:<28} {limit}"
+DETAIL_INDENT = " " * 9
+# A Debian image has dozens that nobody can mend yet; report.json has all of them.
+UNFIXED_SHOWN = 10
+
+
+def render(report: Report) -> str:
+    """The table of a run, what it let through, what broke in it, and its verdict."""
+    lines = [_header(report), *_model(report), ""]
+    # The terminal has the first details of a row, and report.json all of them.
+    lines += _rows(row.model_copy(update={"details": units.shortened(row.details)}) for row in report.rows)
+    lines += _let_through(report)
+    if report.image:
+        lines += ["", *layers.section(report.image, report.comparison)]
+    for failure in report.failures:
+        lines += ["", f"{failure.stage} broke: {failure.what}"]
+        lines += [f"  {line}" for line in failure.log.splitlines()]
+        if failure.usually:
+            lines.append(f"  usually   {failure.usually}")
+        lines.append(f"  next      {failure.next_step}")
+    if report.images.world == "stand-in":
+        lines += ["", "stand-in   base images and advisories are this machine's own; the result is no release"]
+    lines.append("")
+    if report.publication:
+        lines += _published(report.publication)
+    if warned := sum(row.verdict is Verdict.WARN for row in report.rows):
+        lines.append(f"warned     {warned} of {len(report.rows)} checks; read them above")
+    return "\n".join([*map(units.printable, [*lines, verdict(report)]), ""])
+
+
+def assessment(assessed: Assessment) -> str:
+    """What was found about published images, in the same form and in full, and what to quote of it."""
+    return "\n".join([*map(units.printable, [*_rows(assessed.rows), "", assessed.conclusion]), ""])
+
+
+def verdict(report: Report) -> str:
+    """The one line to quote: published, approved, rejected or no verdict."""
+    counts = {verdict: sum(row.verdict is verdict for row in report.rows) for verdict in Verdict}
+    if report.publication:
+        return f"published  {report.publication.reference}"
+    if failed := counts[Verdict.FAIL]:
+        return f"rejected   {failed} of {len(report.rows)} checks failed; nothing was pushed"
+    if report.failures:
+        first = report.failures[0]
+        return f"no verdict {first.stage} broke (exit code {report.exit_code}); {_pushed(first)}"
+    if not_run := counts[Verdict.NOT_RUN]:
+        return f"rejected   {not_run} of {len(report.rows)} checks could not be made; nothing was pushed"
+    if report.exit_code == 0:
+        digest = report.image.manifest_digest if report.image else ""
+        return f"approved   {report.image_name}@{digest}; not pushed, as asked"
+    return "rejected   no check passed; nothing was pushed"
+
+
+def _published(publication: Publication) -> list[str]:
+    """What a reader of the last line may want to know besides."""
+    return [
+        *(["existed    it was there already under this tag, with this very digest"] if publication.existed else []),
+        *([f"replaced   {publication.tag} was {publication.replaced} before"] if publication.replaced else []),
+        *([f"tags       {', '.join(publication.tags)}"] if len(publication.tags) > 1 else []),
+    ]
+
+
+def _pushed(failure: Failure) -> str:
+    """What the registry may have of an image whose run broke: its tags come last of all."""
+    if failure.exit_code == VersionTaken.exit_code or failure.stage not in ("push", "attest", "publish"):
+        return "nothing was pushed"
+    if failure.stage == "publish":
+        return "the registry may serve what nobody confirmed"
+    return "no tag leads to what was pushed"
+
+
+def _rows(rows: Iterable[Row]) -> list[str]:
+    lines = []
+    for row in rows:
+        limit = f"limit {row.limit}" if row.limit else ""
+        # What was not measured has its reason where the measurement would stand.
+        measured, details = (row.measured, row.details) if row.measured else (row.details[0], row.details[1:])
+        lines.append(LABEL.format(verdict=row.verdict, name=row.name, measured=measured, limit=limit).rstrip())
+        lines += [f"{DETAIL_INDENT}{'→ ' if number == 0 else '  '}{detail}" for number, detail in enumerate(details)]
+    return lines
+
+
+def _let_through(report: Report) -> list[str]:
+    """The findings that are ignored, each with its reason, owner and last day, and those that nobody can mend yet."""
+    ignored = [judged for judged in report.findings if judged.treatment is Treatment.IGNORED]
+    unfixed = [judged for judged in report.findings if judged.treatment is Treatment.UNFIXED]
+    lines = [""] if ignored or unfixed else []
+    for judged in [*ignored, *unfixed[:UNFIXED_SHOWN]]:
+        found = judged.finding
+        about = ", ".join(filter(None, (f"{found.package} {found.installed_version}", units.age(judged))))
+        lines.append(f"{judged.treatment:<10} {found.severity:<8} {found.id:<16} {about}")
+        if judged.note:
+            lines.append(f"{DETAIL_INDENT}  → {judged.note}")
+    if more := len(unfixed[UNFIXED_SHOWN:]):
+        lines.append(f"{Treatment.UNFIXED:<10} {more} more, in report.json")
+    return lines
+
+
+def _commit(report: Report) -> str:
+    return report.revision.commit[:12] + ("-dirty" if report.revision.dirty else "")
+
+
+def _model(report: Report) -> list[str]:
+    equality = units.equality(report.contract) if report.contract else ""
+    return [f"model      {equality}"] if equality else []
+
+
+def _header(report: Report) -> str:
+    durations = {stage.name: stage.duration_seconds for stage in report.stages}
+    took = [
+        f"{name} {durations[name]:.0f} s"
+        for name in ("train", "build", "smoke", "scan", "publish")
+        if name in durations
+    ]
+    size = units.size(report.image.size_bytes) if report.image else "not built"
+    return f"image      {report.image_name} {_commit(report)}   {size}   {', '.join(took)}".rstrip()

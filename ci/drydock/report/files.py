@@ -1,0 +1,102 @@
+"""The files of a report directory, each written whole or not at all, and one run in it at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from drydock.errors import UsageError
+
+TRACEBACK = "traceback.txt"
+LOCK = ".lock"
+REPORT_FILES = (
+    *("report.json", "report.html", "report.txt", "summary.md"),
+    *("trivy.json", "canary.json", "trivy.txt", "trivy.sarif", "sbom.cdx.json", "sbom.spdx.json"),
+    *("image.tar", "engine.log", TRACEBACK),
+)
+
+
+def prepare(report_dir: Path) -> None:
+    """Make the folder, and remove what the last run left: no run is read by another one's files. Its record stays."""
+    ensure_dir(report_dir)
+    with writing():
+        for name in REPORT_FILES:
+            (report_dir / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(report_dir: Path) -> Iterator[None]:
+    """Make the folder, and keep other runs out of it. Raises UsageError if another one is in it.
+
+    The lock is the kernel's (flock): that of a run which died is gone with it.
+    """
+    ensure_dir(report_dir)
+    with ExitStack() as stack:
+        with writing():
+            lock = stack.enter_context((report_dir / LOCK).open("a+", encoding="utf-8"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                lock.seek(0)
+                raise UsageError(
+                    f"another run is using {report_dir}: {lock.read(100).strip() or 'it has just begun'}",
+                    usually="make run was typed in two terminals",
+                    next_step="wait for its end, or name another folder with --report-dir",
+                ) from error
+        # Who has it is a courtesy to others, and no reason to stop where the disk is full.
+        with suppress(OSError):
+            os.ftruncate(lock.fileno(), 0)
+            os.write(
+                lock.fileno(),
+                f"process {os.getpid()}, since {datetime.now(UTC).isoformat(timespec='seconds')}\n".encode(),
+            )
+        yield
+
+
+def ensure_dir(report_dir: Path) -> None:
+    """Make the folder, and leave what is in it."""
+    with writing():
+        report_dir.mkdir(parents=True, exist_ok=True)
+
+
+def write_documents(report_dir: Path, documents: Mapping[str, str]) -> None:
+    """Write what a tool said into the report's folder, each file by its name."""
+    with writing():
+        for name, words in documents.items():
+            write_atomic(report_dir / name, words)
+
+
+def write_atomic(path: Path, content: str) -> None:
+    """Write a file so that a reader, or a cut run, sees the old one or the new one, never half of one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Raise UsageError for a file that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename2 or error.filename or 'the report'} cannot be written: {error.strerror}",
+            usually="the disk is full, or the folder belongs to somebody else",
+            next_step="free some space, or name another folder with --report-dir, then run again",
+        ) from error
+
+
+def append(path: Path, content: str) -> None:
+    """Add to the end of a file, such as one that GitHub reads."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(content)

@@ -1,0 +1,75 @@
+"""The words that all renderings share: sizes and ages as people say them, and what others wrote made harmless."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from drydock.report import MB, JudgedFinding, ModelDescription
+
+KB = 1_000
+# An old base image has hundreds of findings, and a log its 15 lines.
+DETAILS_SHOWN = 20
+
+
+def size(size_bytes: int) -> str:
+    """Whole MB; whole kB below 1 MB, and bytes below 1 kB, so that nothing that is there reads as nothing."""
+    for unit_bytes, unit in ((MB, "MB"), (KB, "kB")):
+        # What would round to 1000 of a unit is 1 of the next.
+        if abs(size_bytes) >= unit_bytes - unit_bytes // (2 * KB):
+            return f"{round(size_bytes / unit_bytes)} {unit}"
+    return f"{size_bytes} byte{'' if abs(size_bytes) == 1 else 's'}"
+
+
+def difference(size_bytes: int) -> str:
+    """The same with its sign, a plus too."""
+    return f"{'+' if size_bytes > 0 else ''}{size(size_bytes)}"
+
+
+def figure(value: float) -> str:
+    """A number with three digits that count, and whole where it has more: 0.950, 44.1, 1,234."""
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}"
+
+
+def score(name: str, value: float) -> str:
+    """How good a model was, as people say it: an accuracy in percent."""
+    return f"{100 * value:.1f} %" if name == "accuracy" else figure(value)
+
+
+def features(contract: ModelDescription) -> list[str]:
+    """The names of what the model takes; of words it says that they are."""
+    return [
+        f"{name} (word)" if kind == "word" else name
+        for name, kind in zip(contract.features, contract.feature_kinds, strict=True)
+    ]
+
+
+def age(judged: JudgedFinding) -> str:
+    """How long ago the advisory was published; empty where nobody knows."""
+    if judged.age_days is None:
+        return ""
+    return f"{judged.age_days} day{'' if judged.age_days == 1 else 's'} old"
+
+
+def equality(contract: ModelDescription) -> str:
+    """On how many rows a lean model answered as the trained one did; empty where the trained one itself is served."""
+    proved = contract.equality
+    if proved is None:
+        return ""
+    return (
+        f"{contract.runtime}, equal to the trained one on {proved.rows:,} rows: largest difference "
+        f"{proved.worst_difference:g}, limit {contract.tolerance:g}"
+    )
+
+
+def shortened(details: Sequence[str]) -> list[str]:
+    """The first details of a row, and how many more there are."""
+    more = len(details[DETAILS_SHOWN:])
+    return [*details[:DETAILS_SHOWN], *([f"{more} more, in report.json"] if more else [])]
+
+
+def printable(words: str) -> str:
+    """One line of words from an image or a tool: it begins no line of its own, and steers no terminal."""
+    return "".join(
+        character if character.isprintable() else " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for character in words
+    )

@@ -1,0 +1,410 @@
+"""A session with an engine, and the stages of one plan in it, from train to publish; then verify and rescan."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import anyio
+import dagger
+from dagger import BuildArg, dag
+
+from drydock.checks import Approval, verification
+from drydock.errors import BuildError, RegistryError
+from drydock.oci import archive as image
+from drydock.oci import registry
+from drydock.oci.registry import Repository, tagging
+from drydock.pipeline.plan import Plan
+from drydock.report import Archive, Contract, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
+from drydock.report.files import write_documents
+from drydock.stages import host, repack, scanner, session, signer, smoke, threads
+from drydock.tools import attestations, cosign, dagger_log, dockerfile, revision
+from drydock.tools import model_contract as contract_of
+from drydock.tools.cosign import KeyPair, Trust, Verified
+
+MODEL_FILES = ("model.json", "model.pkl", "model.forest", "training.npy")
+CONTEXT_LABEL = "dev.drydock.context.digest"
+FILES_LIMIT = 100
+GOODBYE_SECONDS = 15
+ATTEST_ROUNDS = 5
+
+
+@asynccontextmanager
+async def connect(plan: Plan, on_retry: Callable[[str], None] = registry.silent) -> AsyncIterator[EngineStages]:
+    """Open a session with the engine that the environment names, or that the Dagger CLI starts.
+
+    `on_retry` gets a sentence before the registry is asked once more, and while an engine is downloaded.
+    """
+    address = os.environ.get(session.ENGINE_VARIABLE, "")
+    path, secrets = plan.report_dir / "engine.log", plan.build_secrets.values()
+    try:
+        with path.open("w", encoding="utf-8") as log, session.engine_errors():
+            async with AsyncExitStack() as stack:
+                await session.open_connection(stack, address, log, on_retry)
+                await stack.enter_async_context(session.client_dies_with_engine(address))
+                try:
+                    if plan.no_cache:
+                        await dag.engine().local_cache().prune()
+                    yield EngineStages(plan, on_retry)
+                finally:
+                    with suppress(dagger.SessionError), session.client_within(GOODBYE_SECONDS):
+                        await stack.aclose()
+    except BuildError as error:
+        # The engine has written all of its log by now; its answer has only the instruction's exit code.
+        error.log = dagger_log.failed_instruction(path.read_text(encoding="utf-8", errors="replace")) or error.log
+        error.what, error.log = (dagger_log.masked(words, secrets) for words in (error.what, error.log))
+        raise
+    finally:
+        if secrets and path.exists():
+            words = path.read_text(encoding="utf-8", errors="replace")
+            write_documents(plan.report_dir, {path.name: dagger_log.masked(words, secrets)})
+
+
+@dataclass(frozen=True)
+class EngineStages:
+    """The stages of one plan, in one session of the engine."""
+
+    plan: Plan
+    on_retry: Callable[[str], None]
+
+    async def reach_registry(self) -> None:
+        """Fail now, before any work, where the registry does not answer."""
+        await registry.require_answer(self.plan.policy.image.repository)
+
+    async def try_key(self) -> None:
+        """Fail now where the key that is to sign cannot be opened."""
+        if not isinstance(self.plan.signer, cosign.NoSigner):
+            await self._signed_by(self.plan.signer)
+
+    async def generate_key_pair(self, password: str) -> KeyPair:
+        """A new key pair of cosign's, for releases that no workflow signs."""
+        return await signer.generate_key_pair(self.plan.images.cosign, password)
+
+    async def train(self) -> Model:
+        """Train in a container, or take the model that `model.path` holds; its file is what its contract says.
+
+        What was trained, or converted for the lean runtime, is then in the report directory, under model/.
+        """
+        plan, policy = self.plan, self.plan.policy
+        if policy.model.train:
+            return await self._made("train", self._context(), plan.report_dir / "model")
+        contract = await _read(self._given)
+        # The one conversion that there is; what is of another runtime stays as it is, to be refused.
+        if (contract.runtime, policy.build.runtime) == ("sklearn", "lean"):
+            given = host.directory(self._given, ["model.json", "model.pkl", "training.npy"])
+            context = self._context().with_directory("artifacts", given)
+            return await self._made("convert", context, plan.report_dir / "model")
+        contract = await _read(self._given, policy.build.runtime)
+        names = ["model.json", contract.artefact.file]
+        with session.engine_errors():
+            files = await host.directory(self._given, names).sync()
+        if await _read(self._given, policy.build.runtime) != contract:
+            raise BuildError(
+                f"the model in {self._given} was changed while it was read",
+                usually="another run, or a copy of a model, writes there at the same time",
+                next_step="wait for its end, then run again",
+            )
+        return Model(contract, files)
+
+    async def train_into(self, directory: Path) -> None:
+        """Build the Dockerfile's stage `train` and put the model that it made, and its contract, into `directory`."""
+        await self._make("train", self._context(), directory)
+
+    async def describe(self, model: Path, data: Path, name: str, target: str, words: Sequence[str]) -> str:
+        """Build the Dockerfile's stage `describe`, which writes the contract of a trained model, and say what it says.
+
+        The model and its contract are then in the folder that `model.path` names. `target` and `words` are columns of
+        `data`.
+        """
+        context = (
+            self._context().with_file("given/model.pkl", host.file(model)).with_file("given/data.csv", host.file(data))
+        )
+        described = self._stage("describe", context, {"NAME": name, "TARGET": target, "WORDS": ",".join(words)})
+        with _build_errors(
+            f"the contract of {model.name}",
+            usually="the model needs other packages than the image has, or the data are no rows of it",
+            next_step="the log ends with what to change; then run again",
+        ):
+            said = await described.file("/words.txt").contents()
+            await _put(described, self._given)
+        return said
+
+    async def _made(self, stage: str, context: dagger.Directory, directory: Path) -> Model:
+        """The model that a stage made; what is read of it, in `directory`, are the bytes that the engine has."""
+        files = await self._make(stage, context, directory)
+        contract = await _read(directory, self.plan.policy.build.runtime)
+        return Model(contract, _only(files, "model.json", contract.artefact.file))
+
+    async def _make(self, stage: str, context: dagger.Directory, directory: Path) -> dagger.Directory:
+        with _build_errors(f"the stage `{stage}` of {self.plan.policy.build.dockerfile}"):
+            return await _put(self._stage(stage, context), directory)
+
+    def _stage(
+        self, stage: str, context: dagger.Directory, arguments: Mapping[str, str] | None = None
+    ) -> dagger.Container:
+        return context.docker_build(
+            dockerfile=self.plan.policy.build.dockerfile,
+            target=stage,
+            build_args=self._arguments(arguments or {}),
+            secrets=self._secrets(),
+            platform=self._platform,
+        )
+
+    async def build(self, model: Model) -> Archive:
+        """Build the image around the model; export it in its normal form, as image.tar in the report directory."""
+        plan = self.plan
+        context = self._context().with_directory("artifacts", _files(model))
+        path = plan.report_dir / "image.tar"
+        with _build_errors(plan.policy.build.dockerfile):
+            built = context.docker_build(
+                dockerfile=plan.policy.build.dockerfile,
+                build_args=self._arguments({"REVISION": plan.revision.name}),
+                secrets=self._secrets(),
+                platform=self._platform,
+            )
+            for key, value in plan.labels(model.contract.artefact.sha256).items():
+                # The base image's own label would speak of the base.
+                built = built.with_label(key, value) if value else built.without_label(key)
+            # Dagger finds a tarball again by the image's files and configuration; that they lie in other layers now it
+            # would not see. The context's digest makes the configuration differ wherever the build does.
+            labelled = built.with_label(CONTEXT_LABEL, await context.digest())
+            await labelled.sync()
+        archive = await repack.archive(
+            plan, labelled, healthcheck=dockerfile.healthcheck(self._dockerfile()), drop_label=CONTEXT_LABEL
+        )
+        await archive.export(str(path))
+        return Archive(path=path, handle=archive)
+
+    async def recheck_commit(self) -> None:
+        """Fail if the work tree is no longer the commit that it was: the engine has read it twice since."""
+        plan = self.plan
+        await anyio.to_thread.run_sync(revision.require_unchanged, plan.root, plan.revision, plan.inputs)
+
+    async def inspect(self, archive: Archive) -> Image:
+        """Read the archive's layers; in a thread, since decompressing them takes a second or two."""
+        most_bytes = image.most_bytes(self.plan.policy)
+        read = await threads.run(
+            lambda is_cancelled: image.read(archive.path, most_bytes=most_bytes, is_cancelled=is_cancelled)
+        )
+        return dockerfile.located(read, self._dockerfile())
+
+    async def smoke(self, archive: Archive, model: Model) -> Smoke:
+        """Start the image as its users will, ask for every golden row, and note which user it runs as."""
+        outside = _files(model) if self.plan.policy.build.model == "outside" else None
+        return await smoke.smoke(self.plan, archive, model.contract, outside)
+
+    async def scan(self, archive: Archive) -> Scan:
+        """Let the pinned Trivy read the archive once, offline, and the canary beside it; read its one report twice."""
+        return await scanner.scan(self.plan, archive)
+
+    async def updates(self, archive: Archive) -> Updates:
+        """Ask the image's package manager, as root and in a throw-away container, which updates are pending."""
+        return await smoke.updates(self.plan, archive)
+
+    async def verify(self, repository: str, digest: str, trust: Trust) -> Verified:
+        """What of the signature and the statements of a published image is of somebody trusted."""
+        return await self._verified(repository, digest, trust, self.plan.source_login)
+
+    async def hold(self, path: Path) -> Archive:
+        """Let the engine hold an OCI archive that this machine has."""
+        return Archive(path=path, handle=host.file(path))
+
+    async def push(self, approval: Approval) -> None:
+        """Push the approved archive as it is, by its digest: no tag leads to it before all is there that belongs to it.
+
+        A version that is there already, with another digest, stops this before a byte is sent.
+        """
+        async with self._repository() as repository:
+            await tagging.push(repository, approval.archive.path, approval.manifest_digest, self.plan.name)
+
+    async def attest(self, approval: Approval, verdict: Report) -> Signing:
+        """Attach the SBOM; with a key or a workflow's identity, sign the image, its SBOM, provenance and verdict.
+
+        Then all of it is read back and verified: two runs of one commit write one list of referrers, in which the last
+        writer wins, and what was lost so is signed once more.
+        """
+        plan, digest, repository = self.plan, approval.manifest_digest, self.plan.policy.image.repository
+        sbom = verdict.scan.sbom if verdict.scan else ""
+        if isinstance(plan.signer, cosign.NoSigner):
+            if plan.policy.image.attachments:
+                await self._attach_sbom(digest, sbom)
+            return Signing(why_not=plan.signer.reason)
+        signed_by, trust = await self._signed_by(plan.signer)
+        predicates = attestations.predicates(verdict, plan.builder, sbom)
+        unsigned, lost = True, predicates
+        for _ in range(ATTEST_ROUNDS):
+            listed = await self._attach_sbom(digest, sbom)
+            if unsigned or lost:
+                await signer.sign(plan, plan.signer, digest, lost, signature=unsigned)
+            # Another length each time, so that two runs do not go on to write at the same moment.
+            await anyio.sleep(tagging.SETTLE_SECONDS * random.uniform(1, 2))  # noqa: S311 - no secret
+            verified = await self._verified(repository, digest, trust, registry.login_for(repository, plan.login))
+            unsigned, lost = bool(verified.why_not_signed), attestations.lost(predicates, verified)
+            if not unsigned and not lost and listed in await self._referrers(digest):
+                attached = ("signature", *(attestations.WORDS[kind] for kind in predicates))
+                return Signing(signed_by=signed_by, attached=attached)
+        raise RegistryError(
+            f"{repository} does not keep all that was signed of {digest}",
+            usually="something else writes to the list of its referrers all the time",
+            next_step="find out who writes to the repository, then run again",
+        )
+
+    async def publish(self, approval: Approval) -> Publication:
+        """Name the image that was pushed, and read back what the registry now serves under each name."""
+        plan, digest = self.plan, approval.manifest_digest
+        async with self._repository() as repository:
+            created = datetime.fromisoformat(plan.revision.committed_at)
+            moving_tags = plan.policy.image.moving_tags
+            order = partial(revision.order, plan.root, plan.revision.commit)
+            named = await tagging.name(repository, digest, plan.name, created, moving_tags=moving_tags, order=order)
+        return Publication(
+            repository=plan.policy.image.repository,
+            tag=plan.name.tag,
+            digest=digest,
+            tags=named.tags,
+            existed=named.before == digest,
+            replaced=named.before if named.before != digest else "",
+            unmoved=dict(named.unmoved),
+        )
+
+    async def _signed_by(self, by: cosign.Signer) -> tuple[str, Trust]:
+        """Who signs, as a reader can check it, and what trusts in nobody else."""
+        match by:
+            case cosign.Key():
+                pem = await signer.public_key(self.plan.images.cosign, by)
+                return f"key {cosign.fingerprint(pem)}", cosign.PublicKey(pem)
+            case cosign.Keyless():
+                name = self.plan.builder.id
+                return name, cosign.exactly(name, verification.ISSUER)
+
+    async def _verified(
+        self, repository: str, digest: str, trust: Trust, login: registry.Credentials | None
+    ) -> Verified:
+        plan, types = self.plan, tuple(attestations.WORDS)
+        return await signer.verify(plan.images.cosign, repository, digest, trust, login, types, plan.certificates)
+
+    async def _attach_sbom(self, digest: str, sbom: str) -> str:
+        """For tools that read no signatures, such as a scanner that takes its packages from here."""
+        async with self._repository() as repository:
+            return await repository.attach(digest, cosign.SBOM_MEDIA_TYPE, sbom.encode(), {})
+
+    async def _referrers(self, digest: str) -> set[str]:
+        async with self._repository() as repository:
+            return {found.digest for found in await repository.referrers(digest)}
+
+    def _repository(self) -> AbstractAsyncContextManager[Repository]:
+        return registry.opened(self.plan.policy.image.repository, self.plan.login, self.on_retry)
+
+    @property
+    def _platform(self) -> dagger.Platform:
+        return dagger.Platform(self.plan.policy.build.platform)
+
+    @property
+    def _given(self) -> Path:
+        return self.plan.root / self.plan.policy.model.path
+
+    def _dockerfile(self) -> str:
+        return dockerfile.read(self.plan.root / self.plan.policy.build.dockerfile)
+
+    def _context(self) -> dagger.Directory:
+        return host.directory(self.plan.root, self.plan.policy.build.context)
+
+    def _arguments(self, more: Mapping[str, str]) -> list[BuildArg]:
+        """What every build is told, and `more`."""
+        images, policy = self.plan.images, self.plan.policy
+        common = {
+            "BUILDER": images.builder,
+            "RUNTIME": images.runtime,
+            "MODEL_RUNTIME": policy.build.runtime,
+            "MODEL": policy.build.model,
+            "TRAIN": policy.model.train,
+        }
+        return [BuildArg(name, value) for name, value in {**common, **more}.items()]
+
+    def _secrets(self) -> list[dagger.Secret]:
+        """What instructions may mount: the policy's secrets, and the certificates to trust.
+
+        One that nobody gave is empty: Dagger would name a missing one at random, and its step would never be cached.
+        """
+        missing = {name: "" for name, required in dockerfile.secrets(self._dockerfile()).items() if not required}
+        given = {session.CERTIFICATES_ID: self.plan.certificates, **self.plan.build_secrets}
+        return [dag.set_secret(name, text) for name, text in {**missing, **given}.items()]
+
+
+async def _put(made: dagger.Container, directory: Path) -> dagger.Directory:
+    """Put the model that a stage made into `directory`, where no file of another model stays beside it."""
+    artifacts = made.directory("/artifacts")
+    names = await _plain_files(artifacts)
+    files = _only(artifacts, *names)
+    # Not wiped: the folder is the user's, who may keep more in it than the model.
+    await files.export(str(directory))
+    for name in set(MODEL_FILES).difference(names):
+        (directory / name).unlink(missing_ok=True)
+    return files
+
+
+async def _plain_files(directory: dagger.Directory) -> list[str]:
+    """The names of its files: a link that somebody's code made would lead to any place of this machine."""
+    names = await directory.entries()
+    if len(names) > FILES_LIMIT:
+        raise BuildError(
+            f"training wrote {len(names)} files beside the model, and {FILES_LIMIT} are the most",
+            usually="its own notes or checkpoints are in the folder of the model",
+            next_step="let it write them into another folder",
+        )
+    plain = [
+        name
+        for name in names
+        if await directory.exists(name, expected_type=dagger.ExistsType.REGULAR_TYPE, do_not_follow_symlinks=True)
+    ]
+    if other := [name for name in names if name.rstrip("/") in MODEL_FILES and name not in plain]:
+        raise BuildError(
+            f"what was trained has {other[0]} as a link or a folder",
+            usually="the command linked the model to where it lies",
+            next_step="let it write a copy of the file itself",
+        )
+    return plain
+
+
+def _only(directory: dagger.Directory, *names: str) -> dagger.Directory:
+    """These files of a directory, and nothing else."""
+    files = dag.directory()
+    for name in names:
+        files = files.with_file(name, directory.file(name))
+    return files
+
+
+def _files(model: Model) -> dagger.Directory:
+    return cast("dagger.Directory", model.handle)
+
+
+async def _read(directory: Path, runtime: str | None = None) -> Contract:
+    """In a thread, since a large model takes seconds."""
+    return await anyio.to_thread.run_sync(contract_of.read, directory, runtime, abandon_on_cancel=True)
+
+
+@contextmanager
+def _build_errors(
+    what: str,
+    usually: str = "a package or a base image cannot be had, a hash does not match, or an instruction fails",
+    next_step: str = "mend the instruction that the log ends with; --debug shows all of the engine's log",
+) -> Iterator[None]:
+    with session.engine_errors():
+        try:
+            yield
+        except dagger.QueryError as error:
+            raise BuildError(
+                f"{what} did not build: {dagger_log.first_line(str(error))}",
+                usually=usually,
+                next_step=next_step,
+                log=dagger_log.tail(
+                    error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)
+                ),
+            ) from error

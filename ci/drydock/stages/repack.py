@@ -1,0 +1,64 @@
+"""Lets the pinned builder's Python write what was built in its one normal form, so that a commit has one digest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagger
+from dagger import dag
+
+from drydock.errors import BuildError
+from drydock.oci import repack
+from drydock.pipeline.plan import Plan
+from drydock.stages import session
+from drydock.tools import dagger_log
+
+FOLDER = "/normal"
+CACHE = "/cache"
+OCI = dagger.ImageMediaTypes.OCIMediaTypes
+
+
+async def archive(
+    plan: Plan, built: dagger.Container, *, healthcheck: dict[str, Any] | None, drop_label: str
+) -> dagger.File:
+    """The image as one OCI archive, which is what it would be wherever else its commit is built."""
+    options = ["--created", plan.revision.committed_at, "--drop-label", drop_label, "--cache", CACHE]
+    options += ["--healthcheck", json.dumps(healthcheck)] if healthcheck else []
+    with _normal_errors():
+        platform = dagger.Platform(plan.policy.build.platform)
+        base = dag.container(platform=platform).from_(plan.images.runtime)
+        container = (
+            # Of the image's own platform, even where it is emulated: there, too, the bytes are those of its zlib.
+            dag.container(platform=platform)
+            .from_(plan.images.builder)
+            .with_new_file(f"{FOLDER}/normalise.py", Path(repack.__file__).read_text(encoding="utf-8"))
+            .with_mounted_file(f"{FOLDER}/built.tar", built.as_tarball(media_types=OCI))
+            .with_mounted_file(f"{FOLDER}/base.tar", base.as_tarball(media_types=OCI))
+            # Another builder may compress otherwise, and its layers are not to be found by this one.
+            .with_mounted_cache(CACHE, dag.cache_volume(f"drydock-normalised-layers {plan.images.builder}"))
+            .with_workdir(FOLDER)
+            .with_exec(["python", "-I", "normalise.py", "built.tar", "base.tar", "image.tar", *options])
+        )
+        return await container.file("image.tar").sync()
+
+
+@contextmanager
+def _normal_errors() -> Iterator[None]:
+    with session.engine_errors():
+        try:
+            yield
+        except dagger.QueryError as error:
+            said = error.stderr if isinstance(error, dagger.ExecError) else ""
+            reason = dagger_log.last_line(said) if said.strip() else dagger_log.first_line(str(error))
+            raise BuildError(
+                f"the image was built, but not written in its normal form: {reason}",
+                usually="the disk is full, a layer has a form that is not read, or the builder's image has no `python`",
+                next_step="free some space, or name other images under builder or runtime in images.toml",
+                log=dagger_log.tail(
+                    error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)
+                ),
+            ) from error

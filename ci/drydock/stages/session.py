@@ -1,0 +1,193 @@
+"""The line to the engine: how it is opened, and what it means when nobody answers any more."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+import anyio
+import anyio.lowlevel
+import dagger
+import httpx
+import psutil
+from dagger import dag
+
+from drydock.errors import DrydockError, EngineError
+from drydock.oci import registry
+from drydock.stages import probe
+from drydock.stages.probe import Address
+from drydock.tools import dagger_log
+
+ENGINE_VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
+# A run without an engine has to end within 30 s, and on a busy machine it takes some of them to begin.
+START_SECONDS = 15
+CLIENT_SECONDS = 5
+PROBE_SECONDS = 2
+PROBE_ANSWER_SECONDS = 6
+# A probe that costs a process, such as `docker exec`.
+COMMAND_PROBE_SECONDS = 5
+PROGRESS_SECONDS = 10
+FAILURES = 2
+KILL_AGAIN_SECONDS = 0.1
+CERTIFICATES = "/certificates.pem"
+# Its id in a Dockerfile.
+CERTIFICATES_ID = "ca"
+# Upstream renews its database every six hours; a step that was cached longer would scan with yesterday's.
+PERIOD_HOURS = 6
+
+
+async def open_connection(stack: AsyncExitStack, text: str, log: TextIO, on_wait: Callable[[str], None]) -> None:
+    """Open a connection with the engine at an address, and leave it to `stack`; the engine's words go to `log`.
+
+    Raises EngineError in less than 30 s if no engine answers. Only an engine that the Dagger CLI starts has all the
+    time it needs, since it may have to be downloaded; `on_wait` then gets a sentence now and then. A cancellation ends
+    it at once.
+    """
+    deadline = anyio.current_time() + START_SECONDS
+    address = Address.parse(text)
+    await probe.require_engine(text, START_SECONDS)
+    config = dagger.Config(log_output=log, retry=None)
+    # The SDK leaves its spinner running if the client fails, and that would write into a file that is closed by then.
+    config.console.quiet = True
+    limit_seconds = None
+    if not address.is_started_by_client:
+        limit_seconds = max(CLIENT_SECONDS, deadline - anyio.current_time())
+    broken: list[dagger.DaggerError] = []
+    async with anyio.create_task_group() as group, _client_ends_if_cancelled(group):
+        if address.is_started_by_client:
+            group.start_soon(_show_progress, Path(log.name), on_wait)
+        with client_within(limit_seconds) as killed:
+            try:
+                # What did not reach the engine is not tried again: the client keeps no state to go on from.
+                await stack.enter_async_context(dagger.connection(config))
+            except dagger.DaggerError as error:
+                # The client was killed because somebody stopped the run.
+                await anyio.lowlevel.checkpoint_if_cancelled()
+                broken.append(error)
+        group.cancel_scope.cancel()
+    for reason in broken:
+        if killed.is_set():
+            seconds = f"{limit_seconds or 0:.0f} s"
+            raise _no_engine(f"the engine at {text} answers, and made no session in {seconds}") from reason
+        raise reason
+
+
+@asynccontextmanager
+async def _client_ends_if_cancelled(group: anyio.abc.TaskGroup) -> AsyncIterator[None]:
+    """Kill the Dagger client if this is cancelled: the SDK waits for it in a thread, which no cancellation ends."""
+    over = anyio.Event()
+
+    async def wait() -> None:
+        try:
+            await over.wait()
+        finally:
+            # The thread may be about to start it.
+            with anyio.CancelScope(shield=True):
+                while not over.is_set():
+                    _kill_client()
+                    await anyio.sleep(KILL_AGAIN_SECONDS)
+
+    group.start_soon(wait)
+    try:
+        yield
+    finally:
+        over.set()
+
+
+async def _show_progress(log_path: Path, on_wait: Callable[[str], None]) -> None:
+    started = anyio.current_time()
+    while True:
+        await anyio.sleep(PROGRESS_SECONDS)
+        words = log_path.read_text(encoding="utf-8", errors="replace").strip()
+        doing = f": {dagger_log.last_line(words)}" if words else ""
+        on_wait(f"the Dagger CLI starts an engine, {anyio.current_time() - started:.0f} s{doing}")
+
+
+@asynccontextmanager
+async def client_dies_with_engine(text: str) -> AsyncIterator[None]:
+    """Kill the Dagger client once no engine answers at an address: it would wait for minutes, and the SDK for it."""
+    # A task group would turn whatever is raised in here into a group of exceptions.
+    watcher = asyncio.create_task(_watch(Address.parse(text)))
+    try:
+        yield
+    finally:
+        watcher.cancel()
+
+
+async def _watch(address: Address) -> None:
+    """Kill the client if the engine fails to answer twice; once is not enough, since the machine may just be busy."""
+    pause_seconds = COMMAND_PROBE_SECONDS if address.is_reached_by_command else PROBE_SECONDS
+    failures = 0
+    while failures < FAILURES:
+        await anyio.sleep(pause_seconds)
+        failures = failures + 1 if await probe.find_problem(address, PROBE_ANSWER_SECONDS) else 0
+    _kill_client()
+
+
+@contextmanager
+def client_within(seconds: float | None) -> Iterator[threading.Event]:
+    """Kill the Dagger client after this time, and set the event; None is no limit."""
+    killed = threading.Event()
+
+    def kill() -> None:
+        killed.set()
+        _kill_client()
+
+    if seconds is None:
+        yield killed
+        return
+    timer = threading.Timer(seconds, kill)
+    timer.start()
+    try:
+        yield killed
+    finally:
+        timer.cancel()
+
+
+def _kill_client() -> None:
+    """Kill the client and what it started: its own `docker exec` would wait for a daemon that hangs."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _no_engine(what: str, log: str = "") -> EngineError:
+    return EngineError(
+        what,
+        usually="it is not running, or it was stopped in mid-run",
+        next_step=probe.MAKE_RUN,
+        log=log,
+    )
+
+
+@contextmanager
+def engine_errors() -> Iterator[None]:
+    """Whatever breaks between us and the engine, and is not a stage's own error, means that the engine is not there."""
+    try:
+        yield
+    except DrydockError:
+        raise
+    except (dagger.DaggerError, httpx.HTTPError, OSError) as error:
+        raise _no_engine(
+            f"the engine did not answer: {dagger_log.first_line(str(error))}", dagger_log.rest(str(error))
+        ) from error
+
+
+def with_certificates(container: dagger.Container, pem: str) -> dagger.Container:
+    """The container, whose programs trust these certificates too; as it is if `pem` is empty."""
+    if not pem:
+        return container
+    # A secret, since a file's text would be in the engine's log.
+    mounted = container.with_mounted_secret(CERTIFICATES, dag.set_secret(CERTIFICATES_ID, pem))
+    return mounted.with_env_variable(registry.CA_VARIABLE, CERTIFICATES)
+
+
+def period() -> str:
+    """The quarter of the day, an input of the steps that the engine must do anew in each."""
+    now = datetime.now(UTC)
+    return f"{now:%Y-%m-%d}-{now.hour // PERIOD_HOURS}"

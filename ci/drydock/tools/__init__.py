@@ -1,0 +1,1 @@
+"""What other programs read and write: text in, values out. Nothing here starts a container."""

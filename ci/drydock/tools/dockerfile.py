@@ -1,0 +1,157 @@
+"""Reads a Dockerfile: the lines that made an image's layers, so that a finding can point there, and its HEALTHCHECK."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from drydock.errors import BuildError
+from drydock.report import Image
+
+# BuildKit's history has a RUN without its mounts, and neither has the spaces of the file.
+FLAGS_OF_RUN = re.compile(r"^(RUN)((?: --[a-z]+(?:=\S+)?)+)")
+
+OPTIONS = {
+    "interval": "Interval",
+    "timeout": "Timeout",
+    "start-period": "StartPeriod",
+    "start-interval": "StartInterval",
+}
+FROM = re.compile(r"(--\S+\s+)*(?P<base>\S+)(\s+(?i:AS)\s+(?P<name>\S+))?")
+HEALTHCHECK = re.compile(
+    rf"(?P<options>(--({'|'.join(OPTIONS)})=\S+\s+|--retries=\d+\s+)*)"
+    r"((?i:NONE)|(?i:CMD)\s+(?P<command>\S.*))"
+)
+NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+PART_OF_DURATION = re.compile(rf"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)({'|'.join(NANOSECONDS)})")
+DURATION = re.compile(rf"0|({PART_OF_DURATION.pattern})+")
+
+
+def read(path: Path) -> str:
+    """The text of a Dockerfile; nothing if it cannot be read, since the build says so in its own words."""
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace")
+    return ""
+
+
+def located(image: Image, text: str) -> Image:
+    """The image, its layers with the lines on which their instructions begin in the Dockerfile `text`.
+
+    A layer keeps None where its instruction does not stand there as the image names it: the base's own, one with a
+    variable that was filled in, or a here-document.
+    """
+    lines = instructions(text)
+    return image.model_copy(
+        update={
+            "layers": tuple(
+                layer.model_copy(update={"dockerfile_line": lines.get(_plain(layer.created_by))})
+                for layer in image.layers
+            )
+        }
+    )
+
+
+def instructions(text: str) -> dict[str, int]:
+    """Each instruction as one line, and the line on which it begins, from 1; of two alike the final stage's."""
+    return {_plain(instruction): begins for begins, instruction in _joined(text)}
+
+
+def secrets(text: str) -> dict[str, bool]:
+    """The ids of the secrets that instructions mount, and of each whether a step fails without it.
+
+    https://docs.docker.com/reference/dockerfile/#run---mounttypesecret
+    """
+    found: dict[str, bool] = {}
+    for _, instruction in _joined(text):
+        name, *words = instruction.split()
+        for word in takewhile(lambda word: word.startswith("--"), words if name.upper() == "RUN" else []):
+            options = dict(option.partition("=")[::2] for option in word.removeprefix("--mount=").split(","))
+            if word.startswith("--mount=") and options.get("type") == "secret":
+                targets = (options.get(key, "") for key in ("target", "dst", "destination"))
+                named = (options.get(key, "") for key in ("source", "src", "id"))
+                secret = next(filter(None, named), "") or PurePosixPath(next(filter(None, targets), "")).name
+                required = options.get("required", "false").lower() in ("", "true", "1")
+                found[secret] = found.get(secret, False) or required
+    return found
+
+
+def healthcheck(text: str) -> dict[str, Any] | None:
+    """The final stage's HEALTHCHECK, or that of the stage it begins with, as Docker has it in an image's configuration.
+
+    None where there is none. Times are in nanoseconds, and variables are left as they are.
+    https://github.com/moby/docker-image-spec/blob/v1.3.1/spec.md
+    Raises BuildError where it is not one that Docker takes.
+    """
+    stages: dict[str, dict[str, Any] | None] = {}
+    stage, found = "", None
+    for _, instruction in _joined(text):
+        name, *rest = instruction.split(maxsplit=1)
+        words = "".join(rest)
+        if name.upper() == "FROM" and (read := FROM.fullmatch(words)):
+            stages[stage] = found
+            stage, found = read["name"] or "", stages.get(read["base"])
+        elif name.upper() == "HEALTHCHECK":
+            found = _healthcheck(words)
+    return found
+
+
+def _healthcheck(words: str) -> dict[str, Any]:
+    read = HEALTHCHECK.fullmatch(words)
+    if read is None:
+        raise _wrong(words)
+    if read["command"] is None:
+        return {"Test": ["NONE"]}
+    options = dict(option.removeprefix("--").split("=", 1) for option in read["options"].split())
+    times = {OPTIONS[name]: _nanoseconds(value) for name, value in options.items() if name in OPTIONS}
+    retries = {"Retries": int(options["retries"])} if "retries" in options else {}
+    # Docker takes 0 for what is not said.
+    said = {key: value for key, value in {**times, **retries}.items() if value}
+    return {"Test": _test(read["command"]), **said}
+
+
+def _test(command: str) -> list[str]:
+    with suppress(ValueError):
+        words = json.loads(command)
+        if isinstance(words, list) and all(isinstance(word, str) for word in words):
+            return ["CMD", *words]
+    return ["CMD-SHELL", command]
+
+
+def _nanoseconds(duration: str) -> int:
+    """A duration as Go writes it: 1m30s, 1.5h, 500ms, 0."""
+    if not DURATION.fullmatch(duration):
+        raise _wrong(duration)
+    return int(sum(Fraction(number) * NANOSECONDS[unit] for number, unit in PART_OF_DURATION.findall(duration)))
+
+
+def _wrong(words: str) -> BuildError:
+    return BuildError(
+        f"HEALTHCHECK has {words!r}, which Docker does not take",
+        usually="an option or the unit of a time is missing or misspelt",
+        next_step="write HEALTHCHECK --interval=10s CMD and the command, or HEALTHCHECK NONE",
+    )
+
+
+def _joined(text: str) -> Iterator[tuple[int, str]]:
+    """Each instruction with its continued lines as one, and the line on which it begins, from 1."""
+    begins, parts = 0, list[str]()
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.rstrip()
+        # A comment may stand within an instruction that goes on below it.
+        if not words or words.lstrip().startswith("#"):
+            continue
+        begins = begins or number
+        parts.append(words.removesuffix("\\"))
+        if not words.endswith("\\"):
+            yield begins, "".join(parts).strip()
+            begins, parts = 0, []
+
+
+def _plain(instruction: str) -> str:
+    return FLAGS_OF_RUN.sub(r"\1", " ".join(instruction.split()))

@@ -1,0 +1,108 @@
+"""Reads a model's contract, and holds the model's file against it without loading the model: a pickle runs code."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import ValidationError
+
+from drydock.errors import BuildError
+from drydock.report import Contract
+
+CONTRACT_LIMIT_BYTES = 50_000_000
+BLOCK_BYTES = 1_000_000
+
+
+def read(directory: Path, runtime: str | None = None) -> Contract:
+    """Read model.json in `directory` and hold the model file beside it against it, without loading the model.
+
+    Raises BuildError if either is missing, is no plain file, or is not what was recorded; or if both are for another
+    runtime than the one that is named.
+    """
+    path = directory / "model.json"
+    try:
+        with _plain_file(path) as file:
+            # What is cut off here is no JSON.
+            contract = Contract.model_validate_json(file.read(CONTRACT_LIMIT_BYTES))
+        artefact = contract.artefact
+        with _plain_file(directory / artefact.file) as file:
+            if (size_bytes := os.fstat(file.fileno()).st_size) != artefact.size_bytes:
+                raise _another_model(artefact.file, f"{size_bytes} bytes, expected {artefact.size_bytes}")
+            sha256 = _sha256(file, size_bytes)
+    except OSError as error:
+        raise BuildError(
+            f"{error.filename} cannot be read: {error.strerror}",
+            usually=f'the policy says model.train = "", and git brought no model into {directory}/ with this clone',
+            next_step=f"copy model.json and the model that it names into {directory}/ from where they were made; or"
+            " make both: drydock contract MODEL DATA; or name a train command under [model]",
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        # What does not fit together is in no one place.
+        place = ".".join(map(str, first["loc"]))
+        why = first["msg"].lower().removeprefix("value error, ")
+        raise BuildError(
+            f"{path} is not a model's contract: {f'{place}: {why}' if place else why}",
+            next_step="README.md, Your own model, has its form",
+        ) from error
+    if sha256 != artefact.sha256:
+        raise _another_model(artefact.file, f"sha256 {sha256}, expected {artefact.sha256}")
+    if runtime not in (None, contract.runtime):
+        raise BuildError(
+            f"{path} is of a model for the runtime {contract.runtime}, and build.runtime is {runtime}",
+            usually="the policy was changed after the model was trained or converted",
+            next_step=f'say runtime = "{contract.runtime}" under [build], or train the model again',
+        )
+    return contract
+
+
+@contextmanager
+def _plain_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that lies where it says. A link or a device that a stranger's code made would be another file."""
+    # Not blocking: a named pipe would be waited for.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        # ELOOP is Linux's and macOS's word for a link here.
+        if error.errno != errno.ELOOP:
+            raise
+        raise _no_plain_file(path, "a link") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_plain_file(path, "no plain file")
+    with os.fdopen(descriptor, "rb") as file:
+        yield file
+
+
+def _no_plain_file(path: Path, what: str) -> BuildError:
+    return BuildError(
+        f"{path} is {what}",
+        usually="it was linked to its place, or what trained the model did so",
+        next_step="put a copy of the file itself there",
+    )
+
+
+def _another_model(name: str, why: str) -> BuildError:
+    return BuildError(
+        f"{name} is not the recorded model: {why}",
+        usually="the file was cut short in a copy, or the model was trained again without its contract",
+        next_step="copy both files again from where the model was trained",
+    )
+
+
+def _sha256(file: BinaryIO, size_bytes: int) -> str:
+    """Of the first bytes: a file that grows meanwhile is another one, and has no end."""
+    digest = hashlib.sha256()
+    left_bytes = size_bytes
+    while block := file.read(min(left_bytes, BLOCK_BYTES)):
+        digest.update(block)
+        left_bytes -= len(block)
+    return digest.hexdigest()

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from rich.console import Console
+
+from drydock.bootstrap import debian
+from drydock.bootstrap.cache import Cache, root
+from drydock.bootstrap.errors import BootstrapError
+from drydock.bootstrap.processes import Watcher
+
+HERE = Path(__file__).parent
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+# No browser of a test looks for updates, or for anything else that it was not asked for.
+QUIETLY = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker("browser")
+
+
+# A module's, since no other test can run an event loop of its own while Playwright's is at work.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = _executable()
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=executable, args=list(QUIETLY))
+        yield opened
+        opened.close()
+
+
+def _executable() -> str:
+    """Where a Chromium is: on PATH, or there now because apt brought it. Skips the test where neither can be."""
+    if not any(map(shutil.which, NAMES)):
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            pytest.skip(f"none of {', '.join(NAMES)} is here, and only root on Debian can install one")
+        try:
+            debian.install(Cache(root(os.environ), Watcher(Console(stderr=True))), {"chromium": "chromium"})
+        except BootstrapError as error:
+            pytest.skip(f"Chromium could not be installed: {error.what}")
+    return next(found for name in NAMES if (found := shutil.which(name)))

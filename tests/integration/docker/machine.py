@@ -1,0 +1,169 @@
+"""A machine with Docker, on this one: a real daemon in namespaces of its own, and a registry on its own 127.0.0.1:5000.
+
+Nothing of it is seen from outside, and nothing outlives it: the daemon and all its containers are in one namespace of
+processes, whose first process is killed at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+from drydock.bootstrap import cache, debian, local_images, official_images, services
+from drydock.bootstrap.cache import Cache
+from drydock.bootstrap.errors import BootstrapError
+from drydock.bootstrap.processes import Watcher, output
+from tests.integration.engine.project import REPOSITORY_ROOT
+
+RUNTIME = Path(__file__).with_name("runtime.py")
+PACKAGES = {"dockerd": "docker.io", "docker": "docker.io"}
+START_SECONDS = 30
+# Whose values would lead a program on this machine to another engine than Docker's.
+FOREIGN_VARIABLES = ("_EXPERIMENTAL_DAGGER_RUNNER_HOST", "DAGGER_SESSION_PORT", "DAGGER_SESSION_TOKEN")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine with Docker; whatever runs on it does so by `prefix` and in `environment`."""
+
+    directory: Path
+    prefix: tuple[str, ...]
+    daemon: psutil.Process
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a program there, with whatever it says."""
+        return subprocess.run(
+            [*self.prefix, *words],
+            env=self.environment,
+            cwd=REPOSITORY_ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def docker(self, *words: str) -> str:
+        """What a command of Docker's prints. Raises AssertionError with its words if it fails."""
+        done = self.run("docker", *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def bootstrap(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `drydock bootstrap` there."""
+        return self.run(sys.executable, "-m", "bootstrap", *words)
+
+
+@contextmanager
+def with_docker() -> Iterator[Machine]:
+    """Make the machine, with the engine's image under its official name; skips the test if this one cannot."""
+    root = cache.root(os.environ)
+    if (root / "world").read_text() != "stand-in":
+        pytest.skip("the tests run with Docker or Podman and the official images already")
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        pytest.skip("only root on Debian can install and run a Docker daemon of its own")
+    os.environ["PATH"] += os.pathsep + "/usr/sbin"
+    try:
+        debian.install(Cache(root, Watcher(Console(stderr=True))), PACKAGES)
+    except BootstrapError as error:
+        pytest.skip(f"Docker could not be installed: {error.what}")
+    image = output(["podman", "inspect", "--format", "{{.ImageName}}", services.ENGINE])
+    assert image, "no engine of ours runs here; make test starts one"
+    # A socket's path has room for 107 characters.
+    directory = Path(tempfile.mkdtemp(prefix="docker-"))
+    try:
+        with _network(image) as enter, _daemon(directory, enter) as daemon:
+            machine = Machine(directory, enter, daemon, _environment(directory, root))
+            with _registry(root, enter):
+                _load(image, machine)
+                yield machine
+    finally:
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def _network(image: str) -> Iterator[tuple[str, ...]]:
+    """A network of its own with a way out, as Podman makes them for containers; how to enter it."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    podman = ["podman", "--runtime", "runc", "run", "--detach", "--network", "podman", "--entrypoint", "sleep"]
+    podman += ["--ulimit", f"nofile={files}:{files}", "--ulimit", f"nproc={services.PROCESSES}:{services.PROCESSES}"]
+    container = subprocess.run([*podman, image, "infinity"], capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        process = output(["podman", "inspect", "--format", "{{.State.Pid}}", container])
+        assert process
+        yield ("nsenter", "--net", "--target", process)
+    finally:
+        subprocess.run(["podman", "rm", "--force", "--time", "0", container], capture_output=True, check=True)
+
+
+@contextmanager
+def _daemon(directory: Path, enter: tuple[str, ...]) -> Iterator[psutil.Process]:
+    """Docker's daemon; it and all that it starts die with this program."""
+    runtime = directory / "runtime"
+    runtime.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {RUNTIME} "$@"\n')
+    runtime.chmod(0o755)
+    command = ["setpriv", "--pdeathsig", "KILL", *enter]
+    command += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "dockerd"]
+    command += ["--data-root", f"{directory}/data", "--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid"]
+    command += ["--host", f"unix://{directory}/docker.sock", "--add-runtime", f"drydock={runtime}"]
+    # Its containers are on the machine's own network, so that it touches no firewall.
+    command += ["--default-runtime", "drydock", "--bridge", "none", "--iptables=false", "--ip-forward=false"]
+    with (directory / "dockerd.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as outer:
+        try:
+            asked = ["docker", "--host", f"unix://{directory}/docker.sock", "info"]
+            deadline = time.monotonic() + START_SECONDS
+            while output(asked) is None:
+                if outer.poll() is not None or time.monotonic() > deadline:
+                    words = (directory / "dockerd.log").read_text().splitlines()[-3:]
+                    pytest.skip(f"a Docker daemon does not run here: {' / '.join(words)}")
+                time.sleep(0.1)
+            yield next(each for each in psutil.Process(outer.pid).children(recursive=True) if each.name() == "dockerd")
+        finally:
+            outer.kill()
+
+
+@contextmanager
+def _registry(root: Path, enter: tuple[str, ...]) -> Iterator[None]:
+    """This machine's registry, with all that is in it, on the other one's 127.0.0.1."""
+    command = [*enter, "docker-registry", "serve", str(root / "registry.yml")]
+    null = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=null, stdout=null, stderr=null) as registry:
+        try:
+            yield
+        finally:
+            registry.terminate()
+
+
+def _environment(directory: Path, root: Path) -> dict[str, str]:
+    """What a user there has: Docker, and, in place of the images that nobody can download here, the local ones."""
+    images = directory / "images.toml"
+    pins = local_images.images_path(root).read_text()
+    images.write_text(pins.replace('"docker.io/', f'"{services.REGISTRY}/'))
+    return {
+        **{name: value for name, value in os.environ.items() if name not in FOREIGN_VARIABLES},
+        "DOCKER_HOST": f"unix://{directory}/docker.sock",
+        "DRYDOCK_CACHE": str(directory / "cache"),
+        "DRYDOCK_IMAGES": str(images),
+        "_EXPERIMENTAL_DAGGER_CLI_BIN": str(root / "bin" / "dagger"),
+    }
+
+
+def _load(image: str, machine: Machine) -> None:
+    """Give Docker the engine's image by its official name, as if it had been pulled."""
+    with subprocess.Popen(["podman", "save", image], stdout=subprocess.PIPE) as save:
+        load = ["docker", "load", "--quiet"]
+        subprocess.run(load, stdin=save.stdout, env=machine.environment, capture_output=True, check=True)
+    machine.docker("tag", image, official_images.ENGINE_IMAGE)

@@ -1,0 +1,141 @@
+"""The stages of a run without an engine: each says what a test told it to, and notes that it was called."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from drydock.checks import Approval
+from drydock.pipeline.plan import Plan
+from drydock.report import Archive, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
+from drydock.tools.cosign import KeyPair, Trust, Verified
+from tests.support import examples
+
+
+@dataclass
+class StandIn:
+    """A good image, unless told otherwise; `breaks` says what a stage raises, `interrupted_in` where Ctrl-C comes."""
+
+    image: Image = field(default_factory=examples.image)
+    smoked: Smoke = field(default_factory=examples.smoke)
+    scanned: Scan = field(default_factory=examples.scan)
+    updated: Updates = field(default_factory=Updates)
+    verified: Verified = field(default_factory=lambda: Verified("no signatures found", {}, {}))
+    breaks: dict[str, BaseException] = field(default_factory=dict)
+    interrupted_in: str = ""
+    interrupt: Callable[[], None] = lambda: None
+    plans: list[Plan] = field(default_factory=list)
+    called: list[str] = field(default_factory=list)
+    publication: Publication = field(default_factory=examples.publication)
+    approvals: list[Approval] = field(default_factory=list)
+    verdicts: list[Report] = field(default_factory=list)
+    trusted: list[Trust] = field(default_factory=list)
+    trained_into: list[Path] = field(default_factory=list)
+    passwords: list[str] = field(default_factory=list)
+    described: list[tuple[object, ...]] = field(default_factory=list)
+    description: str = "model      of a test\n"
+
+    @asynccontextmanager
+    async def connect(self, plan: Plan, on_retry: Callable[[str], None] = print) -> AsyncIterator[StandIn]:
+        self.plans.append(plan)
+        await self._enter("connect")
+        yield self
+        self.called.append("disconnect")
+
+    async def reach_registry(self) -> None:
+        await self._enter("registry")
+
+    async def try_key(self) -> None:
+        await self._enter("key")
+
+    async def generate_key_pair(self, password: str) -> KeyPair:
+        self.passwords.append(password)
+        await self._enter("generate-key-pair")
+        return KeyPair("private", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
+
+    async def train(self) -> Model:
+        await self._enter("train")
+        return Model(examples.CONTRACT, None)
+
+    async def train_into(self, directory: Path) -> None:
+        self.trained_into.append(directory)
+        await self._enter("train")
+
+    async def describe(self, model: Path, data: Path, name: str, target: str, words: Sequence[str]) -> str:
+        self.described.append((model, data, name, target, words))
+        await self._enter("describe")
+        return self.description
+
+    async def build(self, model: Model) -> Archive:
+        await self._enter("build")
+        return examples.archive(Path("image.tar"))
+
+    async def recheck_commit(self) -> None:
+        if "commit" in self.breaks:
+            raise self.breaks["commit"]
+
+    async def inspect(self, archive: Archive) -> Image:
+        await self._enter("inspect")
+        return self.image
+
+    async def smoke(self, archive: Archive, model: Model) -> Smoke:
+        await self._enter("smoke")
+        return self.smoked
+
+    async def scan(self, archive: Archive) -> Scan:
+        await self._enter("scan")
+        return self.scanned
+
+    async def updates(self, archive: Archive) -> Updates:
+        await self._enter("updates")
+        return self.updated
+
+    async def push(self, approval: Approval) -> None:
+        self.approvals.append(approval)
+        await self._enter("push")
+
+    async def attest(self, approval: Approval, verdict: Report) -> Signing:
+        self.verdicts.append(verdict)
+        await self._enter("attest")
+        return examples.SIGNED
+
+    async def publish(self, approval: Approval) -> Publication:
+        await self._enter("publish")
+        return self.publication
+
+    async def hold(self, path: Path) -> Archive:
+        return examples.archive(path)
+
+    async def verify(self, repository: str, digest: str, trust: Trust) -> Verified:
+        self.trusted.append(trust)
+        await self._enter("verify")
+        return self.verified
+
+    async def _enter(self, stage: str) -> None:
+        self.called.append(stage)
+        await anyio.sleep(0)
+        if stage in self.breaks:
+            raise self.breaks[stage]
+        if stage == self.interrupted_in:
+            self.interrupt()
+            await anyio.sleep_forever()
+
+
+class Silent:
+    """Hears how far a run is, and says nothing."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+
+    def begins(self, stage: str) -> None:
+        self.heard.append(("begins", stage))
+
+    def ends(self, stage: str, duration_seconds: float, *, broken: bool) -> None:
+        self.heard.append(("broke" if broken else "ends", stage))
+
+    def notes(self, sentence: str) -> None:
+        self.heard.append(("notes", sentence))

@@ -1,0 +1,108 @@
+"""The rules of the house, which no type checker knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from drydock import checks, errors
+from drydock.errors import DrydockError
+from drydock.report import files, publication
+
+ROOT = Path(__file__).parents[2]
+ROOMS = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in (ROOT / "ci").rglob("*.py")}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def called(tree: ast.AST) -> set[str]:
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+def test_only_stages_knows_dagger() -> None:
+    knowing = [room for room, tree in ROOMS.items() if "dagger" in imported(tree)]
+    assert knowing
+    assert {Path(room).parent.as_posix() for room in knowing} == {"ci/drydock/stages"}
+
+
+def test_only_main_prints_or_exits() -> None:
+    speaking = {"print", "sys.exit", "exit", "sys.stdout.write", "sys.stderr.write", "os._exit"}
+    assert [room for room, tree in ROOMS.items() if speaking & called(tree)] == [
+        "ci/drydock/__main__.py",
+        "ci/drydock/cli/bootstrap.py",
+    ]
+
+
+def test_only_checks_makes_an_approval() -> None:
+    assert [room for room, tree in ROOMS.items() if {"Approval", "checks.Approval"} & called(tree)] == [
+        "ci/drydock/checks/table.py"
+    ]
+
+
+def test_the_pipeline_and_the_service_never_import_each_other() -> None:
+    for tree in ROOMS.values():
+        assert "service" not in imported(tree)
+    for path in (ROOT / "service").rglob("*.py"):
+        assert "drydock" not in imported(ast.parse(path.read_text()))
+
+
+def test_the_exit_codes_are_the_same_in_the_readme_the_error_tree_and_the_errors() -> None:
+    kinds = {kind.exit_code: kind.__name__ for kind in DrydockError.__subclasses__()}
+    tree = dict(re.findall(r"[├└]── (\w+)\s+(\d+) ", errors.__doc__ or ""))
+    assert {int(code): name for name, code in tree.items()} == kinds
+    table = re.findall(r"(?m)^\| (\d+) \|", (ROOT / "README.md").read_text())
+    assert [int(code) for code in table] == [0, 1, *sorted(kinds)]
+
+
+def test_the_readme_names_every_file_that_a_run_leaves_and_no_other() -> None:
+    table = (ROOT / "README.md").read_text().partition("| file | what it holds |\n|---|---|\n")[2].partition("\n\n")[0]
+    names = [name for line in table.splitlines() for name in re.findall("`([^`]+)`", line.split("|")[1])]
+    assert sorted(names) == sorted([*files.REPORT_FILES, publication.RECORD, publication.PREVIOUS_RECORD])
+
+
+SERVICE_LOCKS = tuple(f"service/requirements-{name}.txt" for name in ("lean", "sklearn", "frame", "outside"))
+
+
+@pytest.mark.parametrize("lock", ["requirements/ci.txt", "requirements/dev.txt", *SERVICE_LOCKS])
+def test_every_locked_package_has_its_version_and_its_hashes(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    requirements = re.split(r"(?m)^(?=[a-z0-9])", re.sub(r"(?m)^\s*#.*\n", "", text))[1:]
+    assert requirements
+    for requirement in requirements:
+        assert re.match(r"[\w.\-]+(\[[\w,]+\])?==[\w.]+", requirement), requirement
+        assert "--hash=sha256:" in requirement
+    assert "://" not in re.sub(r"#.*", "", text)
+
+
+def test_every_dependency_that_is_chosen_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    run, dev = project["dependencies"], project["optional-dependencies"]["dev"]
+    for lock, chosen in (("requirements/ci.txt", run), ("requirements/dev.txt", [*run, *dev])):
+        locked = re.findall(r"(?m)^([\w.\-]+)(?:\[[\w,]+\])?==", (ROOT / lock).read_text())
+        assert {Requirement(each).name for each in chosen} <= set(locked)
+
+
+def test_every_check_has_its_row_in_the_readme() -> None:
+    table = (ROOT / "README.md").read_text().partition("\n## What is checked\n")[2].partition("\n\n**")[0]
+    assert re.findall(r"(?m)^\| ([^|]+?) \| ", table)[1:] == [check.name for check in checks.CHECKS]
+
+
+def test_no_tracked_file_names_the_host_of_a_package_registry() -> None:
+    hosts = ["pypi org", "files pythonhosted org", "deb debian org", "proxy golang org", "registry npmjs org"]
+    pattern = "|".join(host.replace(" ", r"\.") for host in hosts)
+    found = subprocess.run(["git", "-C", ROOT, "grep", "-nIE", pattern], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (1, "")

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drydock.errors import BuildError
+from drydock.tools import dockerfile
+from tests.support import examples
+
+TEXT = """\
+# The base.
+FROM base AS build
+COPY . /src
+
+RUN --mount=type=cache,target=/root/.cache --network=none \\
+    make   all \\
+# why it is stripped
+    && strip app
+FROM base
+COPY --from=build /src/app /app
+COPY . /src
+RUN echo a\\b
+"""
+
+
+def test_each_instruction_is_found_on_the_line_on_which_it_begins() -> None:
+    assert dockerfile.instructions(TEXT) == {
+        "FROM base AS build": 2,
+        "RUN make all && strip app": 5,
+        "FROM base": 9,
+        "COPY --from=build /src/app /app": 10,
+        # Of two alike the one of the final stage, whose layers an image has.
+        "COPY . /src": 11,
+        "RUN echo a\\b": 12,
+    }
+
+
+def test_layers_know_their_lines_and_the_base_has_none() -> None:
+    made = [
+        examples.BASE.model_copy(update={"created_by": created_by})
+        for created_by in ("pulled from base", "RUN make all && strip app", "COPY --from=build /src/app /app", "")
+    ]
+    located = dockerfile.located(examples.image(*made), TEXT)
+    assert [layer.dockerfile_line for layer in located.layers] == [None, 5, 10, None]
+    assert [layer.created_by for layer in located.layers] == [layer.created_by for layer in made]
+
+
+def test_a_continued_word_is_one_word() -> None:
+    assert dockerfile.instructions("RUN echo a\\\nb\n") == {"RUN echo ab": 1}
+
+
+HEALTHCHECK = """\
+FROM base AS build
+HEALTHCHECK --interval=1s CMD of the build
+FROM base
+HEALTHCHECK CMD ["before"]
+healthcheck --interval=10s --timeout=1m30s \\
+# why it is asked so late
+    --start-period=500ms --start-interval=1.5s --retries=4 \\
+    cmd ["python", "-c",  "a  'b' $C"]
+USER 1
+"""
+
+
+def test_the_final_stages_last_healthcheck_is_the_images() -> None:
+    assert dockerfile.healthcheck(HEALTHCHECK) == {
+        "Test": ["CMD", "python", "-c", "a  'b' $C"],
+        "Interval": 10_000_000_000,
+        "Timeout": 90_000_000_000,
+        "StartPeriod": 500_000_000,
+        "StartInterval": 1_500_000_000,
+        "Retries": 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "test"),
+    [
+        ("CMD curl -f  'http://a/ b' || exit 1", ["CMD-SHELL", "curl -f  'http://a/ b' || exit 1"]),
+        ("CMD ['single', 'quotes']", ["CMD-SHELL", "['single', 'quotes']"]),
+        ('CMD ["a", 1]', ["CMD-SHELL", '["a", 1]']),
+        ("CMD --interval=1s", ["CMD-SHELL", "--interval=1s"]),
+        ("--interval=0 --timeout=0s --retries=0 CMD a", ["CMD-SHELL", "a"]),
+        ("NONE", ["NONE"]),
+        ("--interval=1s NONE", ["NONE"]),
+    ],
+)
+def test_a_healthcheck_has_a_command_words_for_a_shell_or_nothing(words: str, test: list[str]) -> None:
+    assert dockerfile.healthcheck(f"FROM base\nHEALTHCHECK {words}\n") == {"Test": test}
+
+
+@pytest.mark.parametrize(
+    ("duration", "nanoseconds"),
+    [("1h2m3s", 3723 * 10**9), ("1.5ms", 1_500_000), (".5s", 500_000_000), ("2us", 2000), ("2µs", 2000), ("7ns", 7)],
+)
+def test_a_duration_is_read_as_go_reads_it(duration: str, nanoseconds: int) -> None:
+    assert dockerfile.healthcheck(f"FROM base\nHEALTHCHECK --interval={duration} CMD a") == {
+        "Test": ["CMD-SHELL", "a"],
+        "Interval": nanoseconds,
+    }
+
+
+@pytest.mark.parametrize("words", ["", "CMD", "curl", "--every=1s CMD a", "--interval=10 CMD a", "--retries=x CMD a"])
+def test_a_healthcheck_that_docker_does_not_take_is_no_image(words: str) -> None:
+    with pytest.raises(BuildError, match=r"^HEALTHCHECK has .*, which Docker does not take$"):
+        dockerfile.healthcheck(f"FROM base\nHEALTHCHECK {words}\n")
+
+
+def test_without_a_healthcheck_there_is_none() -> None:
+    assert dockerfile.healthcheck(TEXT) is None
+    assert dockerfile.healthcheck("FROM base AS other\nHEALTHCHECK CMD a\nFROM base\n") is None
+
+
+def test_a_stage_has_the_healthcheck_of_the_one_it_begins_with() -> None:
+    text = "FROM base AS first\nHEALTHCHECK CMD a\nFROM base as other\nFROM --platform=linux/amd64 first\nUSER 1\n"
+    assert dockerfile.healthcheck(text) == {"Test": ["CMD-SHELL", "a"]}
+
+
+@pytest.mark.parametrize(
+    ("instruction", "secrets"),
+    [
+        ("RUN --mount=type=secret,id=pip,target=/etc/pip.conf make", {"pip": False}),
+        ("RUN --network=none --mount=type=secret,id=a --mount=type=secret,id=b make", {"a": False, "b": False}),
+        (
+            "run --mount=type=cache,target=/c \\\n    --mount=type=secret,target=/etc/netrc \\\n    make",
+            {"netrc": False},
+        ),
+        ("RUN --mount=type=secret,source=a,dst=/b make", {"a": False}),
+        ("RUN --mount=type=secret,id=a,required make", {"a": True}),
+        ("RUN --mount=type=secret,id=a,required=true,env=A make", {"a": True}),
+        ("RUN --mount=type=secret,id=a,required=false make", {"a": False}),
+        ("RUN --mount=type=bind,target=/x make", {}),
+        ("RUN make --mount=type=secret,id=a", {}),
+        ("COPY --from=x a b", {}),
+        ("RUN", {}),
+    ],
+)
+def test_the_secrets_that_instructions_mount(instruction: str, secrets: dict[str, bool]) -> None:
+    assert dockerfile.secrets(f"FROM base\n{instruction}\nUSER 1\n") == secrets
+
+
+def test_a_secret_that_one_of_two_steps_requires_is_required() -> None:
+    mount = "RUN --mount=type=secret,id=a{} make\n"
+    assert dockerfile.secrets(mount.format("") + mount.format(",required") + mount.format("")) == {"a": True}
+
+
+def test_a_dockerfile_that_is_not_there_has_no_text(tmp_path: Path) -> None:
+    assert dockerfile.read(tmp_path / "Dockerfile") == ""
+    (tmp_path / "Dockerfile").write_bytes(b"FROM a # \xff")
+    assert dockerfile.read(tmp_path / "Dockerfile") == "FROM a # \N{REPLACEMENT CHARACTER}"

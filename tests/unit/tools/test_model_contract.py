@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from drydock.errors import BuildError
+from drydock.report import Contract, GoldenRow
+from drydock.tools import model_contract as contract_of
+from tests.support import examples
+
+MODEL = b"a model"
+
+
+def put(
+    directory: Path,
+    model: bytes | None = MODEL,
+    sha256: str = hashlib.sha256(MODEL).hexdigest(),
+    contract: Contract = examples.CONTRACT,
+) -> Path:
+    artefact = contract.artefact.model_copy(update={"sha256": sha256, "size_bytes": len(MODEL)})
+    contract = contract.model_copy(update={"artefact": artefact})
+    (directory / "model.json").write_text(contract.model_dump_json())
+    if model is not None:
+        (directory / "model.pkl").write_bytes(model)
+    return directory
+
+
+def contract_with(part: str, other: str, contract: Contract = examples.CONTRACT) -> str:
+    whole = contract.model_dump_json()
+    assert part in whole
+    return whole.replace(part, other)
+
+
+@pytest.mark.parametrize("contract", [examples.CONTRACT, examples.LEAN, examples.REGRESSION, examples.MIXED])
+def test_a_model_that_is_what_its_contract_says_is_taken(contract: Contract, tmp_path: Path) -> None:
+    (tmp_path / "model.forest").write_bytes(MODEL)
+    read = contract_of.read(put(tmp_path, contract=contract), contract.runtime)
+    assert read.model_copy(update={"artefact": contract.artefact}) == contract
+
+
+def test_a_feature_is_what_json_says_that_it_is(tmp_path: Path) -> None:
+    whole = contract_with('["shut",9.0,"5"]', '["shut",9,"5"]', examples.MIXED)
+    put(tmp_path, contract=examples.MIXED)
+    sha256 = hashlib.sha256(MODEL).hexdigest()
+    whole = whole.replace('"size_bytes":42', f'"size_bytes":{len(MODEL)}')
+    (tmp_path / "model.json").write_text(whole.replace(examples.MODEL_SHA256, sha256))
+    [shut] = contract_of.read(tmp_path).golden[1:]
+    assert [(type(feature), feature) for feature in shut.features] == [(str, "shut"), (float, 9.0), (str, "5")]
+
+
+def test_the_form_that_is_written_by_the_service_is_taken(tmp_path: Path) -> None:
+    put(tmp_path)
+    sha256 = hashlib.sha256(MODEL).hexdigest()
+    (tmp_path / "model.json").write_text(f"""{{
+        "name": "diabetes", "task": "regression",
+        "artefact": {{"file": "model.pkl", "sha256": "{sha256}", "size_bytes": 7}},
+        "features": ["age"], "labels": [], "python": "3.13", "libraries": {{"numpy": "2.4.0"}},
+        "holdout": {{"rows": 111, "scores": {{"r2": 0.4511, "mean absolute error": 44.1}}}},
+        "golden": [{{"features": [0.5], "value": 181.3}}],
+        "tolerance": 0.0003, "schema": 1, "kinds": [], "runtime": "sklearn", "equality": null
+    }}""")
+    assert contract_of.read(tmp_path).golden == (GoldenRow(features=(0.5,), value=181.3),)
+
+
+@pytest.mark.parametrize(("given", "runtime"), [("frame", "lean"), ("frame", "sklearn"), ("sklearn", "frame")])
+def test_a_model_for_another_runtime_is_refused_with_the_one_that_it_is_for(
+    given: str, runtime: str, tmp_path: Path
+) -> None:
+    contract = examples.MIXED.model_copy(update={"runtime": given})
+    with pytest.raises(BuildError) as refused:
+        contract_of.read(put(tmp_path, contract=contract), runtime)
+    assert refused.value.what == (
+        f"{tmp_path}/model.json is of a model for the runtime {given}, and build.runtime is {runtime}"
+    )
+    assert refused.value.next_step == f'say runtime = "{given}" under [build], or train the model again'
+
+
+def test_a_model_that_is_missing_or_cut_short_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"model\.pkl cannot be read: No such file or directory") as missing:
+        contract_of.read(put(tmp_path, model=None))
+    assert missing.value.usually == (
+        f'the policy says model.train = "", and git brought no model into {tmp_path}/ with this clone'
+    )
+    assert missing.value.next_step == (
+        f"copy model.json and the model that it names into {tmp_path}/ from where they were made; or make both:"
+        " drydock contract MODEL DATA; or name a train command under [model]"
+    )
+    with pytest.raises(BuildError) as refused:
+        contract_of.read(put(tmp_path, model=MODEL[:-1]))
+    assert refused.value.what == "model.pkl is not the recorded model: 6 bytes, expected 7"
+    with pytest.raises(BuildError) as refused:
+        contract_of.read(put(tmp_path, model=b"another"))
+    got, expected = hashlib.sha256(b"another").hexdigest(), hashlib.sha256(MODEL).hexdigest()
+    assert refused.value.what == f"model.pkl is not the recorded model: sha256 {got}, expected {expected}"
+
+
+NAMES = [
+    "/etc/hostname",
+    "../model.pkl",
+    "..",
+    ".",
+    "",
+    ".hidden",
+    "a/b",
+    "a b",
+    "-o",
+    "m[o]del.pkl",
+    "*",
+    "a\n",
+    "m" * 256,
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_file_is_one_plain_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(MODEL)
+    directory = tmp_path / "models"
+    directory.mkdir()
+    artefact = examples.CONTRACT.artefact.model_copy(update={"file": name})
+    put(directory, contract=examples.CONTRACT.model_copy(update={"artefact": artefact}))
+    with pytest.raises(BuildError) as refused:
+        contract_of.read(directory)
+    assert refused.value.what == (
+        f"{directory}/model.json is not a model's contract: artefact.file: it is no plain file name, such as model.pkl"
+    )
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.pkl"])
+@pytest.mark.parametrize(
+    ("replace", "what"),
+    [(link, "a link"), (pipe, "no plain file"), (folder, "no plain file")],
+    ids=["link", "pipe", "folder"],
+)
+def test_only_a_plain_file_is_read(name: str, replace: Callable[[Path], None], what: str, tmp_path: Path) -> None:
+    replace(put(tmp_path) / name)
+    with pytest.raises(BuildError) as refused:
+        contract_of.read(tmp_path)
+    assert refused.value.what == f"{tmp_path}/{name} is {what}"
+    assert refused.value.next_step == "put a copy of the file itself there"
+
+
+def test_a_file_without_an_end_is_read_no_further_than_it_should_be(tmp_path: Path) -> None:
+    put(tmp_path)
+    os.truncate(tmp_path / "model.pkl", 1 << 40)
+    with pytest.raises(BuildError, match=f"is not the recorded model: {1 << 40} bytes, expected 7"):
+        contract_of.read(tmp_path)
+    os.truncate(tmp_path / "model.json", 1 << 40)
+    with pytest.raises(BuildError, match="is not a model's contract: invalid json"):
+        contract_of.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("contract", "why"),
+    [
+        ("{", "invalid json"),
+        ("{}", "schema: field required"),
+        ('{"schema": 2}', "schema: input should be 1"),
+        (contract_with('"golden":[', '"golden":[],"x":['), "golden: tuple should have at least 1 item"),
+        (contract_with("[1.0,2.0]", "[NaN,2.0]"), "golden.0.features.0.float: input should be a finite number"),
+        (contract_with("[1.0,2.0]", "[true,2.0]"), "golden.0.features.0.float: input should be a valid number"),
+        (contract_with('"small":0.75', '"small":1e999'), "golden.0.probabilities.small: input should be a finite"),
+        (contract_with('"tolerance":1e-6', '"tolerance":1e999'), "tolerance: input should be a finite number"),
+        (contract_with('"task":"classification"', '"task":"ranking"'), "task: input should be 'classification' or"),
+        (contract_with('"runtime":"sklearn"', '"runtime":"onnx"'), "runtime: input should be 'sklearn', 'frame' or"),
+        (contract_with('"scores":{"accuracy":0.95}', '"accuracy":0.95'), "holdout.scores: field required"),
+        (contract_with('"kinds":[]', '"kinds":["number","text"]'), "kinds.1: input should be 'number' or 'word'"),
+        (
+            contract_with('"tolerance":1e-6', '"tolerance":-0.1'),
+            "tolerance: input should be greater than or equal to 0",
+        ),
+    ],
+)
+def test_a_contract_of_another_form_is_refused(tmp_path: Path, contract: str, why: str) -> None:
+    (put(tmp_path) / "model.json").write_text(contract)
+    with pytest.raises(BuildError) as refused:
+        contract_of.read(tmp_path)
+    assert refused.value.what.startswith(f"{tmp_path}/model.json is not a model's contract: ")
+    assert why in refused.value.what
+
+
+VALUE = '"label":"","probabilities":{},"value":181.3'
+LABELLED = '"label":"small","probabilities":{"small":0.75,"large":0.25},"value":null'
+
+
+@pytest.mark.parametrize(
+    ("contract", "why"),
+    [
+        (contract_with('"tolerance":1e-6', '"tolerance":1.0'), "with a tolerance of 1 any probability would do"),
+        (contract_with('"kinds":[]', '"kinds":["number"]'), "it has 2 features, and kinds of 1"),
+        (contract_with('"labels":["small","large"]', '"labels":[]'), "a classification has labels"),
+        (contract_with('"labels":[]', '"labels":["small"]', examples.REGRESSION), "a regression has no labels"),
+        (contract_with(LABELLED, VALUE), "golden.0 is none of a classification"),
+        (contract_with(LABELLED, LABELLED.replace("null", "1.0")), "golden.0 is none of a classification"),
+        (contract_with(LABELLED, LABELLED.replace('"small",', '"",')), "golden.0 is none of a classification"),
+        (
+            contract_with(LABELLED, '"label":"small","probabilities":{},"value":null'),
+            "golden.0 is none of a classification",
+        ),
+        (contract_with(VALUE, LABELLED, examples.REGRESSION), "golden.0 is none of a regression"),
+        (
+            contract_with(VALUE, VALUE.replace('""', '"small"'), examples.REGRESSION),
+            "golden.0 is none of a regression",
+        ),
+        (
+            contract_with(VALUE, VALUE.replace("{}", '{"small":1.0}'), examples.REGRESSION),
+            "golden.0 is none of a regression",
+        ),
+        (contract_with(VALUE, VALUE.replace("181.3", "null"), examples.REGRESSION), "golden.0 is none of a regression"),
+        (contract_with("[8.0,9.0]", "[8.0,9.0,1.0]"), "golden.1 has other features than the model"),
+        (contract_with("[8.0,9.0]", '[8.0,"9.0"]'), "golden.1 has other features than the model"),
+        (contract_with('["open",', "[1.0,", examples.MIXED), "golden.0 has other features than the model"),
+    ],
+)
+def test_a_contract_whose_parts_do_not_fit_together_is_refused(tmp_path: Path, contract: str, why: str) -> None:
+    (put(tmp_path) / "model.json").write_text(contract)
+    with pytest.raises(BuildError) as refused:
+        contract_of.read(tmp_path)
+    assert refused.value.what == f"{tmp_path}/model.json is not a model's contract: {why}"
+
+
+def test_how_far_a_value_may_be_off_is_in_its_unit(tmp_path: Path) -> None:
+    wide = examples.REGRESSION.model_copy(update={"tolerance": 1000.0})
+    assert contract_of.read(put(tmp_path, contract=wide)).tolerance == 1000.0

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import count
+from threading import Event, Thread
+from types import SimpleNamespace
+
+import anyio
+import pytest
+
+from drydock.report import Answer, Contract, Malformed
+from drydock.tools import predict_client
+from tests.support import examples
+from tests.support.server import Request, Response, serving
+
+LIMITS = examples.policy(limits={"start_seconds": 1, "request_seconds": 1}).limits
+
+
+def trained(request: Request, contract: Contract = examples.CONTRACT) -> Response:
+    """What a contract says that the model answers."""
+    try:
+        features = json.loads(request.body)["features"]
+        row = next(row for row in contract.golden if list(row.features) == features)
+    except (ValueError, KeyError, StopIteration):
+        return Response(400)
+    answer = {"label": row.label, "probabilities": row.probabilities} if row.value is None else {"value": row.value}
+    return Response(200, json.dumps({"predictions": [answer]}).encode())
+
+
+def asked(
+    answer: Callable[[Request], Response | None], contract: Contract = examples.CONTRACT
+) -> tuple[tuple[Answer, ...], tuple[Malformed, ...]]:
+    with serving(answer) as host:
+        return anyio.run(predict_client.ask, f"http://{host}", contract, LIMITS)
+
+
+def timeless(answer: Answer) -> Answer:
+    """An answer without its time, which no test can know."""
+    return answer.model_copy(update={"duration_seconds": 0.0})
+
+
+def test_every_golden_row_is_sent_and_then_what_no_client_should_send() -> None:
+    seen: list[Request] = []
+
+    def answer(request: Request) -> Response:
+        seen.append(request)
+        return trained(request)
+
+    answers, malformed = asked(answer)
+    assert tuple(map(timeless, answers)) == (
+        timeless(examples.answer(examples.SMALL)),
+        timeless(examples.answer(examples.LARGE)),
+    )
+    assert {request.path for request in seen} == {"/predict"}
+    golden, rest = seen[:2], seen[2:]
+    assert [(request.method, json.loads(request.body)) for request in golden] == [
+        ("POST", {"features": [1.0, 2.0]}),
+        ("POST", {"features": [8.0, 9.0]}),
+    ]
+    assert {request.headers["Content-Type"] for request in golden} == {"application/json"}
+    assert [(each.name, request.method, request.body) for each, request in zip(malformed, rest, strict=True)] == [
+        ("cut short", "POST", b'{"features": [1.0, 2.'),
+        ("nothing", "POST", b""),
+        ("another key", "POST", b'{"rows": []}'),
+        ("a feature too few", "POST", b'{"features": [1.0]}'),
+        ("a feature too many", "POST", b'{"features": [1.0, 2.0, 1.0]}'),
+        ("a word for a number", "POST", b'{"features": ["many", 2.0]}'),
+        ("not a number", "POST", b'{"features": [NaN, 2.0]}'),
+        ("plain text", "POST", b'{"features": [1.0, 2.0]}'),
+        ("GET", "GET", b""),
+    ]
+    types = {each.name: request.headers["Content-Type"] for each, request in zip(malformed, rest, strict=True)}
+    assert types.pop("plain text") == "text/plain"
+    assert set(types.values()) == {"application/json"}
+
+
+def test_a_regression_is_asked_for_its_values() -> None:
+    answers, _ = asked(partial(trained, contract=examples.REGRESSION), examples.REGRESSION)
+    assert tuple(map(timeless, answers)) == (
+        Answer(expected=examples.CHEAP, status=200, value=181.3),
+        Answer(expected=examples.DEAR, status=200, value=-20.0),
+    )
+
+
+def test_words_are_sent_as_words_and_what_is_wrong_stands_in_the_first_place_of_its_kind() -> None:
+    answers, _ = asked(partial(trained, contract=examples.MIXED), examples.MIXED)
+    assert tuple(map(timeless, answers)) == (
+        timeless(examples.answer(examples.OPEN)),
+        timeless(examples.answer(examples.SHUT)),
+    )
+    bodies = {name: body for name, (_, body, _) in predict_client.malformed_requests(examples.MIXED).items()}
+    assert bodies == {
+        "cut short": b'{"features": ["open", 2.0, "it burns',
+        "nothing": b"",
+        "another key": b'{"rows": []}',
+        "a feature too few": b'{"features": ["open", 2.0]}',
+        "a feature too many": b'{"features": ["open", 2.0, "it burns", 1.0]}',
+        "a word for a number": b'{"features": ["open", "many", "it burns"]}',
+        "a number for a word": b'{"features": [1.0, 2.0, "it burns"]}',
+        "not a number": b'{"features": ["open", NaN, "it burns"]}',
+        "plain text": b'{"features": ["open", 2.0, "it burns"]}',
+        "GET": b"",
+    }
+
+
+def test_where_all_are_words_none_is_sent_for_a_number() -> None:
+    row = examples.OPEN.model_copy(update={"features": ("it burns",)})
+    text = examples.MIXED.model_copy(update={"features": ("text",), "kinds": ("word",), "golden": (row,)})
+    names = list(predict_client.malformed_requests(text))
+    assert names == [
+        *("cut short", "nothing", "another key", "a feature too few", "a feature too many", "a number for a word"),
+        *("plain text", "GET"),
+    ]
+
+
+def test_each_malformed_request_keeps_its_own_status() -> None:
+    codes = iter([200, 200, 400, 401, 402, 403, 404, 405, 406, 500, 503])
+    _, malformed = asked(lambda _: Response(next(codes)))
+    assert [each.status for each in malformed] == [400, 401, 402, 403, 404, 405, 406, 500, 503]
+
+
+def test_an_answer_is_timed_and_so_is_the_wait_for_one_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = count()
+    monkeypatch.setattr("drydock.tools.predict_client.time", SimpleNamespace(monotonic=lambda: next(ticks) / 8))
+    assert [answer.duration_seconds for answer in asked(trained)[0]] == [0.125, 0.125]
+    assert [answer.duration_seconds for answer in asked(lambda _: Response(500))[0]] == [0.125, 0.125]
+    assert [answer.duration_seconds for answer in asked(lambda _: None)[0]] == [0.125, 0.125]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"[]", b"{}", b'{"predictions": []}', b'{"predictions": [{}]}', b'{"predictions": [null]}'),
+        b'{"predictions": [{"label": "small", "probabilities": {"small": "0.75", "large": "0.25"}}]}',
+        b'{"predictions": [{"label": "small", "probabilities": {"small": true, "large": false}}]}',
+        b'{"predictions": [{"label": "small", "probabilities": {"small": NaN, "large": 0.25}}]}',
+        b'{"predictions": [{"label": "small", "probabilities": {"small": 1e999, "large": 0.25}}]}',
+        # One row was asked for.
+        b'{"predictions": [%s, %s]}' % ((b'{"label": "small", "probabilities": {"small": 0.75, "large": 0.25}}',) * 2),
+        b'{"predictions": ' + b"[" * 100_000,
+    ],
+    ids=lambda body: body[-40:].decode(),
+)
+def test_an_answer_of_another_form_has_no_label(body: bytes) -> None:
+    answers, _ = asked(lambda _: Response(200, body))
+    assert timeless(answers[0]) == Answer(expected=examples.SMALL, status=200)
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        *(
+            b"{}",
+            b"null",
+            b"181.3",
+            b'{"value": null}',
+            b'{"value": "181.3"}',
+            b'{"value": true}',
+            b'{"value": [181.3]}',
+        ),
+        *(b'{"value": NaN}', b'{"value": 1e999}'),
+        b'{"label": "small", "probabilities": {"small": 0.75, "large": 0.25}}',
+    ],
+    ids=lambda prediction: prediction.decode(),
+)
+def test_an_answer_of_another_form_has_no_value(prediction: bytes) -> None:
+    answers, _ = asked(lambda _: Response(200, b'{"predictions": [%s]}' % prediction), examples.REGRESSION)
+    assert timeless(answers[0]) == Answer(expected=examples.CHEAP, status=200)
+
+
+def test_a_whole_number_is_a_value() -> None:
+    answers, _ = asked(lambda _: Response(200, b'{"predictions": [{"value": 181}]}'), examples.REGRESSION)
+    assert answers[0].value == 181.0
+
+
+def test_a_value_is_no_answer_to_a_classification() -> None:
+    answers, _ = asked(lambda _: Response(200, b'{"predictions": [{"value": 181.3}]}'))
+    assert timeless(answers[0]) == Answer(expected=examples.SMALL, status=200)
+
+
+def test_a_server_that_closes_its_connection_after_a_bad_request_has_answered_all_of_them() -> None:
+    with closing(lambda: b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") as host:
+        answers, malformed = anyio.run(predict_client.ask, f"http://{host}", examples.CONTRACT, LIMITS)
+    assert [answer.status for answer in answers] == [400, 400]
+    assert {each.status for each in malformed} == {400}
+
+
+@contextmanager
+def closing(answer: Callable[[], bytes]) -> Iterator[str]:
+    """A server that answers once, does not say that it closes, and cuts what is sent on the old connection."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection:
+                    connection.settimeout(1)
+                    connection.recv(65536)
+                    connection.sendall(answer())
+                    # Long enough for a client to send the next one here, were it to keep the connection.
+                    connection.settimeout(0.05)
+                    with suppress(TimeoutError):
+                        connection.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+TABLE = """
+  sl  local_address rem_address   st tx_queue
+   0: {}:{:04X} 00000000:0000 0A 00000000:00000000
+   1: 0100007F:B4AD 00000000:0000 0A 00000000:00000000
+"""
+
+
+@pytest.mark.parametrize(
+    ("sockets", "words"),
+    [
+        ("", "it ended with exit code 3"),
+        ("\n", "it was running after 5 s, and did not listen on port 8000"),
+        (
+            TABLE.format("0100007F", 8000),
+            "it listens on port 8000 for its own container only: let it listen on 0.0.0.0",
+        ),
+        (TABLE.format("00000000", 8000), "it was running and listening after 5 s"),
+        (
+            TABLE.format("00000000", 8080),
+            "it was running after 5 s, and did not listen on port 8000, but on 8080: EXPOSE that port",
+        ),
+    ],
+)
+def test_how_it_ended_is_read_from_its_sockets(sockets: str, words: str) -> None:
+    assert predict_client.ending(3, sockets, 8000) == words
+
+
+def test_no_answer_at_all_is_status_0() -> None:
+    answers, malformed = asked(lambda _: None)
+    assert [answer.status for answer in answers] == [0, 0]
+    assert {each.status for each in malformed} == {0}
+
+
+def test_an_answer_that_never_ends_is_none() -> None:
+    ended = Event()
+
+    def dripping() -> Iterator[bytes]:
+        while not ended.wait(0.02):
+            yield b" "
+
+    with serving(lambda _: Response(200, dripping())) as host:
+        limits = LIMITS.model_copy(update={"request_seconds": 0.1})
+        answers, malformed = anyio.run(predict_client.ask, f"http://{host}", examples.CONTRACT, limits)
+        ended.set()
+    assert [answer.status for answer in answers] == [0, 0]
+    assert {each.status for each in malformed} == {0}
+
+
+def test_no_proxy_stands_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    assert [answer.status for answer in asked(trained)[0]] == [200, 200]
+
+
+def test_readiness_is_waited_for() -> None:
+    answers = [Response(503, b"loading"), None, Response(200)]
+    with serving(lambda _: answers.pop(0)) as host:
+        ready_seconds, reason = anyio.run(predict_client.wait_until_ready, f"http://{host}", LIMITS)
+    assert ready_seconds is not None
+    assert reason == ""
+
+
+def test_waiting_for_readiness_ends_with_the_last_reason() -> None:
+    with serving(lambda _: Response(503, b"the first golden row is wrong")) as host:
+        ended = anyio.run(predict_client.wait_until_ready, f"http://{host}", LIMITS)
+    assert ended == (None, "/readyz answered 503: the first golden row is wrong")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    ready_seconds, reason = anyio.run(partial(predict_client.wait_until_ready, url, LIMITS))
+    assert ready_seconds is None
+    assert reason.startswith("no answer on the exposed port: ")
