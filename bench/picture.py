@@ -1,4 +1,4 @@
-"""Draws bench/serve.json as a picture for README: bars on a logarithmic scale, legible on light and on dark."""
+"""Draws bench/serve.json as a picture for the docs: bars on a logarithmic scale, legible on light and on dark."""
 
 from __future__ import annotations
 

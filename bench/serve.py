@@ -36,7 +36,7 @@ from bench import picture
 from bench.contenders import ROOT, ROW, Contender, Place, Unavailable, all_of_them, checked, free_port, variables
 
 RESULTS = ROOT / "bench" / "serve.json"
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "benchmarks.md"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drydock"
 CLIENTS = (1, 32)
 WARM_UP_SECONDS = 1
@@ -319,20 +319,20 @@ def _row(server: dict[str, Any], fastest: float) -> list[str]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The same for README."""
+    """The same as a table in Markdown."""
     rows = [COLUMNS, ["---"] * len(COLUMNS), *table(results)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def renewed(readme: str, results: dict[str, Any]) -> str:
-    """README with the table of these results in the old one's place."""
-    before, head, rest = readme.partition(f"| {' | '.join(COLUMNS)} |")
+def renewed(page: str, results: dict[str, Any]) -> str:
+    """The page with the table of these results in place of the old one."""
+    before, head, rest = page.partition(f"| {' | '.join(COLUMNS)} |")
     _, _, after = rest.partition("\n\n")
-    return f"{before}{markdown(results)}\n{after}" if head else readme
+    return f"{before}{markdown(results)}\n{after}" if head else page
 
 
 def main() -> None:
-    """Measure, write the results, the picture and README's table, and print the same table."""
+    """Measure, write the results, the picture and the table in the docs, and print the same table."""
     parser = argparse.ArgumentParser(prog="python -m bench.serve", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how many rounds; medians are shown")
     parser.add_argument("--seconds", type=float, default=4, metavar="S", help="how long each load lasts")
@@ -353,7 +353,7 @@ def main() -> None:
     if not told.only:
         RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         picture.PATH.write_text(picture.drawn(results), encoding="utf-8")
-        README.write_text(renewed(README.read_text(encoding="utf-8"), results), encoding="utf-8")
+        PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
     drawn = Table(*COLUMNS, box=None)
     for row in table(results):
         drawn.add_row(*row)

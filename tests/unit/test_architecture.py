@@ -11,10 +11,6 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from drydock import checks, errors
-from drydock.errors import DrydockError
-from drydock.report import files, publication
-
 ROOT = Path(__file__).parents[2]
 ROOMS = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in (ROOT / "ci").rglob("*.py")}
 
@@ -60,20 +56,6 @@ def test_the_pipeline_and_the_service_never_import_each_other() -> None:
         assert "drydock" not in imported(ast.parse(path.read_text()))
 
 
-def test_the_exit_codes_are_the_same_in_the_readme_the_error_tree_and_the_errors() -> None:
-    kinds = {kind.exit_code: kind.__name__ for kind in DrydockError.__subclasses__()}
-    tree = dict(re.findall(r"[├└]── (\w+)\s+(\d+) ", errors.__doc__ or ""))
-    assert {int(code): name for name, code in tree.items()} == kinds
-    table = re.findall(r"(?m)^\| (\d+) \|", (ROOT / "README.md").read_text())
-    assert [int(code) for code in table] == [0, 1, *sorted(kinds)]
-
-
-def test_the_readme_names_every_file_that_a_run_leaves_and_no_other() -> None:
-    table = (ROOT / "README.md").read_text().partition("| file | what it holds |\n|---|---|\n")[2].partition("\n\n")[0]
-    names = [name for line in table.splitlines() for name in re.findall("`([^`]+)`", line.split("|")[1])]
-    assert sorted(names) == sorted([*files.REPORT_FILES, publication.RECORD, publication.PREVIOUS_RECORD])
-
-
 SERVICE_LOCKS = tuple(f"service/requirements-{name}.txt" for name in ("lean", "sklearn", "frame", "outside"))
 
 
@@ -94,11 +76,6 @@ def test_every_dependency_that_is_chosen_is_locked() -> None:
     for lock, chosen in (("requirements/ci.txt", run), ("requirements/dev.txt", [*run, *dev])):
         locked = re.findall(r"(?m)^([\w.\-]+)(?:\[[\w,]+\])?==", (ROOT / lock).read_text())
         assert {Requirement(each).name for each in chosen} <= set(locked)
-
-
-def test_every_check_has_its_row_in_the_readme() -> None:
-    table = (ROOT / "README.md").read_text().partition("\n## What is checked\n")[2].partition("\n\n**")[0]
-    assert re.findall(r"(?m)^\| ([^|]+?) \| ", table)[1:] == [check.name for check in checks.CHECKS]
 
 
 def test_no_tracked_file_names_the_host_of_a_package_registry() -> None:

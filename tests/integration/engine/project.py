@@ -101,14 +101,14 @@ class Project:
         }
 
     def typed(self, commands: str, home: Path, standard_input: str) -> Finished:
-        """Type the commands of README's in the project's folder, as somebody who has this home."""
+        """Type the commands of the docs in the project's folder, as somebody who has this home."""
         programs = home / "bin"
         programs.mkdir(parents=True)
-        drydock = f'exec "{sys.executable}" "{MAIN}"'
+        main = f'exec "{sys.executable}" "{MAIN}"'
         # The engine is up, and its environment is this one.
-        python = f'#!/bin/sh\n[ "$1" = -m ] && exit 0\nshift\n{drydock} "$@"\n'
-        make = f"#!/bin/sh\n{drydock} run ${{2#ARGS=}}\n"
-        for name, script in (("python", python), ("make", make)):
+        drydock = f'#!/bin/sh\n[ "$1" = bootstrap ] && exit 0\n{main} "$@"\n'
+        make = f"#!/bin/sh\n{main} run ${{2#ARGS=}}\n"
+        for name, script in (("drydock", drydock), ("make", make)):
             (programs / name).write_text(script)
             (programs / name).chmod(0o755)
         activate = self.root / ".venv" / "bin" / "activate"

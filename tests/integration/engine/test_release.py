@@ -21,7 +21,7 @@ LINES = ["signature", "provenance", "model", "verdict", "last scan", "SBOM", ver
 
 @dataclass(frozen=True)
 class Released:
-    """A project that was released, verified and promoted as README types it, and what all of that said."""
+    """A project that was released, verified and promoted as the docs type it, and what all of that said."""
 
     project: Project
     keys: KeyPair

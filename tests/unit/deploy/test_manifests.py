@@ -337,9 +337,9 @@ def test_user_and_port_are_those_of_the_image() -> None:
 
 
 @every_way
-def test_what_the_readme_types_sets_the_digest_for_both_ways(tools: Path, deploy: Path, way: str) -> None:
+def test_what_the_docs_type_sets_the_digest_for_both_ways(tools: Path, deploy: Path, way: str) -> None:
     typed = "kustomize edit set image iris-classifier=ghcr.io/owner/name@sha256:…"
-    assert f"(cd deploy/common && {typed})" in (ROOT / "README.md").read_text()
+    assert f"(cd deploy/common && {typed})" in (ROOT / "docs" / "kubernetes.md").read_text()
     words = typed.replace("sha256:…", DIGEST).split()[1:]
     assert called(tools / "kustomize", *words, cwd=deploy / "common").returncode == 0
     rendered = called(tools / "kustomize", "build", deploy / way).stdout

@@ -236,8 +236,8 @@ def test_the_records_of_other_releases_make_no_checkout_dirty() -> None:
     assert {"dist/", "releases/"} <= set(ignored)
 
 
-def test_the_readme_has_the_rights_of_every_job() -> None:
-    table = (ROOT / "README.md").read_text().partition("\n## GitHub Actions\n")[2].partition("\n## ")[0]
+def test_the_docs_have_the_rights_of_every_job() -> None:
+    table = (ROOT / "docs" / "ci.md").read_text().partition("\n## ")[0]
     rows = re.findall(r"(?m)^\| `(\w+\.yml)` \| `(\w+)` \| [^|]+ \| ([^|]+) \|$", table)
     rights = {(name, job): set(re.findall(r"`([a-z-]+: [a-z]+)`", words)) for name, job, words in rows}
     assert rights == {
