@@ -1,6 +1,6 @@
 """What an image is called: versions, the tags that move with them, and a branch's name as a tag. Pure.
 
-Precedence is that of Semantic Versioning 2.0.0: https://semver.org/#spec-item-11
+Versions are those of Semantic Versioning 2.0.0: https://semver.org
 """
 
 from __future__ import annotations
@@ -10,16 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-# A tag's grammar in the registries, and Semantic Versioning 2.0.0 without build metadata: its + is no tag character.
+from semver import Version
+
+# A tag's grammar in the registries. A version that has build metadata fails it, since + is no tag character.
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-NUMBER = r"(0|[1-9][0-9]*)"
-PRE_RELEASE_PART = r"(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
-VERSION = re.compile(rf"{NUMBER}\.{NUMBER}\.{NUMBER}(-{PRE_RELEASE_PART}(\.{PRE_RELEASE_PART})*)?")
 LONGEST = 128
 PREFIX = "branch-"
 BY_COMMIT = "sha-"
-# What may lead to a version: all of it, or what it begins with.
-PROMISE = re.compile(rf"v?{NUMBER}(\.{NUMBER})?")
 # What people would read as a version, a moving tag, a commit, or a registry's list of referrers.
 TAKEN = re.compile(r"latest|v?[0-9]+(\.[0-9]+){0,2}([-+._].*)?|sha(256|512)?-.*", re.IGNORECASE)
 # Where a commit stands to another one in their history; "" if that is not known.
@@ -46,20 +43,18 @@ class Name:
 
 def is_version(tag: str) -> bool:
     """Whether a tag is a version, which is pushed once and then never changes."""
-    return VERSION.fullmatch(tag) is not None and TAG.fullmatch(tag) is not None
+    return TAG.fullmatch(tag) is not None and Version.is_valid(tag)
 
 
 def promises_version(tag: str) -> bool:
     """Whether whoever pulls by a tag expects a version: 1.2.3, 1.2 or 1, as git has it, with a v, or without."""
-    return is_version(tag.removeprefix("v")) or PROMISE.fullmatch(tag) is not None
+    version = tag.removeprefix("v")
+    return is_version(version) or (version.count(".") < 2 and is_version(version + ".0" * (2 - version.count("."))))
 
 
 def fits(tag: str, version: str) -> bool:
     """Whether a tag that promises a version may lead to this one; to a pre-release only its own tag may."""
-    promised = tag.removeprefix("v")
-    numbers = [str(number) for number in _numbers(version)]
-    begins = promised.split(".") in (numbers[:1], numbers[:2])
-    return is_version(version) and (promised == version or begins)
+    return is_version(version) and tag.removeprefix("v") in (version, *_begins(version))
 
 
 def is_commit(tag: str) -> bool:
@@ -73,19 +68,13 @@ def moving(version: str) -> tuple[str, ...]:
     A version before 1.0.0 moves no tag 0, since its next minor may break what it has.
     https://semver.org/#spec-item-4
     """
-    numbers = _numbers(version)
-    if not numbers:
-        return ()
-    minor = f"{numbers[0]}.{numbers[1]}"
-    return (minor, f"{numbers[0]}") if numbers[0] else (minor,)
+    return tuple(tag for tag in _begins(version) if tag != "0")
 
 
 def targets(existing: Iterable[str]) -> dict[str, str]:
     """Which version each moving tag should point to, out of all tags of a repository: its highest, no pre-release."""
-    found: dict[str, str] = {}
-    for version in sorted(filter(_numbers, existing), key=_numbers):
-        found |= dict.fromkeys(moving(version), version)
-    return found
+    versions = sorted(filter(is_version, existing), key=Version.parse)
+    return {tag: version for version in versions for tag in moving(version)}
 
 
 def branch(name: str) -> str:
@@ -99,7 +88,9 @@ def branch(name: str) -> str:
     return f"{PREFIX}{plain}"[:LONGEST]
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """Major, minor and patch; nothing for a pre-release and for what is no version."""
-    read = VERSION.fullmatch(version)
-    return tuple(int(number) for number in read.group(1, 2, 3)) if read and not read[4] else ()
+def _begins(version: str) -> tuple[str, ...]:
+    """Minor and major of a version as tags; nothing for a pre-release and for what is no version."""
+    if not is_version(version) or "-" in version:
+        return ()
+    major, minor, _ = version.split(".")
+    return f"{major}.{minor}", major

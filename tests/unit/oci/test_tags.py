@@ -196,3 +196,8 @@ def test_no_branch_is_called_like_a_version_a_moving_tag_a_commit_or_latest() ->
 
 def test_a_branchs_tag_is_its_own_tag() -> None:
     assert [tag for tag in map(tags.branch, [*all_names(3), *long_names(2_000)]) if tags.branch(tag) != tag] == []
+
+
+def test_a_tag_of_thousands_of_digits_is_no_version() -> None:
+    # No registry has such a tag, but a broken one may list it, and Python converts at most 4300 digits.
+    assert tags.targets(["1.2." + "9" * 5000, "1.2.3"]) == {"1": "1.2.3", "1.2": "1.2.3"}
