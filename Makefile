@@ -7,6 +7,7 @@ SHELL := bash
 BIN := .venv/bin
 ENGINE := eval "$$($(BIN)/drydock bootstrap env)"
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header $(UPGRADE)
+IMAGE := --python-version 3.13 --python-platform x86_64-unknown-linux-gnu
 .PHONY: run test check test-mutation test-registry lint train bench bench-server lock schema clean
 
 run: .venv/run
@@ -48,23 +49,18 @@ bench-server: .venv/dev
 lock: .venv/dev
 	$(COMPILE) --universal --python-version 3.11 --extra install pyproject.toml --output-file requirements/ci.txt
 	$(COMPILE) --universal --python-version 3.11 --extra install --extra dev pyproject.toml --output-file requirements/dev.txt
-	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements-sklearn.in \
-	    --output-file service/requirements-sklearn.txt
-	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements-lean.in \
-	    --constraint service/requirements-sklearn.txt --output-file service/requirements-lean.txt
-	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements-outside.in \
-	    --constraint service/requirements-sklearn.txt --no-emit-package idna --output-file service/requirements-outside.txt
-	$(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu service/requirements-frame.in \
-	    --constraint service/requirements-sklearn.txt --constraint service/requirements-outside.txt \
-	    --output-file service/requirements-frame.txt
+	$(COMPILE) $(IMAGE) requirements/image-pandas.in --output-file requirements/image-pandas.txt
+	for name in $(filter-out pandas,$(patsubst requirements/image-%.in,%,$(wildcard requirements/image-*.in))); do \
+	    $(COMPILE) $(IMAGE) requirements/image-$$name.in --constraint requirements/image-pandas.txt \
+	        --output-file requirements/image-$$name.txt || exit; done
 	for peer in bentoml fastapi litserve mlflow; do \
-	    $(COMPILE) --python-version 3.13 --python-platform x86_64-unknown-linux-gnu bench/peers/$$peer.in \
-	        --output-file bench/peers/$$peer.txt || exit; done
+	    $(COMPILE) $(IMAGE) bench/peers/$$peer.in --output-file bench/peers/$$peer.txt || exit; done
 	$(COMPILE) --python-version 3.12 --python-platform x86_64-unknown-linux-gnu bench/peers/mlserver.in \
 	    --output-file bench/peers/mlserver.txt
 
-schema: .venv/run
+schema: .venv/dev
 	$(BIN)/python ci/drydock/report/schemas.py
+	$(BIN)/python -m export.schema >export/model.schema.json
 
 clean:
 	@test ! -x $(BIN)/python || $(BIN)/drydock bootstrap clean

@@ -59,7 +59,7 @@ class Contender:
 def all_of_them() -> list[Contender]:
     """Drydock first, and the ceiling last."""
     return [
-        _drydock("lean"),
+        _drydock("compiled"),
         _drydock("sklearn"),
         Contender("FastAPI + scikit-learn", PEERS / "fastapi.txt", _uvicorn("plain:app")),
         Contender(
@@ -109,10 +109,10 @@ def all_of_them() -> list[Contender]:
 
 
 def _drydock(runtime: str) -> Contender:
-    models = {"lean": "lean", "sklearn": "trained"}
+    models = {"compiled": "compiled", "sklearn": "trained"}
     return Contender(
         f"Drydock, {runtime}",
-        ROOT / "service" / f"requirements-{runtime}.txt",
+        ROOT / "requirements" / f"image-{runtime}.txt",
         lambda place: [str(place.python), "-m", "service"],
         lambda answer: list(answer["predictions"][0]["probabilities"].values()),
         environment={"PYTHONPATH": str(ROOT)},

@@ -91,9 +91,9 @@ def site_packages_bytes(python: Path) -> int:
 
 def trained(python: Path, folder: Path) -> list[float]:
     """Train the model that this repository ships, and convert it; what it answered to ROW."""
-    checked([str(python), "-m", "service.evaluator"], ROOT)
+    checked([str(python), "-m", "export.compile_forest"], ROOT)
     checked([str(python), "-m", "training.iris", "--out", str(folder / "trained")], ROOT)
-    checked([str(python), "-m", "service.convert", str(folder / "trained"), str(folder / "lean")], ROOT)
+    checked([str(python), "-m", "export", "compiled", str(folder / "trained"), str(folder / "compiled")], ROOT)
     golden = json.loads((folder / "trained" / "model.json").read_text())["golden"]
     (expected,) = [list(row["probabilities"].values()) for row in golden if row["features"] == ROW]
     return expected
@@ -216,7 +216,7 @@ def run(chosen: list[Contender], round_count: int, seconds: float, tell: Callabl
     with tempfile.TemporaryDirectory() as name:
         models, places = Path(name), dict[str, Place]()
         tell("training")
-        expected = trained(environment(ROOT / "service" / "requirements-sklearn.txt", "3.13"), models)
+        expected = trained(environment(ROOT / "requirements" / "image-sklearn.txt", "3.13"), models)
         for each in chosen:
             tell(f"{each.name}: its environment")
             try:

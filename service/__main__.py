@@ -8,38 +8,39 @@ import sys
 import time
 from pathlib import Path
 
-from service import logs
-from service.app import App
-from service.model import Model, ModelRefused, load
-from service.server import Server
-from service.settings import Settings, SettingsRefused, from_environment
+from service.contract import ModelLoadError
+from service.http.app import App
+from service.http.server import Server
+from service.logging_setup import configure_logging
+from service.model import Model, load_model
+from service.settings import Settings, SettingsError, read_settings
 
 ARTIFACTS = Path("artifacts")
 REVISION_VARIABLE = "DRYDOCK_REVISION"
 
 
 def main() -> None:
-    """Load the model, then serve it until told to stop; a refused model ends in one sentence and exit code 1."""
+    """Load the model and serve it until a signal stops it. A model that is refused ends in one sentence and exit 1."""
     started = time.monotonic()
     try:
-        settings = from_environment(os.environ)
+        settings = read_settings(os.environ)
         if settings.model_uri:
-            # Here, since an image that has its model inside has no need of it.
-            from service.outside import serve
+            # Imported here, because an image with an embedded model does not need it.
+            from service.serve_remote import serve
 
-            serve(settings, ARTIFACTS, lambda model: application(model, settings, started))
+            serve(settings, ARTIFACTS, lambda model: create_app(model, settings, started))
             return
-        app = application(load(ARTIFACTS), settings, started)
-    except (ModelRefused, SettingsRefused) as refused:
-        sys.exit(str(refused))
-    logs.start()
-    # uvicorn stops in order and then sends itself the signal once more: without a handler that one would kill.
+        app = create_app(load_model(ARTIFACTS), settings, started)
+    except (ModelLoadError, SettingsError) as error:
+        sys.exit(str(error))
+    configure_logging()
+    # uvicorn shuts down and then sends itself the signal again: without a handler, that one would kill it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     Server(app, settings).run()
 
 
-def application(model: Model, settings: Settings, started: float) -> App:
-    """The application that serves `model`; `started` is when loading it began, by the monotonic clock."""
+def create_app(model: Model, settings: Settings, started: float) -> App:
+    """The application that serves `model`; `started` is the monotonic time at which loading it began."""
     app = App(model, settings, os.environ.get(REVISION_VARIABLE) or "unknown")
     app.metrics.load_seconds.set(time.monotonic() - started)
     return app

@@ -1,36 +1,36 @@
-"""The contract that travels with a model: what the file is, what made it, and what it has to answer.
-
-All parts are frozen, and what they do not name does not belong there.
-"""
+"""model.json: the contract that travels with a model. It names the model's file and what the model must answer."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+import msgspec
+from msgspec import Meta, Struct
 
-# `frame` is sklearn with pandas: its model gets rows as a data frame, with names, and words among the numbers.
-Runtime = Literal["sklearn", "frame", "lean"]
+FILE_NAME = "model.json"
 Task = Literal["classification", "regression"]
-Kind = Literal["number", "word"]
+Kind = Literal["number", "string"]
 Row = Sequence[float | str]
-FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
+# One plain name: a path would lead out of the contract's own folder. In Python `$` also matches before a last newline.
+PlainName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$(?!\n)")]
+# The name of a module in service/runtimes/, of requirements/image-NAME.txt, and of its converter in export/ if any.
+RuntimeName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$(?!\n)")]
 
 
-class Artefact(Struct, frozen=True, forbid_unknown_fields=True):
+class ModelLoadError(Exception):
+    """The model cannot be loaded, or is not what its contract says; the message ends with what to do."""
+
+
+class Artifact(Struct, frozen=True, forbid_unknown_fields=True):
     """The model's file, by its bytes."""
 
-    file: str
+    file: PlainName
     sha256: str
     size_bytes: int
-
-    def __post_init__(self) -> None:
-        """Raise ValueError if `file` is not one plain name: it would lead out of the contract's own folder."""
-        if not FILE_NAME.fullmatch(self.file):
-            raise ValueError("file is one plain file name, of letters, digits, dots, dashes and underscores")
 
 
 class Holdout(Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +41,7 @@ class Holdout(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GoldenRow(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One input, and what the model answered to it: a label and each one's probability, or the value."""
+    """One input and the trained model's answer: a label and the probability of each label, or a value."""
 
     features: list[float | str]
     label: str = ""
@@ -50,29 +50,29 @@ class GoldenRow(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
     @property
     def task(self) -> Task | None:
-        """What answers so; None where nothing does."""
+        """The task that has such an answer; None if no task has."""
         if self.value is None:
             return "classification" if self.label and self.probabilities else None
         return None if self.label or self.probabilities else "regression"
 
 
-class Equality(Struct, frozen=True, forbid_unknown_fields=True):
-    """The model that a lean one was made from, by its bytes, and how far from it any of so many rows was answered."""
+class Equivalence(Struct, frozen=True, forbid_unknown_fields=True):
+    """The model that this one was converted from, and how far their answers differ on so many rows."""
 
     source_sha256: str
     rows: int
-    worst_difference: float
+    max_abs_difference: float
 
 
 class Contract(Struct, frozen=True, forbid_unknown_fields=True):
-    """All of model.json; `tolerance` is how far a probability, or the value, may be from a golden one.
+    """All of model.json. `tolerance` is how far a probability, or the value, may be from a golden one.
 
-    `kinds` says of each feature what it is; where it is empty, all are numbers.
+    `kinds` has one entry for each feature; if it is empty, all features are numbers.
     """
 
     name: str
     task: Task
-    artefact: Artefact
+    artifact: Artifact
     features: list[str]
     labels: list[str]
     python: str
@@ -80,27 +80,50 @@ class Contract(Struct, frozen=True, forbid_unknown_fields=True):
     holdout: Holdout
     golden: Annotated[list[GoldenRow], Meta(min_length=1)]
     tolerance: float
-    schema_version: Literal[1] = field(default=1, name="schema")
+    schema_version: Literal[1] = 1
     kinds: list[Kind] = []
-    runtime: Runtime = "sklearn"
-    equality: Equality | None = None
+    runtime: RuntimeName = "sklearn"
+    equivalence: Equivalence | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the parts do not fit together."""
+        """Raise ValueError if the parts contradict each other."""
         kinds = self.feature_kinds
         if len(kinds) != len(self.features):
             raise ValueError(f"it has {len(self.features)} features, and kinds of {len(self.kinds)}")
         if bool(self.labels) != (self.task == "classification"):
             raise ValueError(f"a {self.task} has {'labels' if self.task == 'classification' else 'no labels'}")
         if not 0 <= self.tolerance < (1 if self.task == "classification" else math.inf):
-            raise ValueError(f"a tolerance of {self.tolerance:g} is none of a {self.task}")
+            raise ValueError(f"a {self.task} cannot have a tolerance of {self.tolerance:g}")
         for number, row in enumerate(self.golden):
             if row.task != self.task:
-                raise ValueError(f"golden.{number} is none of a {self.task}")
-            if ["word" if isinstance(each, str) else "number" for each in row.features] != kinds:
+                raise ValueError(f"golden.{number} is not the answer of a {self.task}")
+            if ["string" if isinstance(value, str) else "number" for value in row.features] != kinds:
                 raise ValueError(f"golden.{number} has other features than the model")
 
     @property
     def feature_kinds(self) -> list[Kind]:
-        """What each feature is."""
+        """The kind of each feature."""
         return self.kinds or ["number"] * len(self.features)
+
+
+def parse_contract(content: bytes) -> Contract:
+    """Parse the bytes of model.json. Raises ModelLoadError."""
+    try:
+        return msgspec.json.decode(content, type=Contract)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelLoadError(f"{FILE_NAME} is not a contract: {error}; train the model again.") from error
+
+
+def write_contract(contract: Contract, directory: Path) -> None:
+    """Write model.json into `directory`, indented for people."""
+    (directory / FILE_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(contract), indent=2) + b"\n")
+
+
+def verify_sha256(contract: Contract, content: bytes) -> None:
+    """Raise ModelLoadError if `content` is not the model file that the contract names."""
+    artifact, sha256 = contract.artifact, hashlib.sha256(content).hexdigest()
+    if sha256 != artifact.sha256:
+        raise ModelLoadError(
+            f"{artifact.file} is not the recorded model: expected sha256 {artifact.sha256} "
+            f"({artifact.size_bytes} bytes), got {sha256} ({len(content)} bytes); copy it again."
+        )

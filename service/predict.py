@@ -1,4 +1,4 @@
-"""Predicts one row on the command line, a random one unless told: `python -m service.predict [--features ...]`."""
+"""Predicts one row on the command line, by default a random one: `python -m service.predict [--features ...]`."""
 
 from __future__ import annotations
 
@@ -7,73 +7,78 @@ import math
 import os
 import random
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 
 from service.__main__ import ARTIFACTS
-from service.contract import Contract, Kind, Row
-from service.model import Estimate, ModelRefused, NoAnswer, load
-from service.rows import Reader, Refused
-from service.settings import SettingsRefused, from_environment
+from service.contract import Contract, ModelLoadError, Row
+from service.http.parsing import RequestError, RequestParser
+from service.model import RegressionPrediction, load_model
+from service.runtimes.base import PredictionError
+from service.settings import SettingsError, read_settings
 
 
 def random_row(contract: Contract, seed: int | None) -> Row:
-    """A row drawn from between the smallest and the largest golden value of each feature; of words, from the golden."""
+    """A row between the smallest and the largest golden value of each feature; strings are golden ones."""
     generator = random.Random(seed)  # noqa: S311 - an example, no secret
     columns = zip(*(row.features for row in contract.golden), strict=True)
-    return [_drawn(column, generator) for column in columns]
+    return [_random_value(column, generator) for column in columns]
 
 
-def _drawn(column: Row, generator: random.Random) -> float | str:
+def _random_value(column: Row, generator: random.Random) -> float | str:
     numbers = [value for value in column if not isinstance(value, str)]
     if not numbers:
         return generator.choice(column)
     smallest, largest = min(numbers), max(numbers)
-    drawn = generator.uniform(smallest, largest)
-    # As short as it can be read: tenths, and finer ones where all values lie closer together.
+    value = generator.uniform(smallest, largest)
+    # One decimal place is easy to read; more of them only if all values are closer together than that.
     digits = 1 - math.floor(math.log10(largest - smallest)) if smallest < largest else 1
-    return min(max(round(drawn, max(digits, 1)), smallest), largest)
+    return min(max(round(value, max(digits, 1)), smallest), largest)
 
 
-def _read(given: str, kind: Sequence[Kind]) -> float | str:
-    if "word" in kind:
-        return given
-    # What is no number is refused as it is in a request, and so is one value too many.
+def _parse_value(text: str, *, is_string: bool) -> float | str:
+    if is_string:
+        return text
+    # The parser refuses what is not a number, as it does in a request.
     with suppress(ValueError):
-        return float(given)
-    return given
+        return float(text)
+    return text
 
 
 def main() -> None:
     """Predict, and print the row beside its answer."""
     parser = argparse.ArgumentParser(prog="python -m service.predict", description="Predict one row.")
-    parser.add_argument("--features", nargs="+", help="the row; a random one if left out")
+    parser.add_argument("--features", nargs="+", help="the row; by default a random one")
     parser.add_argument("--seed", type=int, help="draw the same random row every time")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     try:
-        settings = from_environment(os.environ)
+        settings = read_settings(os.environ)
         if settings.model_uri:
-            from service import outside
-            from service.arriving import Progress
+            from service.storage.progress import LoadProgress
+            from service.storage.remote_model import load_remote_model
 
-            model = outside.load(settings, ARTIFACTS, Progress())
+            model = load_remote_model(settings, ARTIFACTS, LoadProgress())
         else:
-            model = load(ARTIFACTS)
-    except (ModelRefused, SettingsRefused) as refused:
-        sys.exit(str(refused))
+            model = load_model(ARTIFACTS)
+    except (ModelLoadError, SettingsError) as error:
+        sys.exit(str(error))
     contract = model.contract
     kinds = contract.feature_kinds
-    row = [_read(value, kinds[place : place + 1]) for place, value in enumerate(asked.features or [])]
+    row = [
+        # One value too many has no kind; the parser refuses such a row.
+        _parse_value(value, is_string=kinds[place : place + 1] == ["string"])
+        for place, value in enumerate(args.features or [])
+    ]
     try:
-        rows = Reader(contract.features, kinds, 1).checked({"features": row or random_row(contract, asked.seed)})
+        request = {"features": row or random_row(contract, args.seed)}
+        rows = RequestParser(contract.features, kinds, 1).validate(request)
         prediction = model.predict(rows)[0]
-    except (Refused, NoAnswer) as refused:
-        parser.error(str(refused))
-    if isinstance(prediction, Estimate):
-        said = f"{prediction.value:g}"
+    except (RequestError, PredictionError) as error:
+        parser.error(str(error))
+    if isinstance(prediction, RegressionPrediction):
+        answer = f"{prediction.value:g}"
     else:
-        said = f"{prediction.label} ({prediction.probabilities[prediction.label]:.0%})"
-    print(f"{', '.join(map(str, rows[0]))} → {said}")
+        answer = f"{prediction.label} ({prediction.probabilities[prediction.label]:.0%})"
+    print(f"{', '.join(map(str, rows[0]))} → {answer}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from __future__ import annotations
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+pytest_plugins = ["tests.support.models"]
+
 # Files, or tests, that share what is dear: a run of the shipped image, or an engine that may be emptied and killed.
 SHARED = {
     "tests/integration/engine/test_cold.py": "second engine",

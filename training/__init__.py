@@ -1,1 +1,1 @@
-"""What trains models: nothing of it is in an image. Each ends in `service.describe`, which writes their contract."""
+"""Trains the shipped model and the examples. It is never in an image. Each training creates its contract at the end."""

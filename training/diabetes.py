@@ -1,4 +1,4 @@
-"""An example: a regression, how far diabetes has gone a year later. The lean runtime holds it as well."""
+"""An example: a regression, how far diabetes has progressed after a year. It can be compiled as well."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sklearn.datasets import load_diabetes
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.model_selection import train_test_split
 
+from export.contract import create_contract
+from export.dataset import Table
 from service.contract import Contract
-from service.data import Table
-from service.describe import describe
-from training.command import command
+from training.cli import run_training
 
 
 def train(directory: Path) -> Contract:
@@ -21,15 +21,15 @@ def train(directory: Path) -> Contract:
         data.data, data.target, test_size=0.25, random_state=42
     )
     forest = RandomForestRegressor(n_estimators=100, min_samples_leaf=3, random_state=42).fit(seen, seen_targets)
-    return describe(
+    return create_contract(
         forest,
         Table(list(data.feature_names), held_out.tolist()),
         held_out_targets,
         directory,
         name="diabetes-progression",
-        known=data.data,
+        reference_rows=data.data,
     )
 
 
 if __name__ == "__main__":
-    command(train)
+    run_training(train)

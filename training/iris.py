@@ -8,10 +8,10 @@ from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import train_test_split
 
+from export.contract import create_contract
+from export.dataset import Table
 from service.contract import Contract
-from service.data import Table
-from service.describe import describe
-from training.command import command
+from training.cli import run_training
 
 
 def train(directory: Path) -> Contract:
@@ -21,16 +21,16 @@ def train(directory: Path) -> Contract:
         iris.data, iris.target, test_size=0.25, random_state=42, stratify=iris.target
     )
     forest = RandomForestClassifier(n_estimators=50, random_state=42).fit(seen, seen_targets)
-    return describe(
+    return create_contract(
         forest,
         Table(list(iris.feature_names), held_out.tolist()),
         held_out_targets,
         directory,
         name="iris-classifier",
         labels=[str(name) for name in iris.target_names],
-        known=iris.data,
+        reference_rows=iris.data,
     )
 
 
 if __name__ == "__main__":
-    command(train)
+    run_training(train)

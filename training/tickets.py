@@ -1,6 +1,6 @@
 """An example: which team a support ticket is for, from its text, its channel and two numbers. The tickets are made up.
 
-An ordinary pipeline of scikit-learn's over named columns, words among them: an image of the runtime `frame`.
+An ordinary scikit-learn pipeline over named columns with strings among them: it needs the runtime `pandas`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from export.contract import create_contract
+from export.dataset import Table
 from service.contract import Contract
-from service.data import Table
-from service.describe import describe
-from training.command import command
+from training.cli import run_training
 
 TICKETS = Path(__file__).with_name("tickets.csv")
 
@@ -38,11 +38,11 @@ def train(directory: Path) -> Contract:
         ]
     )
     pipeline = make_pipeline(columns, LogisticRegression(max_iter=1000)).fit(seen, seen_teams)
-    # An address, which differs each time; where it is missing, what it says was checked is checked once more.
+    # An address in memory, which differs each time; without it, scikit-learn repeats a check.
     del pipeline[0].named_transformers_["text"]._stop_words_id
-    return describe(
+    return create_contract(
         pipeline,
-        Table(list(features.columns), held_out.to_numpy().tolist(), ["word", "word", "number", "number"]),
+        Table(list(features.columns), held_out.to_numpy().tolist(), ["string", "string", "number", "number"]),
         list(held_out_teams),
         directory,
         name="ticket-router",
@@ -50,4 +50,4 @@ def train(directory: Path) -> Contract:
 
 
 if __name__ == "__main__":
-    command(train)
+    run_training(train)

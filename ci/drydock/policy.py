@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from drydock.errors import UsageError
 
-OUTSIDE_LOCK = "service/requirements-outside.txt"
+REMOTE_LOCK = "requirements/image-remote.txt"
 REPOSITORY_VARIABLE = "DRYDOCK_REPOSITORY"
 IGNORE_DAYS = 90
 
@@ -64,24 +64,26 @@ class BuildSection(_Section):
     platform: Annotated[str, Field(pattern=r"^linux/[a-z0-9]+(/v[0-9]+)?$")] = "linux/amd64"
     root: Words = "."
     python: Annotated[str, Field(pattern=r"^3\.[0-9]+$")] = "3.13"
-    runtime: Literal["lean", "sklearn", "frame"] = "lean"
-    model: Literal["inside", "outside"] = "inside"
-    lock: Words = "service/requirements-{runtime}.txt"
+    runtime: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "compiled"
+    model: Literal["embedded", "remote"] = "embedded"
+    lock: Words = "requirements/image-{runtime}.txt"
     # To the engine no pattern at all means everything.
     context: Annotated[list[Words], Field(min_length=1)] = [
         "Dockerfile",
         ".dockerignore",
+        "requirements/image-*.txt",
         "service/*.py",
-        "service/forest.c",
-        "service/requirements-*.txt",
+        "service/*/*.py",
+        "export/*.py",
+        "export/forest.c",
         "training/*",
     ]
     secrets: dict[str, str] = {}
 
     @property
     def lock_paths(self) -> list[str]:
-        """The lock of the chosen runtime, and of what fetches a model that is outside."""
-        return [self.lock.replace("{runtime}", self.runtime), *([OUTSIDE_LOCK] if self.model == "outside" else [])]
+        """The lock of the chosen runtime, and of what downloads a remote model."""
+        return [self.lock.replace("{runtime}", self.runtime), *([REMOTE_LOCK] if self.model == "remote" else [])]
 
 
 class ModelSection(_Section):

@@ -87,7 +87,7 @@ def user(instruction: str) -> tuple[Edit, ...]:
 def squashed(instruction: str) -> tuple[Edit, ...]:
     """An instruction whose removals are in no layer: out of several layers Trivy reads what a later one removed."""
     return (
-        Edit("Dockerfile", "FROM ${RUNTIME}", "FROM ${RUNTIME} AS whole"),
+        Edit("Dockerfile", "FROM ${BASE_IMAGE}", "FROM ${BASE_IMAGE} AS whole"),
         *last(f"{instruction}\nFROM scratch\nCOPY --from=whole / /\nENV PATH=/usr/local/bin:/usr/bin"),
     )
 
@@ -244,7 +244,7 @@ MUTANTS = (
     Mutant(
         "a server that takes anything",
         "refuses malformed requests",
-        "a word for a number: HTTP 200",
+        "a string for a number: HTTP 200",
         (Edit("service/server.py", "self.answer(400,", "self.answer(200,"),),
     ),
     Mutant(

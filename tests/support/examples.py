@@ -13,11 +13,11 @@ from drydock.policy import Policy
 from drydock.report import (
     Answer,
     Archive,
-    Artefact,
+    Artifact,
     Canary,
     Contract,
     Contributor,
-    Equality,
+    Equivalence,
     Finding,
     GoldenRow,
     Holdout,
@@ -58,10 +58,10 @@ SMALL = GoldenRow(features=(1.0, 2.0), label="small", probabilities={"small": 0.
 LARGE = GoldenRow(features=(8.0, 9.0), label="large", probabilities={"small": 0.125, "large": 0.875})
 
 CONTRACT = Contract(
-    schema=1,
+    schema_version=1,
     name="iris-classifier",
     task="classification",
-    artefact=Artefact(file="model.pkl", sha256=MODEL_SHA256, size_bytes=42),
+    artifact=Artifact(file="model.pkl", sha256=MODEL_SHA256, size_bytes=42),
     features=("width", "height"),
     labels=("small", "large"),
     python="3.13",
@@ -72,19 +72,19 @@ CONTRACT = Contract(
 )
 LEAN = CONTRACT.model_copy(
     update={
-        "artefact": Artefact(file="model.forest", sha256="c3" * 32, size_bytes=43),
-        "runtime": "lean",
-        "equality": Equality(source_sha256=MODEL_SHA256, rows=11_083, worst_difference=3e-7),
+        "artifact": Artifact(file="model.forest", sha256="c3" * 32, size_bytes=43),
+        "runtime": "compiled",
+        "equivalence": Equivalence(source_sha256=MODEL_SHA256, rows=11_083, max_abs_difference=3e-7),
     }
 )
 
 CHEAP = GoldenRow(features=(1.0, 2.0), value=181.3)
 DEAR = GoldenRow(features=(8.0, 9.0), value=-20.0)
 REGRESSION = Contract(
-    schema=1,
+    schema_version=1,
     name="house-prices",
     task="regression",
-    artefact=Artefact(file="model.pkl", sha256=MODEL_SHA256, size_bytes=42),
+    artifact=Artifact(file="model.pkl", sha256=MODEL_SHA256, size_bytes=42),
     features=("width", "height"),
     labels=(),
     python="3.13",
@@ -99,19 +99,19 @@ OPEN = GoldenRow(features=("open", 2.0, "it burns"), label="urgent", probabiliti
 SHUT = GoldenRow(features=("shut", 9.0, "5"), label="later", probabilities={"urgent": 0.125, "later": 0.875})
 # Words among the numbers.
 MIXED = Contract(
-    schema=1,
+    schema_version=1,
     name="ticket-router",
     task="classification",
-    artefact=Artefact(file="model.pkl", sha256=MODEL_SHA256, size_bytes=42),
+    artifact=Artifact(file="model.pkl", sha256=MODEL_SHA256, size_bytes=42),
     features=("state", "age", "text"),
-    kinds=("word", "number", "word"),
+    kinds=("string", "number", "string"),
     labels=("urgent", "later"),
     python="3.13",
     libraries={"pandas": "2.3.0", "scikit-learn": "1.7.0"},
     holdout=Holdout(rows=20, scores={"accuracy": 0.9}),
     golden=(OPEN, SHUT),
     tolerance=1e-6,
-    runtime="frame",
+    runtime="pandas",
 )
 
 BASE = Layer(digest="sha256:b0", created_by="", compressed_bytes=40_000_000, size_bytes=120_000_000)

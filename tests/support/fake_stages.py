@@ -65,9 +65,11 @@ class StandIn:
         self.trained_into.append(directory)
         await self._enter("train")
 
-    async def describe(self, model: Path, data: Path, name: str, target: str, words: Sequence[str]) -> str:
-        self.described.append((model, data, name, target, words))
-        await self._enter("describe")
+    async def create_contract(
+        self, model: Path, data: Path, name: str, target: str, string_columns: Sequence[str]
+    ) -> str:
+        self.described.append((model, data, name, target, string_columns))
+        await self._enter("contract")
         return self.description
 
     async def build(self, model: Model) -> Archive:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drydock.report import (
     MB,
-    Artefact,
+    Artifact,
     Canary,
     Change,
     Comparison,
@@ -246,10 +246,10 @@ def image() -> Image:
 def contract() -> Contract:
     golden = GoldenRow(features=(5.1, 3.5, 1.4, 0.2), label="setosa", probabilities={"setosa": 1.0})
     return Contract(
-        schema=1,
+        schema_version=1,
         name="iris-classifier",
         task="classification",
-        artefact=Artefact(file="model.pkl", sha256=examples.MODEL_SHA256, size_bytes=418_211),
+        artifact=Artifact(file="model.pkl", sha256=examples.MODEL_SHA256, size_bytes=418_211),
         features=("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"),
         labels=("setosa", "versicolor", "virginica"),
         python="3.13",

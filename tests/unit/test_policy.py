@@ -81,8 +81,8 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
             "known keys are context, dockerfile, lock, model, platform, python, root, runtime, secrets",
         ),
         (
-            '[build]\nruntime = "onnx"\n',
-            ":2: build.runtime is 'onnx': input should be 'lean', 'sklearn' or 'frame'",
+            '[build]\nruntime = "../onnx"\n',
+            ":2: build.runtime is '../onnx': string should match pattern '^[a-z][a-z0-9_]*$'",
             "",
         ),
         (
@@ -257,10 +257,10 @@ def test_a_section_that_is_none_is_refused_whatever_the_environment_says(tmp_pat
     assert "pipeline.toml:1: image is 3: " in error.what
 
 
-@pytest.mark.parametrize("runtime", ["lean", "sklearn", "frame"])
+@pytest.mark.parametrize("runtime", ["compiled", "sklearn", "pandas"])
 def test_each_runtime_has_its_own_lock(runtime: str, tmp_path: Path) -> None:
     policy = config.load(written(tmp_path, f'[build]\nruntime = "{runtime}"\n'), {})
-    assert policy.build.lock_paths == [f"service/requirements-{runtime}.txt"]
+    assert policy.build.lock_paths == [f"requirements/image-{runtime}.txt"]
 
 
 @pytest.mark.parametrize("train", ["", "  "])

@@ -141,7 +141,7 @@ def _model(evidence: Evidence, report: Report | None) -> Row:
     name, labelled = "model", evidence.labels.get(MODEL_LABEL, "")
     if report is None or report.contract is None:
         return _row(name, "unknown", Verdict.FAIL, "no verdict that holds names it")
-    judged = report.contract.artefact.sha256
+    judged = report.contract.artifact.sha256
     if judged != labelled:
         return _row(name, f"sha256 {labelled[:12] or 'not named'}", Verdict.FAIL, f"judged was {judged}")
     holdout = report.contract.holdout

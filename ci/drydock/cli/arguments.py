@@ -35,8 +35,8 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
     contract.add_argument("model", type=Path, metavar="MODEL", help="a fitted estimator or pipeline, saved with joblib")
     contract.add_argument("data", type=Path, metavar="DATA", help="a CSV of rows it has not seen, with right answers")
     contract.add_argument("--target", default="", metavar="COLUMN", help="the right answers; else the last column")
-    looks = "columns that are words, though they look like numbers"
-    contract.add_argument("--words", action="extend", nargs="+", default=[], metavar="COLUMN", help=looks)
+    looks = "columns of strings that look like numbers"
+    contract.add_argument("--string-columns", action="extend", nargs="+", default=[], metavar="COLUMN", help=looks)
     contract.add_argument("--name", default="", help="what the model is called; else image.name")
     explain = command("explain", "say where an image's bytes are")
     explain.add_argument("--archive", type=Path, metavar="FILE", help="an OCI archive, not the last run's")

@@ -138,13 +138,15 @@ def _contract(asked: Namespace, terminal: Terminal) -> int:
             next_step="name a file with some hundred rows that it has not seen: they are enough",
         )
 
-    async def describe() -> str:
+    async def create_contract() -> str:
         async with stages.connect(run) as engine:
-            return await engine.describe(model, data, asked.name or run.policy.image.name, asked.target, asked.words)
+            return await engine.create_contract(
+                model, data, asked.name or run.policy.image.name, asked.target, asked.string_columns
+            )
 
     with files.exclusive(run.report_dir):
         files.prepare(run.report_dir)
-        lines = _unless_interrupted(describe()).splitlines()
+        lines = _unless_interrupted(create_contract()).splitlines()
     if run.policy.model.train:
         lines.append('next       say train = "" under [model], or the next run trains a model of its own')
     terminal.show("".join(f"{line}\n" for line in lines))

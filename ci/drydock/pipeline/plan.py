@@ -18,7 +18,7 @@ from drydock.errors import UsageError
 from drydock.oci import registry
 from drydock.oci.tags import Name
 from drydock.policy import Policy
-from drydock.report import Artefact, Contract, Images, Release, Revision, publication
+from drydock.report import Artifact, Contract, Images, Release, Revision, publication
 from drydock.tools import attestations, build_secrets, cosign, origin, revision, trivy, worktree
 from drydock.tools.worktree import Inputs, Model
 
@@ -176,17 +176,17 @@ def _inputs(policy: Policy, root: Path, policy_path: Path) -> Inputs:
         return Inputs(tuple(policy.build.context), tuple(files))
     folder = (root / policy.model.path).resolve()
     contract, rows = folder / "model.json", folder / TRAINING_ROWS
-    artefact = _artefact(contract)
-    model = Model(folder / artefact.file, contract, artefact.sha256) if artefact else None
+    artifact = _artifact(contract)
+    model = Model(folder / artifact.file, contract, artifact.sha256) if artifact else None
     return Inputs(tuple(policy.build.context), (*files, contract, *([rows] if rows.exists() else [])), model)
 
 
-def _artefact(contract: Path) -> Artefact | None:
+def _artifact(contract: Path) -> Artifact | None:
     """The model file that a contract names; None if it is no contract, which the run finds out when it reads it."""
     if not contract.is_file():
         return None
     try:
-        return Contract.model_validate_json(contract.read_bytes()).artefact
+        return Contract.model_validate_json(contract.read_bytes()).artifact
     except (OSError, ValidationError):
         return None
 

@@ -29,7 +29,7 @@ def create_record(report: Report) -> Release:
         tags=published.tags,
         published_at=datetime.now(UTC).isoformat(timespec="seconds"),
         revision=report.revision,
-        model_sha256=contract.artefact.sha256,
+        model_sha256=contract.artifact.sha256,
         size_bytes=image.size_bytes,
         packages=image.packages,
         base_images={"builder": report.images.builder, "runtime": report.images.runtime},

@@ -296,7 +296,7 @@ TEMPLATES.filters |= {
     "difference": units.difference,
     "link": link,
     "moment": _day_and_time,
-    "equality": units.equality,
+    "equivalence": units.equivalence,
     "score": units.score,
     "features": units.features,
 }

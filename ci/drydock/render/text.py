@@ -111,8 +111,8 @@ def _commit(report: Report) -> str:
 
 
 def _model(report: Report) -> list[str]:
-    equality = units.equality(report.contract) if report.contract else ""
-    return [f"model      {equality}"] if equality else []
+    equivalence = units.equivalence(report.contract) if report.contract else ""
+    return [f"model      {equivalence}"] if equivalence else []
 
 
 def _header(report: Report) -> str:

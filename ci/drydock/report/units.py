@@ -38,7 +38,7 @@ def score(name: str, value: float) -> str:
 def features(contract: ModelDescription) -> list[str]:
     """The names of what the model takes; of words it says that they are."""
     return [
-        f"{name} (word)" if kind == "word" else name
+        f"{name} (string)" if kind == "string" else name
         for name, kind in zip(contract.features, contract.feature_kinds, strict=True)
     ]
 
@@ -50,14 +50,14 @@ def age(judged: JudgedFinding) -> str:
     return f"{judged.age_days} day{'' if judged.age_days == 1 else 's'} old"
 
 
-def equality(contract: ModelDescription) -> str:
-    """On how many rows a lean model answered as the trained one did; empty where the trained one itself is served."""
-    proved = contract.equality
+def equivalence(contract: ModelDescription) -> str:
+    """On how many rows a converted model gave the trained one's answers; empty if the trained one itself is served."""
+    proved = contract.equivalence
     if proved is None:
         return ""
     return (
-        f"{contract.runtime}, equal to the trained one on {proved.rows:,} rows: largest difference "
-        f"{proved.worst_difference:g}, limit {contract.tolerance:g}"
+        f"{contract.runtime}, equivalent to the trained one on {proved.rows:,} rows: largest difference "
+        f"{proved.max_abs_difference:g}, limit {contract.tolerance:g}"
     )
 
 

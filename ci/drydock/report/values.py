@@ -72,7 +72,7 @@ class Images(Value):
 
 
 Task = Literal["classification", "regression"]
-Kind = Literal["number", "word"]
+Kind = Literal["number", "string"]
 
 
 class GoldenAnswer(Value):
@@ -105,7 +105,7 @@ def _plain_name(name: str) -> str:
     return name
 
 
-class Artefact(Value):
+class Artifact(Value):
     """The model file that a contract speaks of. It lies beside the contract: `file` leads nowhere else."""
 
     file: Annotated[str, AfterValidator(_plain_name), Field(json_schema_extra={"pattern": f"^{PLAIN_NAME}$"})]
@@ -122,24 +122,21 @@ class Holdout(Value):
     )
 
 
-class Equality(Value):
-    """What a lean model was made from, and how far from it any of so many rows was answered."""
+class Equivalence(Value):
+    """The model that this one was converted from, and how far their answers differ on so many rows."""
 
     source_sha256: str
     rows: int = Field(description="training rows, rows near at most 10,000 splits, and random ones")
-    worst_difference: float = Field(description="the largest difference between two probabilities, or two values")
+    max_abs_difference: float = Field(description="the largest difference between two probabilities, or two values")
 
 
 class ModelDescription(Value):
     """What a model is: model.json without its golden rows, which are rows of somebody's data."""
 
-    model_config = ConfigDict(serialize_by_alias=True)
-
-    # `schema` would hide a method of pydantic's own.
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Literal[1]
     name: str
     task: Task
-    artefact: Artefact
+    artifact: Artifact
     features: tuple[str, ...]
     kinds: tuple[Kind, ...] = Field(default=(), description="one for each feature; none where all are numbers")
     labels: tuple[str, ...] = Field(description="none where the model answers with a value")
@@ -149,8 +146,8 @@ class ModelDescription(Value):
     tolerance: float = Field(
         ge=0, description="how far a probability, or the value, may be from the recorded one, either way"
     )
-    runtime: Literal["sklearn", "frame", "lean"] = "sklearn"
-    equality: Equality | None = None
+    runtime: str = Field(default="sklearn", pattern=r"^[a-z][a-z0-9_]*$", description="what loads the model's file")
+    equivalence: Equivalence | None = None
 
     @property
     def feature_kinds(self) -> tuple[Kind, ...]:
@@ -178,7 +175,7 @@ class Contract(ModelDescription):
         for number, row in enumerate(self.golden):
             if row.task != self.task:
                 raise ValueError(f"golden.{number} is none of a {self.task}")
-            if tuple("word" if isinstance(each, str) else "number" for each in row.features) != self.feature_kinds:
+            if tuple("string" if isinstance(each, str) else "number" for each in row.features) != self.feature_kinds:
                 raise ValueError(f"golden.{number} has other features than the model")
         return self
 

@@ -90,19 +90,19 @@ class EngineStages:
     async def train(self) -> Model:
         """Train in a container, or take the model that `model.path` holds; its file is what its contract says.
 
-        What was trained, or converted for the lean runtime, is then in the report directory, under model/.
+        What was trained, or converted for the runtime, is then in the report directory, under model/.
         """
         plan, policy = self.plan, self.plan.policy
         if policy.model.train:
             return await self._made("train", self._context(), plan.report_dir / "model")
         contract = await _read(self._given)
-        # The one conversion that there is; what is of another runtime stays as it is, to be refused.
-        if (contract.runtime, policy.build.runtime) == ("sklearn", "lean"):
+        # The one pair that has a converter. Any other model stays as it is, and is refused below.
+        if (contract.runtime, policy.build.runtime) == ("sklearn", "compiled"):
             given = host.directory(self._given, ["model.json", "model.pkl", "training.npy"])
             context = self._context().with_directory("artifacts", given)
             return await self._made("convert", context, plan.report_dir / "model")
         contract = await _read(self._given, policy.build.runtime)
-        names = ["model.json", contract.artefact.file]
+        names = ["model.json", contract.artifact.file]
         with session.engine_errors():
             files = await host.directory(self._given, names).sync()
         if await _read(self._given, policy.build.runtime) != contract:
@@ -117,30 +117,33 @@ class EngineStages:
         """Build the Dockerfile's stage `train` and put the model that it made, and its contract, into `directory`."""
         await self._make("train", self._context(), directory)
 
-    async def describe(self, model: Path, data: Path, name: str, target: str, words: Sequence[str]) -> str:
-        """Build the Dockerfile's stage `describe`, which writes the contract of a trained model, and say what it says.
+    async def create_contract(
+        self, model: Path, data: Path, name: str, target: str, string_columns: Sequence[str]
+    ) -> str:
+        """Build the Dockerfile's stage `contract`, which creates the contract of a trained model; return its summary.
 
-        The model and its contract are then in the folder that `model.path` names. `target` and `words` are columns of
-        `data`.
+        The model and its contract are then in the folder that `model.path` names. `target` and `string_columns` are
+        columns of `data`.
         """
         context = (
-            self._context().with_file("given/model.pkl", host.file(model)).with_file("given/data.csv", host.file(data))
+            self._context().with_file("input/model.pkl", host.file(model)).with_file("input/data.csv", host.file(data))
         )
-        described = self._stage("describe", context, {"NAME": name, "TARGET": target, "WORDS": ",".join(words)})
+        arguments = {"NAME": name, "TARGET": target, "STRING_COLUMNS": ",".join(string_columns)}
+        made = self._stage("contract", context, arguments)
         with _build_errors(
             f"the contract of {model.name}",
             usually="the model needs other packages than the image has, or the data are no rows of it",
             next_step="the log ends with what to change; then run again",
         ):
-            said = await described.file("/words.txt").contents()
-            await _put(described, self._given)
-        return said
+            summary = await made.file("/summary.txt").contents()
+            await _put(made, self._given)
+        return summary
 
     async def _made(self, stage: str, context: dagger.Directory, directory: Path) -> Model:
         """The model that a stage made; what is read of it, in `directory`, are the bytes that the engine has."""
         files = await self._make(stage, context, directory)
         contract = await _read(directory, self.plan.policy.build.runtime)
-        return Model(contract, _only(files, "model.json", contract.artefact.file))
+        return Model(contract, _only(files, "model.json", contract.artifact.file))
 
     async def _make(self, stage: str, context: dagger.Directory, directory: Path) -> dagger.Directory:
         with _build_errors(f"the stage `{stage}` of {self.plan.policy.build.dockerfile}"):
@@ -169,7 +172,7 @@ class EngineStages:
                 secrets=self._secrets(),
                 platform=self._platform,
             )
-            for key, value in plan.labels(model.contract.artefact.sha256).items():
+            for key, value in plan.labels(model.contract.artifact.sha256).items():
                 # The base image's own label would speak of the base.
                 built = built.with_label(key, value) if value else built.without_label(key)
             # Dagger finds a tarball again by the image's files and configuration; that they lie in other layers now it
@@ -197,8 +200,8 @@ class EngineStages:
 
     async def smoke(self, archive: Archive, model: Model) -> Smoke:
         """Start the image as its users will, ask for every golden row, and note which user it runs as."""
-        outside = _files(model) if self.plan.policy.build.model == "outside" else None
-        return await smoke.smoke(self.plan, archive, model.contract, outside)
+        remote = _files(model) if self.plan.policy.build.model == "remote" else None
+        return await smoke.smoke(self.plan, archive, model.contract, remote)
 
     async def scan(self, archive: Archive) -> Scan:
         """Let the pinned Trivy read the archive once, offline, and the canary beside it; read its one report twice."""
@@ -321,7 +324,7 @@ class EngineStages:
         images, policy = self.plan.images, self.plan.policy
         common = {
             "BUILDER": images.builder,
-            "RUNTIME": images.runtime,
+            "BASE_IMAGE": images.runtime,
             "MODEL_RUNTIME": policy.build.runtime,
             "MODEL": policy.build.model,
             "TRAIN": policy.model.train,

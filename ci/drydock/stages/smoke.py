@@ -36,8 +36,8 @@ async def _smoke(plan: Plan, archive: Archive, contract: Contract, outside: dagg
     if outside:
         container = (
             container.with_mounted_directory(MODELS, outside)
-            .with_env_variable("MODEL_URI", f"{MODELS}/{contract.artefact.file}")
-            .with_env_variable("MODEL_SHA256", contract.artefact.sha256)
+            .with_env_variable("MODEL_URI", f"{MODELS}/{contract.artifact.file}")
+            .with_env_variable("MODEL_SHA256", contract.artifact.sha256)
         )
     uid = await _uid(container)
     exposed = await _exposed_ports(container)

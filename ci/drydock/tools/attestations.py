@@ -73,9 +73,9 @@ def provenance(report: Report, builder: Builder) -> dict[str, Any]:
         )
     ]
     # Large models are in no commit, and one that was trained on the way came from somewhere, too.
-    models = [("model", report.contract.artefact.sha256)] if report.contract else []
-    if report.contract and report.contract.equality:
-        models.append(("model before its conversion", report.contract.equality.source_sha256))
+    models = [("model", report.contract.artifact.sha256)] if report.contract else []
+    if report.contract and report.contract.equivalence:
+        models.append(("model before its conversion", report.contract.equivalence.source_sha256))
     materials = [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in models]
     metadata = {"startedOn": report.started_at} | ({"invocationId": builder.invocation} if builder.invocation else {})
     return {

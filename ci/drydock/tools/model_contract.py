@@ -31,10 +31,10 @@ def read(directory: Path, runtime: str | None = None) -> Contract:
         with _plain_file(path) as file:
             # What is cut off here is no JSON.
             contract = Contract.model_validate_json(file.read(CONTRACT_LIMIT_BYTES))
-        artefact = contract.artefact
-        with _plain_file(directory / artefact.file) as file:
-            if (size_bytes := os.fstat(file.fileno()).st_size) != artefact.size_bytes:
-                raise _another_model(artefact.file, f"{size_bytes} bytes, expected {artefact.size_bytes}")
+        artifact = contract.artifact
+        with _plain_file(directory / artifact.file) as file:
+            if (size_bytes := os.fstat(file.fileno()).st_size) != artifact.size_bytes:
+                raise _another_model(artifact.file, f"{size_bytes} bytes, expected {artifact.size_bytes}")
             sha256 = _sha256(file, size_bytes)
     except OSError as error:
         raise BuildError(
@@ -52,8 +52,8 @@ def read(directory: Path, runtime: str | None = None) -> Contract:
             f"{path} is not a model's contract: {f'{place}: {why}' if place else why}",
             next_step="README.md, Your own model, has its form",
         ) from error
-    if sha256 != artefact.sha256:
-        raise _another_model(artefact.file, f"sha256 {sha256}, expected {artefact.sha256}")
+    if sha256 != artifact.sha256:
+        raise _another_model(artifact.file, f"sha256 {sha256}, expected {artifact.sha256}")
     if runtime not in (None, contract.runtime):
         raise BuildError(
             f"{path} is of a model for the runtime {contract.runtime}, and build.runtime is {runtime}",

@@ -39,13 +39,10 @@ def in_miniature(root: Path) -> Project:
 
 def copied(root: Path) -> Project:
     """The image that this repository ships, in a folder of its own."""
-    shutil.copytree(REPOSITORY_ROOT / "training", root / "training", ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "service").mkdir(parents=True)
-    for name in ("Dockerfile", ".dockerignore", "pipeline.toml", "service/forest.c"):
+    for folder in ("requirements", "service", "export", "training"):
+        shutil.copytree(REPOSITORY_ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in ("Dockerfile", ".dockerignore", "pipeline.toml"):
         shutil.copy(REPOSITORY_ROOT / name, root / name)
-    for pattern in ("*.py", "requirements-*.txt"):
-        for path in (REPOSITORY_ROOT / "service").glob(pattern):
-            shutil.copy(path, root / "service")
     return Project(root, f"test-{uuid.uuid4().hex[:12]}")
 
 

@@ -81,7 +81,7 @@ def built(directory: Path, *, python: Sequence[str] = (), debian: Sequence[str] 
 
 
 class Handler(BaseHTTPRequestHandler):
-    """A registry of one artefact, in the repository `whole`; the repository `refuses-<status>` refuses with it."""
+    """A registry of one artifact, in the repository `whole`; the repository `refuses-<status>` refuses with it."""
 
     blobs: dict[str, bytes]
     asked: list[str]
@@ -114,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def served(directory: Path, tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[str]]]:
-    """Serve the database in `directory` as the artefact that Trivy downloads; host:port, and the paths asked for."""
+    """Serve the database in `directory` as the artifact that Trivy downloads; host:port, and the paths asked for."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for name in ("trivy.db", "metadata.json"):

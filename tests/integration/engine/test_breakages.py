@@ -56,12 +56,12 @@ def test_a_model_that_is_not_its_contracts_stops_the_run_before_anything_is_buil
     if written is not None:
         (artifacts / "model.pkl").write_bytes(written)
     row = {"features": [1.0], "label": "small", "probabilities": {"small": 1.0}}
-    artefact = {"file": "model.pkl", "sha256": hashlib.sha256(model).hexdigest(), "size_bytes": len(model)}
+    artifact = {"file": "model.pkl", "sha256": hashlib.sha256(model).hexdigest(), "size_bytes": len(model)}
     contract = {
         "schema": 1,
         "name": "tiny",
         "task": "classification",
-        "artefact": artefact,
+        "artifact": artifact,
         "features": ["size"],
         "labels": ["small"],
         "python": "3.13",
@@ -87,8 +87,8 @@ def test_a_registry_that_does_not_answer_is_known_before_any_work(tiny: Project)
 
 def test_a_model_of_another_scikit_learn_is_refused_with_both_versions(shipped: Project) -> None:
     # The lean runtime needs none of them; the pickle does.
-    shipped.edit("pipeline.toml", 'runtime = "lean" ', 'runtime = "sklearn"')
-    shipped.edit("service/describe.py", "library: metadata.version(library) for", 'library: "0.0.1" for')
+    shipped.edit("pipeline.toml", 'runtime = "compiled" ', 'runtime = "sklearn"')
+    shipped.edit("export/contract.py", "library: metadata.version(library) for", 'library: "0.0.1" for')
     shipped.edit("pipeline.toml", "start_seconds = 60", "start_seconds = 10")
     finished = shipped.run()
     shipped.assert_rejected(finished, "answers /predict as trained")

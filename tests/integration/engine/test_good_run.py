@@ -66,7 +66,7 @@ def test_the_record_says_what_was_published_and_from_what(good: Finished, projec
     release = json.loads((good.report_dir / "release.json").read_text())
     contract = json.loads((good.report_dir / "model" / "model.json").read_text())
     assert release["image"] == f"{REGISTRY}/{project.repository}:test@{release['digest']}"
-    assert release["model_sha256"] == contract["artefact"]["sha256"]
+    assert release["model_sha256"] == contract["artifact"]["sha256"]
     assert release["scanner_version"] == "0.74.0"
     assert all("@sha256:" in pin for pin in release["base_images"].values())
     assert release["checks"] == good.report["rows"]
@@ -103,7 +103,7 @@ def test_whose_the_bytes_are_adds_up_to_the_image(good: Finished) -> None:
 def test_the_image_says_what_it_is(good: Finished) -> None:
     contract = json.loads((good.report_dir / "model" / "model.json").read_text())
     labels = good.report["image"]["labels"]
-    assert labels["dev.drydock.model.sha256"] == contract["artefact"]["sha256"]
+    assert labels["dev.drydock.model.sha256"] == contract["artifact"]["sha256"]
     assert labels["org.opencontainers.image.revision"] == good.report["revision"]["commit"] + "-dirty"
     # What is not known has no label: this folder is no checkout.
     assert labels.keys() == {
@@ -130,14 +130,14 @@ def test_nothing_that_only_building_needs_is_in_our_layers(good: Finished, tmp_p
 def test_a_change_of_the_server_keeps_every_other_layer(good: Finished, tmp_path: Path) -> None:
     before = layers(good.report)
     changed_project = copied(tmp_path / "changed")
-    changed_project.edit("service/documented.py", "There is nothing at this path.", "Nothing is at this path.")
+    changed_project.edit("service/http/openapi.py", "There is nothing at this path.", "Nothing is at this path.")
     again = changed_project.run("--no-push")
     assert again.exit_code == 0, again.output
     after = layers(again.report)
     changed = [instruction for instruction, digest in before.items() if after[instruction] != digest]
     assert len(before) == len(after)
     assert len(changed) == 1
-    assert changed[0].endswith(" COPY --from=bytecode /app/service/ /app/service/")
+    assert changed[0].endswith(" COPY --from=code /app/service/ /app/service/")
     assert again.report["contract"] == good.report["contract"]
 
 

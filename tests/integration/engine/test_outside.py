@@ -13,13 +13,13 @@ import pytest
 from tests.integration.engine.conftest import copied
 from tests.integration.engine.project import Finished
 from tests.integration.engine.test_good_run import asked, free_port, podman
-from tests.service.halfway import halfway
+from tests.support.flaky_server import halfway
 
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    project = copied(tmp_path_factory.mktemp("outside") / "outside")
-    project.edit("pipeline.toml", 'model = "inside" ', 'model = "outside"')
+    project = copied(tmp_path_factory.mktemp("remote") / "remote")
+    project.edit("pipeline.toml", 'model = "embedded" ', 'model = "remote"')
     return project.run("--no-push")
 
 
@@ -71,7 +71,7 @@ def test_the_image_fetches_its_model_where_it_runs(outside: Finished) -> None:
             assert predicted["predictions"][0]["label"] == "setosa"
             assert len(source.asked) == 2
             contract = httpx.get(f"{address}/model").json()["contract"]
-            assert contract["artefact"]["sha256"] == told["MODEL_SHA256"]
+            assert contract["artifact"]["sha256"] == told["MODEL_SHA256"]
         finally:
             podman("stop", "--time", "10", container)
             podman("rm", container)

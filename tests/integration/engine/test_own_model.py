@@ -20,12 +20,12 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from service.data import Table
-from service.describe import describe
+from export.dataset import Table
+from export.contract import create_contract
 
 rows, targets = np.array([[1.0], [2.0], [8.0], [9.0]]), ["small", "small", "large", "large"]
 model = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, targets)
-describe(model, Table(["size"], rows.tolist()), targets, Path("/trained"), name="scaled")
+create_contract(model, Table(["size"], rows.tolist()), targets, Path("/trained"), name="scaled")
 """
 
 
@@ -63,14 +63,14 @@ def test_a_regression_goes_through_the_whole_pipeline_to_its_digest(diabetes: tu
     project, finished = diabetes
     assert_published(project, finished)
     told = contract(finished)
-    assert (told["name"], told["task"], told["runtime"]) == ("diabetes-progression", "regression", "lean")
+    assert (told["name"], told["task"], told["runtime"]) == ("diabetes-progression", "regression", "compiled")
     assert finished.row("answers /predict as trained")["measured"] == "12 of 12 rows"
     # From the smallest value to the largest one.
     trained = json.loads((finished.report_dir / "model" / "model.json").read_text())
     values = [row["value"] for row in trained["golden"]]
     assert values == sorted(values)
     assert values[-1] - values[0] > 100
-    assert "model      lean, equal to the trained one on 27,395 rows: largest difference 0," in finished.output
+    assert "model      compiled, equivalent to the trained one on 27,395 rows: largest difference 0," in finished.output
     assert finished.report["image"]["labels"]["org.opencontainers.image.title"] == "diabetes-progression"
     # As small as the classifier's.
     assert sum(layer["size_bytes"] for layer in finished.report["image"]["layers"][1:]) < 30_000_000
@@ -80,11 +80,11 @@ def test_words_and_numbers_go_through_the_whole_pipeline_to_their_digest(tickets
     project, finished = tickets
     assert_published(project, finished)
     told = contract(finished)
-    assert (told["name"], told["task"], told["runtime"]) == ("ticket-router", "classification", "frame")
-    assert told["kinds"] == ["word", "word", "number", "number"]
+    assert (told["name"], told["task"], told["runtime"]) == ("ticket-router", "classification", "pandas")
+    assert told["kinds"] == ["string", "string", "number", "number"]
     assert finished.row("answers /predict as trained")["measured"] == "12 of 12 rows"
     names = {request["name"] for request in finished.report["smoke"]["malformed"]}
-    assert {"a word for a number", "a number for a word"} <= names
+    assert {"a string for a number", "a number for a string"} <= names
     packages = {package["name"] for package in finished.report["image"]["packages"]}
     assert {"pandas", "scikit-learn"} <= packages
     assert max(layer["size_bytes"] for layer in finished.report["image"]["layers"]) < 150_000_000
@@ -98,21 +98,21 @@ def test_a_model_that_came_trained_gets_its_contract_from_data_and_then_its_dige
     model = tmp_path / "trained [elsewhere].pkl"
     shutil.copy(finished.report_dir / "model" / "model.pkl", model)
     project = copied(tmp_path / "a project")
-    project.edit("pipeline.toml", 'runtime = "lean" ', 'runtime = "frame"')
+    project.edit("pipeline.toml", 'runtime = "compiled" ', 'runtime = "pandas"')
     project.edit("pipeline.toml", 'train = "python -m training.iris --out /trained"', 'train = ""')
     project.edit("pipeline.toml", 'path = "artifacts"', 'path = "mine"')
     data = REPOSITORY_ROOT / "training" / "tickets.csv"
     written = project.command("contract", str(model), str(data), "--name", "mine", "--target", "team")
     assert written.exit_code == 0, written.output
     assert "model      classification: 2 words and 2 numbers → 3 labels; accuracy " in written.output
-    assert "not lean   the lean runtime takes numbers alone, and subject is a word\n" in written.output
+    assert "note       the compiled runtime takes only numbers, but subject is a string\n" in written.output
     assert sorted(path.name for path in (project.root / "mine").iterdir()) == ["model.json", "model.pkl"]
     assert (project.root / "mine" / "model.pkl").read_bytes() == model.read_bytes()
     run = project.run()
     assert_published(project, run)
     told = contract(run)
     assert (told["name"], told["holdout"]["rows"]) == ("mine", 360)
-    assert told["artefact"]["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert told["artifact"]["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
 
 
 def test_data_without_what_the_model_takes_make_no_contract(tickets: tuple[Project, Finished], tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_data_without_what_the_model_takes_make_no_contract(tickets: tuple[Proje
     project = copied(tmp_path / "shipped")
     refused = project.command("contract", str(finished.report_dir / "model" / "model.pkl"), str(tmp_path / "data.csv"))
     assert refused.exit_code == 4, refused.output
-    assert "the model takes waiting_hours, and the data have no such column." in refused.output
+    assert "the model takes waiting_hours, but the data have no such column." in refused.output
     assert "Traceback" not in refused.output
     assert not (project.root / "artifacts").exists()
 
@@ -133,7 +133,8 @@ def test_what_the_lean_runtime_cannot_convert_is_named(tmp_path: Path) -> None:
     finished = project.run()
     project.assert_broken(finished, "train", 4)
     assert (
-        "the lean runtime has no StandardScaler; it has RandomForestClassifier" in finished.report["failures"][0]["log"]
+        "the compiled runtime has no StandardScaler; it has RandomForestClassifier"
+        in finished.report["failures"][0]["log"]
     )
 
 

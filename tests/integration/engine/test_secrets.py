@@ -101,12 +101,13 @@ def installing(project: Project, lock: str) -> None:
     """Let the project train where the shipped Dockerfile has installed `lock`, and print a secret in its own image."""
     shipped = (REPOSITORY_ROOT / "Dockerfile").read_text()
     builder, packages = (
-        re.search(rf"(?ms)^FROM \S+ AS {stage}$.*?(?=^FROM )", shipped) for stage in ("builder", "lean-packages")
+        re.search(rf"(?ms)^FROM \S+ AS {stage}$.*?(?=^FROM )", shipped) for stage in ("builder", "packages")
     )
     assert builder
     assert packages
-    project.edit("Dockerfile", "FROM ${BUILDER} AS train", f"{builder[0]}{packages[0]}FROM lean-packages AS train")
-    project.edit("Dockerfile", "service/requirements-lean.txt", "service/requirements-private.txt")
+    project.edit("Dockerfile", "FROM ${BUILDER} AS train", f"{builder[0]}{packages[0]}FROM packages AS train")
+    copied = "requirements/image-${MODEL_RUNTIME}.txt requirements/image-${MODEL}.tx[t]"
+    project.edit("Dockerfile", copied, "service/requirements-private.txt")
     project.edit("Dockerfile", "USER 10001", "RUN --mount=type=secret,id=token cat /run/secrets/token\nUSER 10001")
     (project.root / "service" / "requirements-private.txt").write_text(lock)
     secrets = '{pip = "env://PIP_CONF", token = "file://../token"}'

@@ -43,28 +43,28 @@ def test_where_no_command_is_named_it_is_a_run(given: list[str], asked: dict[str
         (["train"], {}),
         (
             ["contract", "model.pkl", "data.csv"],
-            {"model": Path("model.pkl"), "data": Path("data.csv"), "target": "", "words": [], "name": ""},
+            {"model": Path("model.pkl"), "data": Path("data.csv"), "target": "", "string_columns": [], "name": ""},
         ),
         (
             [
                 *("contract", "model.pkl", "data.csv", "--target", "price", "--name", "mine"),
-                *("--words", "zip", "year"),
+                *("--string-columns", "zip", "year"),
             ],
             {
                 "model": Path("model.pkl"),
                 "data": Path("data.csv"),
                 "target": "price",
-                "words": ["zip", "year"],
+                "string_columns": ["zip", "year"],
                 "name": "mine",
             },
         ),
         (
-            ["contract", "model.pkl", "data.csv", "--words", "zip", "--words", "year"],
+            ["contract", "model.pkl", "data.csv", "--string-columns", "zip", "--string-columns", "year"],
             {
                 "model": Path("model.pkl"),
                 "data": Path("data.csv"),
                 "target": "",
-                "words": ["zip", "year"],
+                "string_columns": ["zip", "year"],
                 "name": "",
             },
         ),
@@ -106,7 +106,10 @@ def test_the_lock_needs_no_policy_and_leaves_no_report() -> None:
         (["train", "--no-push"], "unrecognized arguments: --no-push"),
         (["contract", "model.pkl"], "the following arguments are required: DATA"),
         (["contract", "model.pkl", "data.csv", "more.csv"], "unrecognized arguments: more.csv"),
-        (["contract", "model.pkl", "data.csv", "--words"], "argument --words: expected at least one argument"),
+        (
+            ["contract", "model.pkl", "data.csv", "--string-columns"],
+            "argument --string-columns: expected at least one argument",
+        ),
         (["explain", "--tag", "1"], "unrecognized arguments: --tag 1"),
         (["explain", "--layer", "base"], "argument --layer: invalid int value: 'base'"),
         (["generate-key-pair"], "the following arguments are required: FOLDER"),

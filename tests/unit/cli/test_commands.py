@@ -253,9 +253,9 @@ def test_a_git_tag_that_is_no_version_is_exit_code_2_before_anything_starts(name
 
 
 def test_a_release_from_another_commit_than_its_tags_is_exit_code_2(tmp_path: Path) -> None:
-    (tmp_path / "service").mkdir()
+    (tmp_path / "requirements").mkdir()
     (tmp_path / "pipeline.toml").write_text("")
-    (tmp_path / "service" / "requirements-lean.txt").write_text("a==1\n")
+    (tmp_path / "requirements" / "image-compiled.txt").write_text("a==1\n")
     (tmp_path / "images.toml").write_text((ROOT / "images.toml").read_text())
     who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
     for words in (
@@ -354,7 +354,7 @@ def test_a_report_that_cannot_be_written_is_shown_all_the_same(
 FLAGS = {
     "run": {"--push", "--no-push", "--tag", "--debug"},
     "train": set(),
-    "contract": {"--target", "--words", "--name"},
+    "contract": {"--target", "--string-columns", "--name"},
     "explain": {"--archive", "--layer"},
     "generate-key-pair": set(),
     "verify": {"--key"},
@@ -408,8 +408,8 @@ def test_without_a_registry_nothing_is_verified() -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project with a policy of its own, in a folder of its own."""
-    (tmp_path / "service").mkdir()
-    (tmp_path / "service" / "requirements-lean.txt").write_text("a==1\n")
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "image-compiled.txt").write_text("a==1\n")
     (tmp_path / "images.toml").write_text((ROOT / "images.toml").read_text())
     (tmp_path / "pipeline.toml").write_text('[image]\nname = "mine"\n\n[model]\npath = "models/[b]"\n')
     (tmp_path / "fitted.pkl").write_bytes(b"a model")
@@ -483,7 +483,7 @@ def test_contract_says_what_was_found_out_about_a_model(
     assert commands.main(["contract", *given, *of(project)]) == 0
     # The engine follows no links.
     assert stand_in.described == [(project / "fitted.pkl", project / "rows.csv", "mine", "", [])]
-    assert stand_in.called == ["connect", "describe", "disconnect"]
+    assert stand_in.called == ["connect", "contract", "disconnect"]
     shown = capsys.readouterr()
     assert (shown.err, shown.out) == (
         "",
@@ -495,7 +495,7 @@ def test_contract_takes_its_columns_and_a_name_and_says_what_would_pass_over_the
     stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [str(project / "fitted.pkl"), str(project / "rows.csv")]
-    asked = ["--target", "price", "--words", "zip", "year", "--name", "yours"]
+    asked = ["--target", "price", "--string-columns", "zip", "year", "--name", "yours"]
     assert commands.main(["contract", *given, *asked, *of(project)]) == 0
     files = (project / "fitted.pkl", project / "rows.csv")
     assert stand_in.described == [(*files, "yours", "price", ["zip", "year"])]

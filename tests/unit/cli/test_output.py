@@ -425,7 +425,7 @@ def test_what_a_broken_tool_printed_steers_no_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     error = BuildError(f"it said {STEERING}", usually=STEERING, next_step=STEERING, log=f"first\n{STEERING}\nlast")
-    stand_in.breaks = {"train": error, "describe": error}
+    stand_in.breaks = {"train": error, "contract": error}
     for name in ("verify", "promote", "reproduce"):
         monkeypatch.setattr(released, name, failing(error))
     (tmp_path / "given").write_text("")

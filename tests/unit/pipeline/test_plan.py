@@ -45,8 +45,8 @@ def made(root: Path, *, tag: str | None = "test", push: bool = True, **environme
 def project(tmp_path: Path) -> Path:
     (tmp_path / "pipeline.toml").write_text("")
     (tmp_path / "images.toml").write_text(STAND_IN)
-    (tmp_path / "service").mkdir()
-    (tmp_path / "service" / "requirements-lean.txt").write_text("numpy==2.1.0 \\\n    --hash=sha256:1\n")
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "image-compiled.txt").write_text("numpy==2.1.0 \\\n    --hash=sha256:1\n")
     return tmp_path
 
 
@@ -84,19 +84,19 @@ def test_a_root_that_is_no_folder_names_its_line(project: Path, root: str) -> No
 
 
 def test_where_the_model_is_outside_what_fetches_it_is_locked_as_well(project: Path) -> None:
-    (project / "service" / "requirements-outside.txt").write_text("s3fs==2026.9.0 \\\n    --hash=sha256:2\n")
+    (project / "requirements" / "image-remote.txt").write_text("s3fs==2026.9.0 \\\n    --hash=sha256:2\n")
     assert made(project).locked_packages == {"numpy": "2.1.0"}
-    (project / "pipeline.toml").write_text('[build]\nmodel = "outside"\n')
+    (project / "pipeline.toml").write_text('[build]\nmodel = "remote"\n')
     assert made(project).locked_packages == {"numpy": "2.1.0", "s3fs": "2026.9.0"}
 
 
 def trained(project: Path, content: str) -> str:
     """Put a model and its contract into the folder that the policy names; its sha256."""
     sha256 = hashlib.sha256(content.encode()).hexdigest()
-    artefact = examples.CONTRACT.artefact.model_copy(update={"sha256": sha256, "size_bytes": len(content)})
-    contract = examples.CONTRACT.model_copy(update={"artefact": artefact})
+    artifact = examples.CONTRACT.artifact.model_copy(update={"sha256": sha256, "size_bytes": len(content)})
+    contract = examples.CONTRACT.model_copy(update={"artifact": artifact})
     (project / "artifacts").mkdir(exist_ok=True)
-    (project / "artifacts" / artefact.file).write_text(content)
+    (project / "artifacts" / artifact.file).write_text(content)
     (project / "artifacts" / "model.json").write_text(contract.model_dump_json())
     return sha256
 
@@ -222,7 +222,7 @@ def test_what_was_published_before_is_known(project: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, "numpy = 2\n"])
 def test_a_lock_that_is_none_stops_the_run_before_it_starts(project: Path, content: str | None) -> None:
-    lock = project / "service" / "requirements-lean.txt"
+    lock = project / "requirements" / "image-compiled.txt"
     lock.unlink()
     if content:
         lock.write_text(content)

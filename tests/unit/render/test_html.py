@@ -191,7 +191,7 @@ def test_the_sections_of_a_published_image() -> None:
 def test_a_lean_model_is_said_to_be_equal() -> None:
     shown = page(examples.report(contract=examples.LEAN))
     assert (
-        "runtime lean, equal to the trained one on 11,083 rows: largest difference 3e-07, limit 1e-06"
+        "runtime compiled, equivalent to the trained one on 11,083 rows: largest difference 3e-07, limit 1e-06"
         in shown.words("model")
     )
 
@@ -209,7 +209,7 @@ def test_features_that_are_words_say_so() -> None:
     shown = page(examples.report(contract=examples.MIXED)).words("model")
     assert shown == (
         "Model name ticket-router, classification accuracy 90.0 % on 20 rows that it had not seen "
-        "features state (word), age, text (word) labels urgent, later "
+        "features state (string), age, text (string) labels urgent, later "
         f"file model.pkl, 42 bytes sha256 {examples.MODEL_SHA256}"
     )
 

@@ -42,7 +42,7 @@ def test_a_lean_model_is_said_to_be_equal_in_one_line() -> None:
     lines = text.render(examples.report(contract=examples.LEAN)).splitlines()
     assert lines[:3] == [
         "image      iris-classifier 1f3c9e2ab0d1   270 MB   train 3 s, build 41 s",
-        "model      lean, equal to the trained one on 11,083 rows: largest difference 3e-07, limit 1e-06",
+        "model      compiled, equivalent to the trained one on 11,083 rows: largest difference 3e-07, limit 1e-06",
         "",
     ]
 

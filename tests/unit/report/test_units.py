@@ -52,7 +52,7 @@ def test_an_accuracy_is_in_percent_and_other_scores_are_not() -> None:
 
 def test_features_that_are_words_say_so() -> None:
     assert units.features(examples.CONTRACT) == ["width", "height"]
-    assert units.features(examples.MIXED) == ["state (word)", "age", "text (word)"]
+    assert units.features(examples.MIXED) == ["state (string)", "age", "text (string)"]
 
 
 @pytest.mark.parametrize(

@@ -51,10 +51,10 @@ def test_an_ignored_rule_has_its_reason_above(path: str) -> None:
     [
         ("WORKDIR /app", "WORKDIR app", "DL3000"),
         ("USER 10001:10001", "USER root", "DL3002"),
-        ("python -B -m service.evaluator", "cd /tmp && python -B -m service.evaluator", "DL3003"),
-        ("COPY service/ /build/service/", "ADD service/ /build/service/", "DL3020"),
+        ("RUN python -m export.compile_forest", "RUN cd /tmp && python -m export.compile_forest", "DL3003"),
+        ("COPY service/ /app/service/", "ADD service/ /app/service/", "DL3020"),
         ('ENTRYPOINT ["python", "-m"]', "ENTRYPOINT python -m", "DL3025"),
-        ('PATH="/opt/venv/bin:$PATH"', "PATH=/opt/venv/bin:$PATH", "SC2086"),
+        ("-r packages.lock", "-r $PWD/packages.lock", "SC2086"),
     ],
 )
 def test_a_mistake_is_found(tmp_path: Path, old: str, new: str, code: str) -> None:

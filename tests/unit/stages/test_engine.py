@@ -92,9 +92,9 @@ def staged(
 MODEL = Model(examples.CONTRACT, None)
 OF_A_BUILD = {
     "BUILDER": examples.OFFICIAL.builder,
-    "RUNTIME": examples.OFFICIAL.runtime,
-    "MODEL_RUNTIME": "frame",
-    "MODEL": "inside",
+    "BASE_IMAGE": examples.OFFICIAL.runtime,
+    "MODEL_RUNTIME": "pandas",
+    "MODEL": "embedded",
     "TRAIN": "make model",
 }
 
@@ -103,17 +103,17 @@ def test_a_model_is_described_from_its_file_and_its_rows_and_put_where_the_polic
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Recorded("model.json", "model.pkl")
-    policy = examples.policy(build={"runtime": "frame"}, model={"path": "models/mine", "train": "make model"})
+    policy = examples.policy(build={"runtime": "pandas"}, model={"path": "models/mine", "train": "make model"})
     staging = staged(tmp_path, monkeypatch, engine, policy)
     given = (tmp_path / "fitted.pkl", tmp_path / "rows.csv")
-    assert anyio.run(staging.describe, *given, "mine", "price", ["zip", "year"]) == "the words"
-    assert engine.of("with_file")[:2] == [("given/model.pkl", engine), ("given/data.csv", engine)]
+    assert anyio.run(staging.create_contract, *given, "mine", "price", ["zip", "year"]) == "the words"
+    assert engine.of("with_file")[:2] == [("input/model.pkl", engine), ("input/data.csv", engine)]
     # The order in which they are asked for is no matter.
     assert sorted(engine.of("file")) == sorted(
-        [("fitted.pkl",), ("rows.csv",), ("/words.txt",), ("model.json",), ("model.pkl",)]
+        [("fitted.pkl",), ("rows.csv",), ("/summary.txt",), ("model.json",), ("model.pkl",)]
     )
-    told = {**OF_A_BUILD, "NAME": "mine", "TARGET": "price", "WORDS": "zip,year"}
-    assert engine.builds() == [("describe", told)]
+    told = {**OF_A_BUILD, "NAME": "mine", "TARGET": "price", "STRING_COLUMNS": "zip,year"}
+    assert engine.builds() == [("contract", told)]
     assert {path.name: path.read_text() for path in folder.iterdir()} == {
         "model.json": "new",
         "model.pkl": "new",
@@ -125,7 +125,7 @@ def test_what_was_trained_leaves_no_file_of_another_model_beside_it_and_the_user
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Recorded("model.json", "model.forest")
-    policy = examples.policy(build={"runtime": "frame"}, model={"train": "make model"})
+    policy = examples.policy(build={"runtime": "pandas"}, model={"train": "make model"})
     anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_into, folder)
     assert engine.builds() == [("train", OF_A_BUILD)]
     assert {path.name: path.read_text() for path in folder.iterdir()} == {
@@ -228,7 +228,7 @@ def test_a_file_is_taken_by_its_name_though_the_engine_takes_patterns(
     engine = Recorded("model.json", "model.pkl")
     staging = staged(tmp_path, monkeypatch, engine)
     staging._given.mkdir(parents=True)
-    anyio.run(staging.describe, tmp_path / name, tmp_path / "rows.csv", "mine", "", [])
+    anyio.run(staging.create_contract, tmp_path / name, tmp_path / "rows.csv", "mine", "", [])
     assert ("directory", (str(tmp_path),), {"include": [pattern], "exclude": ["*/*"]}) in engine.calls
     assert (name,) in engine.of("file")
 
@@ -294,9 +294,7 @@ def test_what_is_signed_is_the_sbom_of_the_scan_that_was_judged(
     assert "of this run" not in examples.report(scan=scan).model_dump_json()
 
 
-def test_only_a_model_of_sklearn_becomes_a_lean_one(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_model_of_sklearn_is_compiled(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(folder)
     converted = tmp_path / "dist" / "model"
     converted.mkdir(parents=True)
@@ -309,14 +307,20 @@ def test_only_a_model_of_sklearn_becomes_a_lean_one(
 
     monkeypatch.setattr(Recorded, "export", nothing)
     policy = examples.policy(model={"path": "models/mine", "train": ""})
-    assert anyio.run(staged(tmp_path, monkeypatch, engine, policy).train).contract.runtime == "lean"
+    assert anyio.run(staged(tmp_path, monkeypatch, engine, policy).train).contract.runtime == "compiled"
     assert [target for target, _ in engine.builds()] == ["convert"]
     assert engine.of("with_directory") == [("artifacts", engine)]
 
 
 @pytest.mark.parametrize(
     ("given", "runtime"),
-    [("frame", "lean"), ("frame", "sklearn"), ("sklearn", "frame"), ("lean", "sklearn"), ("lean", "frame")],
+    [
+        ("pandas", "compiled"),
+        ("pandas", "sklearn"),
+        ("sklearn", "pandas"),
+        ("compiled", "sklearn"),
+        ("compiled", "pandas"),
+    ],
 )
 def test_a_model_for_another_runtime_is_refused_and_not_converted(
     given: str, runtime: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -343,7 +347,7 @@ def test_a_model_of_which_no_contract_can_be_made_is_no_broken_dockerfile(
     monkeypatch.setattr(Recorded, "contents", refused)
     staging = staged(tmp_path, monkeypatch, Recorded())
     with pytest.raises(BuildError) as broken:
-        anyio.run(staging.describe, tmp_path / "fitted.pkl", tmp_path / "rows.csv", "mine", "", [])
+        anyio.run(staging.create_contract, tmp_path / "fitted.pkl", tmp_path / "rows.csv", "mine", "", [])
     assert broken.value.what == "the contract of fitted.pkl did not build: exit code: 1"
     assert broken.value.usually == "the model needs other packages than the image has, or the data are no rows of it"
     assert broken.value.next_step == "the log ends with what to change; then run again"

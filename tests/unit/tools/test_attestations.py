@@ -64,7 +64,7 @@ def test_the_provenance_names_commit_builder_and_all_that_it_was_made_with() -> 
 def test_the_provenance_of_a_converted_model_names_the_one_that_it_was_made_from() -> None:
     definition = attestations.provenance(examples.report(contract=examples.LEAN), Builder())["buildDefinition"]
     assert definition["resolvedDependencies"][1:3] == [
-        {"name": "model", "digest": {"sha256": examples.LEAN.artefact.sha256}},
+        {"name": "model", "digest": {"sha256": examples.LEAN.artifact.sha256}},
         {"name": "model before its conversion", "digest": {"sha256": examples.MODEL_SHA256}},
     ]
 

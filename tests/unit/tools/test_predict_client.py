@@ -68,7 +68,7 @@ def test_every_golden_row_is_sent_and_then_what_no_client_should_send() -> None:
         ("another key", "POST", b'{"rows": []}'),
         ("a feature too few", "POST", b'{"features": [1.0]}'),
         ("a feature too many", "POST", b'{"features": [1.0, 2.0, 1.0]}'),
-        ("a word for a number", "POST", b'{"features": ["many", 2.0]}'),
+        ("a string for a number", "POST", b'{"features": ["many", 2.0]}'),
         ("not a number", "POST", b'{"features": [NaN, 2.0]}'),
         ("plain text", "POST", b'{"features": [1.0, 2.0]}'),
         ("GET", "GET", b""),
@@ -99,8 +99,8 @@ def test_words_are_sent_as_words_and_what_is_wrong_stands_in_the_first_place_of_
         "another key": b'{"rows": []}',
         "a feature too few": b'{"features": ["open", 2.0]}',
         "a feature too many": b'{"features": ["open", 2.0, "it burns", 1.0]}',
-        "a word for a number": b'{"features": ["open", "many", "it burns"]}',
-        "a number for a word": b'{"features": [1.0, 2.0, "it burns"]}',
+        "a string for a number": b'{"features": ["open", "many", "it burns"]}',
+        "a number for a string": b'{"features": [1.0, 2.0, "it burns"]}',
         "not a number": b'{"features": ["open", NaN, "it burns"]}',
         "plain text": b'{"features": ["open", 2.0, "it burns"]}',
         "GET": b"",
@@ -109,10 +109,10 @@ def test_words_are_sent_as_words_and_what_is_wrong_stands_in_the_first_place_of_
 
 def test_where_all_are_words_none_is_sent_for_a_number() -> None:
     row = examples.OPEN.model_copy(update={"features": ("it burns",)})
-    text = examples.MIXED.model_copy(update={"features": ("text",), "kinds": ("word",), "golden": (row,)})
+    text = examples.MIXED.model_copy(update={"features": ("text",), "kinds": ("string",), "golden": (row,)})
     names = list(predict_client.malformed_requests(text))
     assert names == [
-        *("cut short", "nothing", "another key", "a feature too few", "a feature too many", "a number for a word"),
+        *("cut short", "nothing", "another key", "a feature too few", "a feature too many", "a number for a string"),
         *("plain text", "GET"),
     ]
 

@@ -14,10 +14,10 @@ golden = [
     {"features": [9.0], "label": "large", "probabilities": {"small": 0.125, "large": 0.875}},
 ]
 contract = {
-    "schema": 1,
+    "schema_version": 1,
     "name": "tiny",
     "task": "classification",
-    "artefact": {"file": "model.pkl", "sha256": hashlib.sha256(model).hexdigest(), "size_bytes": len(model)},
+    "artifact": {"file": "model.pkl", "sha256": hashlib.sha256(model).hexdigest(), "size_bytes": len(model)},
     "features": ["size"],
     "labels": ["small", "large"],
     "python": "3.13",

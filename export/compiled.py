@@ -1,0 +1,166 @@
+"""Converts a trained forest for the runtime `compiled`, and proves that both give the same answers."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
+
+from export.errors import ConversionError
+from service.contract import Artifact, Contract, Equivalence, write_contract
+from service.model import load_model
+from service.runtimes import compiled
+from service.runtimes.compiled import HEADER, MAGIC, NODE, ForestPredictor
+from service.runtimes.sklearn import SklearnPredictor
+
+MODEL_FILE = "model.forest"
+TRAINING_ROWS = "training.npy"
+FORESTS = (RandomForestClassifier, ExtraTreesClassifier, RandomForestRegressor, ExtraTreesRegressor)
+TREES = (DecisionTreeClassifier, ExtraTreeClassifier, DecisionTreeRegressor, ExtraTreeRegressor)
+RANDOM_ROWS = 10_000
+# Each split gets three rows. A large forest has too many splits to compare them all.
+MAX_SPLITS = 10_000
+# The layout of NODE in service/runtimes/compiled.py.
+NODES = np.dtype([("threshold", "<f8"), ("feature", "<i4"), ("left", "<i4"), ("right", "<i4"), ("unused", "<i4")])
+
+
+class ComparisonRows(NamedTuple):
+    """The rows that both models are compared on, as 64-bit floats, by where they come from."""
+
+    training: np.ndarray
+    edges: np.ndarray
+    random: np.ndarray
+
+
+def convert(source: Path, target: Path) -> str:
+    """Write model.forest and its contract into `target`, from the model and the contract in `source`.
+
+    Returns a summary of the comparison. Raises ModelLoadError if the model is not its contract's, and ConversionError.
+    """
+    model = load_model(source)
+    contract, predictor = model.contract, model.predictor
+    if not isinstance(predictor, SklearnPredictor):
+        raise ConversionError(f"a model of the {contract.runtime} runtime cannot be converted")
+    check_features(contract)
+    content = flatten_trees(predictor.estimator)
+    rows = comparison_rows(predictor.estimator, contract, source / TRAINING_ROWS)
+    all_rows = np.concatenate(rows)
+    artifact = Artifact(MODEL_FILE, hashlib.sha256(content).hexdigest(), len(content))
+    difference = compare(contract, all_rows, predictor, compiled.load(contract, content))
+    converted = msgspec.structs.replace(
+        contract,
+        runtime="compiled",
+        artifact=artifact,
+        equivalence=Equivalence(contract.artifact.sha256, len(all_rows), difference),
+    )
+    target.mkdir(parents=True, exist_ok=True)
+    (target / MODEL_FILE).write_bytes(content)
+    write_contract(converted, target)
+    return (
+        f"{target / MODEL_FILE}: equivalent on {len(rows.training)} training, {len(rows.edges)} edge and "
+        f"{len(rows.random)} random rows, largest difference {difference:g}, limit {contract.tolerance:g}"
+    )
+
+
+def check_features(contract: Contract) -> None:
+    """Raise ConversionError if the model takes strings."""
+    if "string" in contract.kinds:
+        feature = contract.features[contract.kinds.index("string")]
+        raise ConversionError(f"the compiled runtime takes only numbers, but {feature} is a string")
+
+
+def flatten_trees(estimator: Any) -> bytes:  # noqa: ANN401 - whatever was pickled
+    """The trees of an estimator in the format of service/runtimes/compiled.py. Raises ConversionError."""
+    trees = [tree.tree_ for tree in _estimators(estimator)]
+    nodes, leaves, roots = [], [], []
+    node_count = leaf_count = 0
+    for tree in trees:
+        is_leaf = tree.children_left == -1
+        tree_nodes = np.zeros(tree.node_count, NODES)
+        tree_nodes["threshold"] = tree.threshold
+        tree_nodes["feature"] = np.where(is_leaf, -1, tree.feature)
+        leaf = np.cumsum(is_leaf) - 1 + leaf_count
+        tree_nodes["left"] = np.where(is_leaf, leaf, tree.children_left + node_count)
+        tree_nodes["right"] = np.where(is_leaf, 0, tree.children_right + node_count)
+        # Since scikit-learn 1.3 a classifier's values are shares instead of counts.
+        leaves.append(tree.value[is_leaf, 0, :])
+        nodes.append(tree_nodes)
+        roots.append(node_count)
+        node_count += tree.node_count
+        leaf_count += int(is_leaf.sum())
+    assert NODES.itemsize == NODE.size  # noqa: S101 - one layout, written down twice
+    header = HEADER.pack(MAGIC, trees[0].n_features, trees[0].value.shape[2], len(trees), node_count, leaf_count)
+    parts = (np.concatenate(leaves).astype("<f8"), np.concatenate(nodes), np.array(roots, "<i4"))
+    return header + b"".join(part.tobytes() for part in parts)
+
+
+def comparison_rows(estimator: Any, contract: Contract, training: Path) -> ComparisonRows:  # noqa: ANN401
+    """All known rows, rows near at most MAX_SPLITS splits, and random rows in the range of them all.
+
+    For a split, three known rows get its feature's value just before the threshold, on it and just behind it. A row
+    need not reach that split.
+    """
+    golden = np.array([row.features for row in contract.golden])
+    known = np.load(training, allow_pickle=False) if training.exists() else golden
+    trees = [tree.tree_ for tree in _estimators(estimator)]
+    feature = np.concatenate([tree.feature for tree in trees])
+    threshold = np.concatenate([tree.threshold for tree in trees])
+    generator = np.random.default_rng(42)
+    splits = np.flatnonzero(feature >= 0)
+    splits = generator.permutation(splits)[:MAX_SPLITS]
+    # Features are compared as 32-bit floats: the last one that goes left, the one between, the first that goes right.
+    value = threshold[splits].astype(np.float32)
+    sides = [np.nextafter(value, np.float32(-np.inf)), value, np.nextafter(value, np.float32(np.inf))]
+    edges = np.tile(known[generator.integers(len(known), size=len(splits))], (3, 1))
+    edges[np.arange(len(edges)), np.tile(feature[splits], 3)] = np.concatenate(sides)
+    span = np.concatenate([known, golden, edges])
+    random = generator.uniform(span.min(axis=0), span.max(axis=0), (RANDOM_ROWS, span.shape[1]))
+    return ComparisonRows(known, edges, random)
+
+
+def compare(contract: Contract, rows: np.ndarray, trained: SklearnPredictor, converted: ForestPredictor) -> float:
+    """The largest difference between two answers. Raises ConversionError, with the row, if it is too large."""
+    inputs = rows.tolist()
+    expected, actual = trained.predict_direct(rows), np.array(converted.predict(inputs))
+    difference = np.abs(expected - actual).max(axis=1)
+    other_label = expected.argmax(axis=1) != actual.argmax(axis=1)
+    # Not `>`: a NaN would pass.
+    wrong = np.flatnonzero(other_label | ~(difference <= contract.tolerance))
+    if len(wrong):
+        row = wrong[0]
+        raise ConversionError(
+            f"the compiled model differs on {len(wrong)} of {len(rows)} rows; on {inputs[row]} it says "
+            f"{_format_answer(contract, actual[row])}, the trained one {_format_answer(contract, expected[row])}"
+        )
+    return float(difference.max())
+
+
+def _format_answer(contract: Contract, answer: np.ndarray) -> str:
+    label = f"{contract.labels[int(answer.argmax())]} " if contract.labels else ""
+    return f"{label}{answer.tolist()}"
+
+
+def _estimators(estimator: Any) -> list[Any]:  # noqa: ANN401 - whatever was pickled
+    if type(estimator) is Pipeline:
+        steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
+        if len(steps) > 1:
+            raise ConversionError(_unknown(steps[0]))
+        return _estimators(steps[0])
+    # Not a subclass: its answers may differ.
+    if type(estimator) not in FORESTS + TREES:
+        raise ConversionError(_unknown(estimator))
+    if estimator.n_outputs_ != 1:
+        name = type(estimator).__name__
+        raise ConversionError(f"the compiled runtime has no {name} of {estimator.n_outputs_} outputs")
+    return list(estimator.estimators_) if type(estimator) in FORESTS else [estimator]
+
+
+def _unknown(estimator: Any) -> str:  # noqa: ANN401
+    known = ", ".join(kind.__name__ for kind in FORESTS + TREES)
+    return f"the compiled runtime has no {type(estimator).__name__}; it has {known}"

@@ -1,0 +1,1 @@
+"""Downloads a model that is not in the image."""
