@@ -15,6 +15,8 @@ from export.errors import ContractError
 from service.contract import Kind, Row
 
 SEPARATORS = {";": "semicolon", "\t": "tab"}
+# As pandas and as other programs write them.
+BOOLEANS = {"True", "False", "true", "false", "TRUE", "FALSE"}
 UNNAMED = "Unnamed: {}"
 
 
@@ -64,6 +66,12 @@ def read_csv(path: Path, target: str, string_columns: Sequence[str]) -> tuple[Ta
             columns[name] = tuple(numbers)
             kinds.append("number")
             continue
+        if name not in string_columns and set(cells) <= BOOLEANS:
+            # An encoder that saw booleans does not know these words, and may ignore them without an error.
+            raise ContractError(
+                f"{name} has only {' and '.join(sorted(set(cells)))}. Train the model with 1 and 0 and write these, or "
+                f"name the column with --string-columns {name} if it was trained with these words."
+            )
         if "" in cells and any(number is not None for number in numbers):
             raise ContractError(
                 f"row {cells.index('') + 2} of {path.name} has no {name}. A row must have all features: fill it in, or "

@@ -39,7 +39,7 @@ INTERRUPTS = Interrupts()
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Do what was asked for and return the exit code that README.md lists."""
+    """Do what was asked for and return the exit code that docs/reference.md lists."""
     terminal = Terminal(on_github=os.environ.get("GITHUB_ACTIONS") == "true")
     asked = arguments.parse(sys.argv[1:] if given is None else given)
     with INTERRUPTS.caught():

@@ -50,7 +50,7 @@ def read(directory: Path, runtime: str | None = None) -> Contract:
         why = first["msg"].lower().removeprefix("value error, ")
         raise BuildError(
             f"{path} is not a model's contract: {f'{place}: {why}' if place else why}",
-            next_step="README.md, Your own model, has its form",
+            next_step="docs/your-model.md#the-contract has its form",
         ) from error
     if sha256 != artifact.sha256:
         raise _another_model(artifact.file, f"sha256 {sha256}, expected {artifact.sha256}")

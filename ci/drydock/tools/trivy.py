@@ -349,7 +349,10 @@ def locked_packages(lock: str, *, python: str, platform: str) -> dict[str, str]:
             continue
         requirement = Requirement(line.rstrip("\\ "))
         if requirement.marker is None or requirement.marker.evaluate(environment):
-            pins[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
+            version = str(requirement.specifier).removeprefix("==")
+            if version == str(requirement.specifier) or any(each in version for each in "*,="):
+                raise ValueError(f"{requirement.name} has no exact version: write {requirement.name}==VERSION")
+            pins[canonicalize_name(requirement.name)] = version
     if not pins:
         raise ValueError("it names no package, so a scanner that sees none would do")
     return pins

@@ -46,6 +46,18 @@ def test_a_column_is_one_of_words_where_that_is_said(tmp_path: Path) -> None:
     assert table == Table(["zip", "size"], [["01067", 1.0], ["99998", 2.0]], ["string", "number"])
 
 
+def test_a_column_of_booleans_is_refused_unless_it_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("member,age,target\nTrue,1,a\nFalse,2,b\n")
+    with pytest.raises(ContractError) as refused:
+        read_csv(path, "", [])
+    assert str(refused.value) == (
+        "member has only False and True. Train the model with 1 and 0 and write these, or name the column with "
+        "--string-columns member if it was trained with these words."
+    )
+    assert read_csv(path, "", ["member"])[0].rows == [["True", 1.0], ["False", 2.0]]
+
+
 def test_the_target_is_the_last_column_unless_told(tmp_path: Path) -> None:
     text = "a,b,c\n1,2,3\n4,5,6\n"
     assert table_of(text, tmp_path)[1] == ["3", "6"]

@@ -408,6 +408,11 @@ def test_a_marker_is_judged_for_the_image_and_not_for_this_machine(
         ("numpy==2.1.0\n--requirement=other.txt\n", "leads to packages"),
         ("numpy==2.1.0\n-e .\n", "leads to packages"),
         ("numpy==2.1.0\n--editable .\n", "leads to packages"),
+        ("numpy==2.1.0\nfastapi\n", "fastapi has no exact version: write fastapi==VERSION"),
+        ("fastapi>=0.115\n", "fastapi has no exact version"),
+        ("fastapi==0.115.*\n", "fastapi has no exact version"),
+        ("fastapi==0.115.0,<1\n", "fastapi has no exact version"),
+        ("fastapi===0.115.0\n", "fastapi has no exact version"),
     ],
 )
 def test_a_lock_that_does_not_say_all_that_has_to_be_seen_is_none(lock: str, why: str) -> None:
