@@ -64,7 +64,7 @@ class Machine:
 
     def bootstrap(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `drydock bootstrap` there."""
-        return self.run(sys.executable, "-m", "bootstrap", *words)
+        return self.run(sys.executable, "-m", "drydock", "bootstrap", *words)
 
 
 @contextmanager
