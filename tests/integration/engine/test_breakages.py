@@ -40,7 +40,7 @@ def test_a_package_that_nobody_has_stops_the_build(shipped: Project) -> None:
 
 
 def test_a_base_image_that_is_gone_stops_the_build(tiny: Project) -> None:
-    tiny.edit("Dockerfile", "FROM ${RUNTIME}", "FROM python:3.13-nonesuch")
+    tiny.edit("Dockerfile", "FROM ${BASE_IMAGE}", "FROM python:3.13-nonesuch")
     finished = tiny.run()
     tiny.assert_broken(finished, "build", 4)
     assert "python:3.13-nonesuch" in finished.report["failures"][0]["what"]

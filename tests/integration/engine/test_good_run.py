@@ -18,6 +18,7 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
+from drydock.report import schemas
 from tests.integration.engine.conftest import copied
 from tests.integration.engine.project import REGISTRY, REPOSITORY_ROOT, Finished, Project
 
@@ -75,7 +76,7 @@ def test_the_record_says_what_was_published_and_from_what(good: Finished, projec
 
 def test_the_report_and_the_record_keep_to_their_schemas(good: Finished) -> None:
     for name in ("report", "release"):
-        schema = json.loads((REPOSITORY_ROOT / "ci" / "drydock" / "report" / "schema" / f"{name}.schema.json").read_text())
+        schema = json.loads((schemas.FOLDER / f"{name}.schema.json").read_text())
         document = json.loads((good.report_dir / f"{name}.json").read_text())
         errors = Draft202012Validator(schema).iter_errors(document)
         assert [error.message for error in errors] == []
