@@ -104,7 +104,7 @@ def test_a_model_that_came_trained_gets_its_contract_from_data_and_then_its_dige
     data = REPOSITORY_ROOT / "training" / "tickets.csv"
     written = project.command("contract", str(model), str(data), "--name", "mine", "--target", "team")
     assert written.exit_code == 0, written.output
-    assert "model      classification: 2 words and 2 numbers → 3 labels; accuracy " in written.output
+    assert "model      classification: 2 strings and 2 numbers → 3 labels; accuracy " in written.output
     assert "note       the compiled runtime takes only numbers, but subject is a string\n" in written.output
     assert sorted(path.name for path in (project.root / "mine").iterdir()) == ["model.json", "model.pkl"]
     assert (project.root / "mine" / "model.pkl").read_bytes() == model.read_bytes()
@@ -143,4 +143,4 @@ def test_a_training_that_leaves_no_model_is_told_what_it_has_to_leave(tmp_path: 
     project.edit("pipeline.toml", "python -m training.iris --out /trained", "true")
     finished = project.run()
     project.assert_broken(finished, "train", 4)
-    assert "the command wrote no /trained/model.json" in finished.report["failures"][0]["log"]
+    assert "TRAIN wrote no /trained/model.json" in finished.report["failures"][0]["log"]
