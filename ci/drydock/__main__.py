@@ -14,12 +14,10 @@ def main() -> int:
     # The imports take a second, and Python would answer Ctrl-C with a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.argv[1:2] == ["bootstrap"]:
-        from drydock.cli import bootstrap
-
-        return bootstrap.main(sys.argv[2:])
-    from drydock.cli import commands
-
-    exit_code = commands.main(sys.argv[1:])
+        from drydock.cli.bootstrap import main as run
+    else:
+        from drydock.cli.commands import main as run
+    exit_code = run(sys.argv[1:])
     if exit_code == INTERRUPTED:
         # A thread may still read an archive, and Python would wait for its end.
         os._exit(exit_code)

@@ -1,4 +1,1 @@
-"""Gives a machine what a run needs: an engine, a registry, and, where no container registry is reached, all the images.
-
-One door: `drydock bootstrap [up|env|status|down|clean]`.
-"""
+"""Starts an engine and a registry on a machine, and builds all images if no container registry is reachable."""

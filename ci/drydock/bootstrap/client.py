@@ -1,4 +1,4 @@
-"""Gets the Dagger CLI for the official images: a release by its sha256, pinned beside the engine's version."""
+"""Downloads the Dagger CLI for the official images: the release of ENGINE_VERSION, pinned by SHA-256."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import httpx
 
 from drydock.bootstrap.binaries import ENGINE_VERSION
 from drydock.bootstrap.cache import Cache
-from drydock.bootstrap.errors import BootstrapError
+from drydock.errors import EngineError
 
 VARIABLE = "_EXPERIMENTAL_DAGGER_CLI_BIN"
 RELEASES = "https://dl.dagger.io/dagger/releases"
-# Of the archives of ENGINE_VERSION. Two public repositories of Dagger's agree on them: dagger/homebrew-tap at 30f2cf1,
-# dagger/nix at 24d855c. Neither is on the host that serves the archives.
+# Of the archives of ENGINE_VERSION, as in two public repositories: dagger/homebrew-tap at 30f2cf1 and dagger/nix at
+# 24d855c. Neither is on the host that serves the archives.
 SHA256 = {
     "linux_amd64": "3c9dfb11e8df8a21133843789a9dc9c9477176e45ebf00442a38bcf9cba4920a",
     "linux_arm64": "2e505f6d1c5985a00d6c6a3a126761c4bfb5ba128186565921ac402520bad8c6",
@@ -31,42 +31,43 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 OWN_CLIENT = f"set {VARIABLE} to a dagger v{ENGINE_VERSION} that you trust, then run again"
 
 
-def path(cache: Cache) -> Path:
-    """Where the CLI is, or will be once it is downloaded."""
-    return cache.folder("dagger-cli", _inputs()) / "dagger"
+def cli_path(cache: Cache) -> Path:
+    """The path of the CLI after `download_cli`."""
+    return cache.entry_path("dagger-cli", _inputs()) / "dagger"
 
 
-def download(cache: Cache) -> Path:
-    """Download the CLI for this machine, once. Raises BootstrapError unless it is the very file that is pinned."""
+def download_cli(cache: Cache) -> Path:
+    """Download the CLI for this machine once. Raises EngineError if it is not the pinned file."""
     name, expected = _platform(), SHA256.get(_platform())
     if not expected:
-        raise BootstrapError(f"no Dagger CLI for {name} is pinned", OWN_CLIENT)
+        raise EngineError(f"no Dagger CLI for {name} is pinned", next_step=OWN_CLIENT)
     url = f"{RELEASES}/{ENGINE_VERSION}/dagger_v{ENGINE_VERSION}_{name}.tar.gz"
 
     def make(directory: Path) -> None:
         try:
-            answer = httpx.get(url, follow_redirects=True, timeout=TIMEOUT_SECONDS, verify=_authorities())
-            archive = answer.raise_for_status().content
+            response = httpx.get(url, follow_redirects=True, timeout=TIMEOUT_SECONDS, verify=_trusted_authorities())
+            archive = response.raise_for_status().content
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
-            raise BootstrapError(f"the Dagger CLI could not be downloaded: {reason}", OWN_CLIENT) from error
+            raise EngineError(f"the Dagger CLI could not be downloaded: {reason}", next_step=OWN_CLIENT) from error
         actual = hashlib.sha256(archive).hexdigest()
         if actual != expected:
-            raise BootstrapError(
-                f"{url} is not the Dagger CLI that is pinned: its sha256 is {actual}, not {expected}", OWN_CLIENT
+            raise EngineError(
+                f"{url} is not the pinned Dagger CLI: its sha256 is {actual}, not {expected}",
+                next_step=OWN_CLIENT,
             )
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             program = tar.extractfile("dagger") if "dagger" in tar.getnames() else None
             if program is None:
-                raise BootstrapError(f"{url} has no program named dagger", OWN_CLIENT)
+                raise EngineError(f"{url} has no program named dagger", next_step=OWN_CLIENT)
             (directory / "dagger").write_bytes(program.read())
         (directory / "dagger").chmod(0o755)
 
-    return cache.made("dagger-cli", _inputs(), make) / "dagger"
+    return cache.get_or_build("dagger-cli", _inputs(), make) / "dagger"
 
 
-def _authorities() -> ssl.SSLContext:
-    """Those that this machine trusts, or that SSL_CERT_FILE names, and the public ones."""
+def _trusted_authorities() -> ssl.SSLContext:
+    """The authorities of this machine or of SSL_CERT_FILE, and the public ones."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context

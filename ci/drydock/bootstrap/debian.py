@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from drydock.bootstrap.cache import Cache
-from drydock.bootstrap.errors import BootstrapError
-from drydock.bootstrap.processes import output
+from drydock.bootstrap.processes import find_program, read_output
+from drydock.errors import EngineError
 
 SUITE = "trixie"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-# What the official slim images leave out, too.
+# The official slim images leave these out too.
 NOT_INSTALLED = (
     *("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*"),
     *("/usr/share/groff/*", "/usr/share/lintian/*", "/usr/share/linda/*"),
@@ -25,84 +24,84 @@ COPYRIGHT = "/usr/share/doc/*/copyright"
 
 @dataclass(frozen=True)
 class Mirror:
-    """Where a machine gets a part of Debian from, and the keyring that signs it."""
+    """A source of Debian packages, and the keyring that verifies it."""
 
     uri: str
     suite: str
     keyring: str
 
 
-def mirrors(apt: Path, codename: str) -> list[Mirror]:
-    """Debian's own mirrors among the sources under `apt` (/etc/apt), for SUITE instead of this machine's release.
+def find_mirrors(apt: Path, codename: str) -> list[Mirror]:
+    """Debian's mirrors among the sources under `apt` (/etc/apt), for SUITE instead of this machine's release.
 
-    Raises BootstrapError where there are none: this machine is no Debian, or its sources are elsewhere.
+    Raises EngineError if there are none: this machine is not a Debian, or its sources are elsewhere.
     """
     found: list[Mirror] = []
     for path in sorted([apt / "sources.list", *(apt / "sources.list.d").glob("*")]):
         if path.suffix in (".list", ".sources") and path.is_file():
             text = path.read_text(encoding="utf-8")
-            read = _stanzas if path.suffix == ".sources" else _lines
+            read = _parse_deb822 if path.suffix == ".sources" else _parse_one_line
             for uri, suite, keyring in read(text):
-                # A vendor signs with a key of its own.
+                # A vendor signs with its own key.
                 if keyring and "debian-archive" not in keyring:
                     continue
                 if suite in (codename, f"{codename}-updates", f"{codename}-security"):
                     mirror = Mirror(uri, suite.replace(codename, SUITE), keyring or KEYRING)
                     found += [mirror] if mirror not in found else []
     if SUITE not in [mirror.suite for mirror in found]:
-        raise BootstrapError(
+        raise EngineError(
             f"no Debian mirror for {codename or 'this system'} is among the sources in {apt}",
-            "use Debian 12 or 13, or a machine with Docker or Podman that reaches a container registry",
+            next_step="use Debian 12 or 13, or a machine with Docker or Podman that reaches a container registry",
         )
     return found
 
 
-def codename(os_release: str) -> str:
+def parse_codename(os_release: str) -> str:
     """VERSION_CODENAME out of /etc/os-release."""
     match = re.search(r'^VERSION_CODENAME="?([a-z]+)', os_release, re.MULTILINE)
     return match[1] if match else ""
 
 
-def install(cache: Cache, commands: dict[str, str]) -> None:
-    """Install by apt the packages whose commands are not on PATH: {command: package}."""
-    if not _missing(commands):
+def install_packages(cache: Cache, commands: dict[str, str]) -> None:
+    """Install with apt the packages whose commands are not on PATH: {command: package}."""
+    if not _missing_packages(commands):
         return
-    apt = shutil.which("apt-get")
+    apt = find_program("apt-get")
     if not apt:
-        names = ", ".join(_missing(commands))
-        raise BootstrapError(
+        names = ", ".join(_missing_packages(commands))
+        raise EngineError(
             f"{names} are not installed, and there is no apt-get here",
-            f"install {names} with this system's package manager, then run again",
+            next_step=f"install {names} with this system's package manager, then run again",
         )
-    # One apt-get at a time: a second one ends at once with "Could not get lock".
+    # One apt-get at a time: a second one fails at once with "Could not get lock".
     with Path(apt).open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if missing := _missing(commands):
+        if missing := _missing_packages(commands):
             _apt_install(cache, missing)
 
 
-def _missing(commands: dict[str, str]) -> list[str]:
-    return [package for command, package in commands.items() if not shutil.which(command)]
+def _missing_packages(commands: dict[str, str]) -> list[str]:
+    return [package for command, package in commands.items() if not find_program(command)]
 
 
 def _apt_install(cache: Cache, packages: list[str]) -> None:
-    with cache.watcher.step(f"Debian packages {' '.join(packages)}"):
+    with cache.runner.step(f"Debian packages {' '.join(packages)}"):
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-        cache.watcher.run(["apt-get", "update"], cache.log("apt-update"), environment=quiet)
-        cache.watcher.run(
+        cache.runner.run(["apt-get", "update"], cache.log_path("apt-update"), environment=quiet)
+        cache.runner.run(
             ["apt-get", "install", "--yes", "--no-install-recommends", *packages],
-            cache.log("apt-install"),
+            cache.log_path("apt-install"),
             environment=quiet,
         )
 
 
-def root_file_system(
+def build_root_file_system(
     cache: Cache, name: str, sources: Sequence[Mirror], packages: Sequence[str], hooks: Sequence[str]
 ) -> Path:
     """A tar of a minimal Debian with `packages`; `hooks` are shell lines run at its end, with the root as $1."""
     proxies = [
         line.rstrip(";")
-        for line in (output(["apt-config", "dump"]) or "").splitlines()
+        for line in (read_output(["apt-config", "dump"]) or "").splitlines()
         if re.match(r"Acquire::https?::Proxy", line)
     ]
     inputs = {"suite": SUITE, "sources": sources, "packages": packages, "hooks": hooks, "without": NOT_INSTALLED}
@@ -114,14 +113,14 @@ def root_file_system(
         command += [f"--dpkgopt=path-include={COPYRIGHT}"]
         command += [f"--customize-hook={hook}" for hook in hooks]
         lines = [f"deb [signed-by={mirror.keyring}] {mirror.uri} {mirror.suite} main" for mirror in sources]
-        cache.watcher.run(
-            [*command, SUITE, str(directory / "root.tar"), "-"], cache.log(name), stdin="\n".join(lines) + "\n"
+        cache.runner.run(
+            [*command, SUITE, str(directory / "root.tar"), "-"], cache.log_path(name), stdin="\n".join(lines) + "\n"
         )
 
-    return cache.made(name, inputs, make) / "root.tar"
+    return cache.get_or_build(name, inputs, make) / "root.tar"
 
 
-def _stanzas(text: str) -> list[tuple[str, str, str]]:
+def _parse_deb822(text: str) -> list[tuple[str, str, str]]:
     """URI, suite and keyring of each source in deb822 form; see sources.list(5)."""
     found = []
     for stanza in re.split(r"\n\s*\n", text):
@@ -136,7 +135,7 @@ def _stanzas(text: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def _lines(text: str) -> list[tuple[str, str, str]]:
+def _parse_one_line(text: str) -> list[tuple[str, str, str]]:
     """URI, suite and keyring of each source in the one-line form; see sources.list(5)."""
     found = []
     for options, uri, suite in re.findall(r"(?m)^deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)", text):

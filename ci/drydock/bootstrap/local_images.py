@@ -1,4 +1,4 @@
-"""The stand-in world, made from Debian packages, Go modules and PyPI: read `up` as the list of what it needs."""
+"""Builds all images on this machine, from Debian packages, Go modules and PyPI. `up` lists what is needed."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 import httpx
 
 from drydock.bootstrap import advisories, binaries, debian, services
-from drydock.bootstrap.cache import Cache, contents, write_whole
+from drydock.bootstrap.cache import Cache, hash_tree
 from drydock.bootstrap.debian import Mirror
-from drydock.bootstrap.errors import BootstrapError
-from drydock.bootstrap.processes import output, side_by_side
+from drydock.bootstrap.processes import parallel_tasks, program_environment, read_output
+from drydock.errors import EngineError
+from drydock.report.files import write_atomic
 
-# runc and docker-registry lie in /usr/sbin or /usr/bin, by release.
 PACKAGES = {command: command for command in ("podman", "runc", "mmdebstrap", "docker-registry")}
 ENGINE_PACKAGES = (
     *("ca-certificates", "containernetworking-plugins", "dnsmasq-base", "e2fsprogs", "git", "iptables"),
     *("openssh-client", "pigz", "ripgrep", "runc", "sqlite3", "tini", "xz-utils"),
 )
 PYTHON_PACKAGES = ("ca-certificates", "python3")
-# The official builder has a compiler, too; ours compiles without a C library, so its headers are not needed.
+# The official builder has a compiler too. Ours compiles without a C library, so it needs no headers.
 BUILDER_PACKAGES = ("python3-venv", "gcc")
-# As the official images have it: `python` in /usr/local/bin, no apt lists, and an interpreter that pip may use.
+# As in the official images: `python` in /usr/local/bin, no apt lists, and an interpreter that pip may use.
 PYTHON_HOOKS = (
     'ln -s ../../bin/python3 "$1/usr/local/bin/python"',
     'ln -s ../../bin/python3 "$1/usr/local/bin/python3"',
@@ -48,12 +48,12 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def images_path(root: Path) -> Path:
-    """The pins of the stand-in images, in the form of images.toml."""
+    """The pins of the local images, in the form of images.toml."""
     return root / "images.toml"
 
 
-def environment(root: Path) -> dict[str, str]:
-    """What a shell needs to run `ci/main.py` in this world."""
+def shell_environment(root: Path) -> dict[str, str]:
+    """What a shell needs to run `drydock` with the local images."""
     client = root / "bin"
     return {
         "_EXPERIMENTAL_DAGGER_RUNNER_HOST": f"unix://{services.socket_path(root)}",
@@ -65,67 +65,70 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def up(cache: Cache, *, with_cosign: bool = False) -> None:
-    """Everything that a run needs, each made once; then the registry, the images in it, and the engine.
+    """Build what a run needs, each part once; start the registry, push the images, and start the engine.
 
-    cosign takes minutes to build, and most runs sign nothing: it is built if it was asked for, and then it stays.
+    cosign takes minutes to build, and most runs sign nothing. It is built on request, and kept from then on.
     """
     _require_machine()
-    os.environ["PATH"] += os.pathsep + "/usr/sbin"
-    debian.install(cache, PACKAGES)
-    go = binaries.go(cache)
+    debian.install_packages(cache, PACKAGES)
+    go = binaries.find_go(cache)
     with_cosign = with_cosign or (cache.root / binaries.COSIGN.module).is_dir()
-    codename = debian.codename(Path("/etc/os-release").read_text(encoding="utf-8"))
-    mirrors = debian.mirrors(Path("/etc/apt"), codename)
+    codename = debian.parse_codename(Path("/etc/os-release").read_text(encoding="utf-8"))
+    mirrors = debian.find_mirrors(Path("/etc/apt"), codename)
     services.start_registry(cache)
-    # Go keeps the processors busy, and the root file systems come over the network.
-    with side_by_side(cache.watcher) as start:
-        trivy_build = start(lambda: binaries.built(cache, binaries.TRIVY, go))
-        dagger_build = start(lambda: binaries.built(cache, binaries.DAGGER, go))
-        cosign_build = start(lambda: binaries.built(cache, binaries.COSIGN, go)) if with_cosign else None
-        roots = start(lambda: _root_file_systems(cache, mirrors))
+    # Go needs the processors, the root file systems the network.
+    with parallel_tasks(cache.runner) as start:
+        trivy_build = start(lambda: binaries.build_binaries(cache, binaries.TRIVY, go))
+        dagger_build = start(lambda: binaries.build_binaries(cache, binaries.DAGGER, go))
+        cosign_build = start(lambda: binaries.build_binaries(cache, binaries.COSIGN, go)) if with_cosign else None
+        roots = start(lambda: _build_root_file_systems(cache, mirrors))
     dagger, trivy = dagger_build.result(), trivy_build.result()
     engine_root, python_pins = roots.result()
     _link_client(cache.root, dagger)
-    database = _database(cache, trivy, go)
-    engine_image = _engine_image(cache, engine_root, dagger)
-    trivy_image = _root_of_one(cache, trivy / "trivy")
-    pins = python_pins | {"trivy": _pushed(cache, "aquasec/trivy", binaries.TRIVY_VERSION, trivy_image, TRIVY_CONFIG)}
+    database = _get_database(cache, trivy, go)
+    engine_image = _build_engine_image(cache, engine_root, dagger)
+    trivy_image = _single_binary_rootfs(cache, trivy / "trivy")
+    pins = python_pins | {
+        "trivy": _push_image(cache, "aquasec/trivy", binaries.TRIVY_VERSION, trivy_image, TRIVY_CONFIG)
+    }
     if cosign_build:
-        cosign_image = _root_of_one(cache, cosign_build.result() / "cosign")
+        cosign_image = _single_binary_rootfs(cache, cosign_build.result() / "cosign")
         tag = f"v{binaries.COSIGN_VERSION}"
-        pins["cosign"] = _pushed(cache, "sigstore/cosign/cosign", tag, cosign_image, COSIGN_CONFIG)
+        pins["cosign"] = _push_image(cache, "sigstore/cosign/cosign", tag, cosign_image, COSIGN_CONFIG)
     lines = [f'{name} = "docker.io/{pin}"' for name, pin in pins.items()]
     lines += [] if cosign_build else ['cosign = ""']
-    write_whole(images_path(cache.root), "\n".join(['world = "stand-in"', *lines, f'databases = ["{database}"]', ""]))
+    write_atomic(images_path(cache.root), "\n".join(['world = "stand-in"', *lines, f'databases = ["{database}"]', ""]))
     services.start_engine(cache, engine_image)
 
 
-def _root_file_systems(cache: Cache, mirrors: Sequence[Mirror]) -> tuple[Path, dict[str, str]]:
-    """The engine's root file system, and the pins of both Python images, which are in the registry by then."""
-    engine = debian.root_file_system(cache, "engine-root", mirrors, ENGINE_PACKAGES, ())
-    runtime = debian.root_file_system(cache, "python-slim", mirrors, PYTHON_PACKAGES, PYTHON_HOOKS)
-    builder = debian.root_file_system(cache, "python", mirrors, (*PYTHON_PACKAGES, *BUILDER_PACKAGES), PYTHON_HOOKS)
+def _build_root_file_systems(cache: Cache, mirrors: Sequence[Mirror]) -> tuple[Path, dict[str, str]]:
+    """Build the engine's root file system, and push both Python images; return its path and their pins."""
+    engine = debian.build_root_file_system(cache, "engine-root", mirrors, ENGINE_PACKAGES, ())
+    runtime = debian.build_root_file_system(cache, "python-slim", mirrors, PYTHON_PACKAGES, PYTHON_HOOKS)
+    builder = debian.build_root_file_system(
+        cache, "python", mirrors, (*PYTHON_PACKAGES, *BUILDER_PACKAGES), PYTHON_HOOKS
+    )
     return engine, {
-        "builder": _pushed(cache, "library/python", "3.13-trixie", builder, PYTHON_CONFIG),
-        "runtime": _pushed(cache, "library/python", "3.13-slim-trixie", runtime, PYTHON_CONFIG),
+        "builder": _push_image(cache, "library/python", "3.13-trixie", builder, PYTHON_CONFIG),
+        "runtime": _push_image(cache, "library/python", "3.13-slim-trixie", runtime, PYTHON_CONFIG),
     }
 
 
 def _require_machine() -> None:
     if not sys.platform.startswith("linux"):
-        raise BootstrapError(
-            "neither Docker nor Podman can get the official engine, and stand-ins can only be made on Linux",
-            "start Docker or Podman with access to registry.dagger.io, then run again",
+        raise EngineError(
+            "neither Docker nor Podman can pull the official engine, and local images can be built on Linux only",
+            next_step="start Docker or Podman with access to registry.dagger.io, then run again",
         )
     if os.geteuid() != 0:
-        raise BootstrapError(
-            "neither Docker nor Podman can get the official engine, and making stand-ins needs root",
-            "start Docker or Podman with access to registry.dagger.io, or run this as root",
+        raise EngineError(
+            "neither Docker nor Podman can pull the official engine, and only root can build local images",
+            next_step="start Docker or Podman with access to registry.dagger.io, or run this as root",
         )
 
 
 def _link_client(root: Path, dagger: Path) -> None:
-    """A folder with the client alone: the engine's other commands have names too plain for a PATH."""
+    """Link the client into a folder for PATH: the engine's other commands have names that are too general."""
     client = root / "bin" / "dagger"
     client.parent.mkdir(parents=True, exist_ok=True)
     if not client.exists() or client.resolve() != (dagger / "dagger").resolve():
@@ -133,54 +136,53 @@ def _link_client(root: Path, dagger: Path) -> None:
         client.symlink_to(dagger / "dagger")
 
 
-def _database(cache: Cache, trivy: Path, go: Path) -> Path:
-    inputs = {"advisories": contents(advisories.DIRECTORY), "builder": trivy.name, "shape": contents_of(advisories)}
+def _get_database(cache: Cache, trivy: Path, go: Path) -> Path:
+    inputs = {"advisories": hash_tree(advisories.DIRECTORY), "builder": trivy.name, "shape": read_source(advisories)}
 
     def make(directory: Path) -> None:
         build_database(cache, trivy, go, advisories.DIRECTORY, directory)
 
-    return cache.made("advisories", inputs, make) / "db"
+    return cache.get_or_build("advisories", inputs, make) / "db"
 
 
 def build_database(cache: Cache, trivy: Path, go: Path, samples: Path, directory: Path) -> None:
-    """Build `directory`/db, an advisory database for Trivy, from the samples in `samples`, by Trivy's own builder.
+    """Build `directory`/db, an advisory database for Trivy, from `samples`, with the builder in the folder `trivy`.
 
-    `trivy` is the folder with the builder in it. The database says that it is of the day on which the samples were
-    taken down: building old advisories anew makes them no newer.
+    Its date is that of the samples: a new build does not make old advisories newer.
     """
     sources = directory / "sources"
-    advisories.write(samples, sources)
+    advisories.write_sources(samples, sources)
     command = [str(trivy / "trivy-db"), "build", "--only-update", "ghsa", "--only-update", "debian"]
-    cache.watcher.run(
+    cache.runner.run(
         [*command, "--cache-dir", str(sources), "--output-dir", str(directory / "db"), "--update-interval", "24h"],
-        cache.log("advisories"),
-        # The builder asks `go` for a list of Go's own packages.
-        environment={"PATH": f"{go.parent}{os.pathsep}{os.environ['PATH']}"},
+        cache.log_path("advisories"),
+        # The builder runs `go` to list the packages of Go itself.
+        environment={"PATH": f"{go.parent}{os.pathsep}{program_environment()['PATH']}"},
     )
     shutil.rmtree(sources)
     metadata = directory / "db" / "metadata.json"
-    described = json.loads(metadata.read_text(encoding="utf-8"))
-    metadata.write_text(json.dumps({**described, "UpdatedAt": advisories.TAKEN_DOWN_AT}), encoding="utf-8")
+    fields = json.loads(metadata.read_text(encoding="utf-8"))
+    metadata.write_text(json.dumps({**fields, "UpdatedAt": advisories.SNAPSHOT_AT}), encoding="utf-8")
 
 
-def contents_of(module: object) -> str:
-    """A module's own text: how something is made is one of its inputs."""
+def read_source(module: object) -> str:
+    """The source of a module: how something is built is one of its inputs."""
     return Path(str(getattr(module, "__file__", ""))).read_text(encoding="utf-8")
 
 
-def _engine_image(cache: Cache, root: Path, dagger: Path) -> str:
-    """The engine's image in Podman's own storage, by the key of what it is made from."""
+def _build_engine_image(cache: Cache, root: Path, dagger: Path) -> str:
+    """Build the engine's image in Podman's storage, tagged with the key of its inputs; return its name."""
 
     def make(directory: Path) -> None:
         tree = directory / "tree"
-        _unpack(cache, root, tree)
+        _unpack_archive(cache, root, tree)
         plugins = tree / "opt" / "cni" / "bin"
         plugins.mkdir(parents=True)
         for plugin in (tree / "usr" / "lib" / "cni").iterdir():
             (plugins / plugin.name).symlink_to(f"/usr/lib/cni/{plugin.name}")
-        # Where distconsts.go says.
+        # The places in distconsts.go.
         for name, place in {
-            # How a client's `docker exec` reaches the engine; the official image has it by this name, too.
+            # A client's `docker exec` calls it; the official image has it under this name too.
             "dialstdio": tree / "usr/local/bin/buildctl",
             "dnsname": plugins / "dnsname",
             "engine": tree / "usr/local/bin/dagger-engine",
@@ -190,23 +192,23 @@ def _engine_image(cache: Cache, root: Path, dagger: Path) -> str:
         (tree / "usr/local/bin/runc").symlink_to("/usr/sbin/runc")
         (tree / "usr/local/share/dagger/content").mkdir(parents=True)
         (tree / "etc/dagger").mkdir(parents=True)
-        _import(
+        _import_image(
             cache, tree, f"localhost/{services.ENGINE}:{directory.name.strip('.').removesuffix('.part')}", ENGINE_CONFIG
         )
         shutil.rmtree(tree)
 
     inputs = {"root": root.parent.name, "dagger": dagger.name, "config": ENGINE_CONFIG}
-    key = cache.made("engine-image", inputs, make)
+    key = cache.get_or_build("engine-image", inputs, make)
     image = f"localhost/{services.ENGINE}:{key.name}"
-    if output(["podman", "image", "exists", image]) is None:
-        # Podman's storage was emptied behind our back.
+    if read_output(["podman", "image", "exists", image]) is None:
+        # Somebody emptied Podman's storage.
         shutil.rmtree(key)
-        cache.made("engine-image", inputs, make)
+        cache.get_or_build("engine-image", inputs, make)
     return image
 
 
-def _root_of_one(cache: Cache, program: Path) -> Path:
-    """A root file system of one program, a folder for its temporary files and the certificates that it trusts."""
+def _single_binary_rootfs(cache: Cache, program: Path) -> Path:
+    """Build a root file system of one program, a folder for temporary files and the public certificates."""
     step = f"{program.name}-image"
 
     def make(directory: Path) -> None:
@@ -215,40 +217,41 @@ def _root_of_one(cache: Cache, program: Path) -> Path:
             (tree / place).mkdir(parents=True)
         shutil.copy(program, tree / "usr/local/bin")
         shutil.copy(services.BUNDLE, tree / "etc/ssl/certs")
-        cache.watcher.run(
-            ["tar", "--create", "--file", str(directory / "root.tar"), "--directory", str(tree), "."], cache.log(step)
+        cache.runner.run(
+            ["tar", "--create", "--file", str(directory / "root.tar"), "--directory", str(tree), "."],
+            cache.log_path(step),
         )
         shutil.rmtree(tree)
 
-    return cache.made(step, {program.name: program.parent.name}, make) / "root.tar"
+    return cache.get_or_build(step, {program.name: program.parent.name}, make) / "root.tar"
 
 
-def _pushed(cache: Cache, name: str, tag: str, root: Path, config: tuple[str, ...]) -> str:
-    """Import a root file system as an image and push it to the local registry; its name with its digest there."""
+def _push_image(cache: Cache, name: str, tag: str, root: Path, config: tuple[str, ...]) -> str:
+    """Push a root file system as an image to the local registry; return its name with its digest."""
     local = f"{services.REGISTRY}/{name}:{tag}"
     inputs = {"root": f"{root.parent.parent.name}/{root.parent.name}", "config": config, "name": name}
 
     def make(directory: Path) -> None:
-        _import(cache, root, local, config)
-        cache.watcher.run(["podman", "push", "--tls-verify=false", local], cache.log("push"))
-        digest = _served_digest(name, tag)
+        _import_image(cache, root, local, config)
+        cache.runner.run(["podman", "push", "--tls-verify=false", local], cache.log_path("push"))
+        digest = _registry_digest(name, tag)
         if digest is None:
-            raise BootstrapError(
-                f"the registry does not serve {local}", f"read {cache.log('registry')}, then run again"
+            raise EngineError(
+                f"the registry does not serve {local}", next_step=f"read {cache.log_path('registry')}, then run again"
             )
         (directory / "digest").write_text(digest)
 
     step = f"push-{tag}"
-    made = cache.made(step, inputs, make)
-    if _served_digest(name, tag) != (made / "digest").read_text():
-        # The registry was emptied, or holds another image under this tag.
+    made = cache.get_or_build(step, inputs, make)
+    if _registry_digest(name, tag) != (made / "digest").read_text():
+        # The registry was emptied, or has another image under this tag.
         shutil.rmtree(made)
-        made = cache.made(step, inputs, make)
+        made = cache.get_or_build(step, inputs, make)
     return f"{name}:{tag}@{(made / 'digest').read_text()}"
 
 
-def _served_digest(name: str, tag: str) -> str | None:
-    """The digest that the local registry has under a tag, or None."""
+def _registry_digest(name: str, tag: str) -> str | None:
+    """The digest of a tag in the local registry, or None."""
     url = f"http://{services.REGISTRY}/v2/{name}/manifests/{tag}"
     try:
         response = httpx.head(url, headers={"Accept": MANIFEST}, timeout=10, trust_env=False)
@@ -257,21 +260,21 @@ def _served_digest(name: str, tag: str) -> str | None:
     return response.headers.get("Docker-Content-Digest") if response.is_success else None
 
 
-def _unpack(cache: Cache, archive: Path, tree: Path) -> None:
+def _unpack_archive(cache: Cache, archive: Path, tree: Path) -> None:
     tree.mkdir(parents=True)
     command = ["tar", "--extract", "--file", str(archive), "--directory", str(tree), "--exclude", "./dev/*"]
-    cache.watcher.run(command, cache.log("unpack"))
+    cache.runner.run(command, cache.log_path("unpack"))
 
 
-def _import(cache: Cache, source: Path, image: str, config: tuple[str, ...]) -> None:
-    """Make an image of one layer, from a tar file or from a folder."""
+def _import_image(cache: Cache, source: Path, image: str, config: tuple[str, ...]) -> None:
+    """Import an image of one layer into Podman, from a tar file or from a folder."""
     archive = source
     if source.is_dir():
         archive = source.with_suffix(".tar")
-        cache.watcher.run(
-            ["tar", "--create", "--file", str(archive), "--directory", str(source), "."], cache.log("pack")
+        cache.runner.run(
+            ["tar", "--create", "--file", str(archive), "--directory", str(source), "."], cache.log_path("pack")
         )
-    changes = [word for line in config for word in ("--change", line)]
-    cache.watcher.run(["podman", "import", *changes, str(archive), image], cache.log("import"))
+    changes = [argument for line in config for argument in ("--change", line)]
+    cache.runner.run(["podman", "import", *changes, str(archive), image], cache.log_path("import"))
     if source.is_dir():
         archive.unlink()

@@ -1,4 +1,4 @@
-"""Which world this machine is in, and the few things one can ask of it: up, env, status, down, clean."""
+"""Which mode a machine is in, and the actions of `drydock bootstrap`: up, env, status, down, clean."""
 
 from __future__ import annotations
 
@@ -8,51 +8,68 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
 
 from drydock.bootstrap import local_images, official_images, services
-from drydock.bootstrap.cache import Cache, write_whole
-from drydock.bootstrap.processes import output
+from drydock.bootstrap.cache import Cache
+from drydock.bootstrap.processes import read_output
+from drydock.report.files import write_atomic
 
 ENGINE_VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
-# A run with a key, or in a GitHub job that lends its identity, signs what it publishes.
+# A run signs what it publishes if it has a key, or an identity from a GitHub job.
 SIGNER_VARIABLES = ("COSIGN_KEY", "ACTIONS_ID_TOKEN_REQUEST_URL")
-NAMED, STAND_IN = "named", "stand-in"
 
 
-def up(cache: Cache, environment: Mapping[str, str], *, with_cosign: bool = False) -> str:
-    """Bring up what this machine needs, and say in a word which world it is: `named`, `docker`, `podman`, `stand-in`.
+class Mode(StrEnum):
+    """Where the engine comes from: the environment names it, Docker or Podman runs it, or this machine builds it."""
 
-    An engine that the environment names comes first, then Docker or Podman with the official images, then stand-ins.
+    EXTERNAL = "external"
+    DOCKER = "docker"
+    PODMAN = "podman"
+    LOCAL = "local"
+
+
+OFFICIAL = (Mode.DOCKER, Mode.PODMAN)
+
+
+def up(cache: Cache, environment: Mapping[str, str], *, with_cosign: bool = False) -> Mode:
+    """Start an engine and a registry, build what they need, and return the mode of this machine.
+
+    An engine that the environment names comes first, then Docker or Podman with the official images, then local images.
     """
-    if names_an_engine(cache, environment):
-        return NAMED
-    with _alone(cache):
-        world = STAND_IN if services.engine_answers(services.socket_path(cache.root)) else None
-        world = world or official_images.runtime(cache) or STAND_IN
-        if world == STAND_IN:
+    if uses_external_engine(cache, environment):
+        return Mode.EXTERNAL
+    with _lock(cache):
+        mode = _choose_mode(cache)
+        if mode is Mode.LOCAL:
             local_images.up(cache, with_cosign=with_cosign or any(environment.get(name) for name in SIGNER_VARIABLES))
         else:
-            official_images.up(cache, world, environment)
-        write_whole(cache.root / "world", world)
-    return world
+            official_images.up(cache, mode, environment)
+        write_atomic(cache.root / "mode", mode)
+    return mode
 
 
-def names_an_engine(cache: Cache, environment: Mapping[str, str]) -> bool:
+def uses_external_engine(cache: Cache, environment: Mapping[str, str]) -> bool:
     """Whether the environment names an engine that is not one of ours."""
-    ours = [official_images.environment(cache, command)[ENGINE_VARIABLE] for command in ("docker", "podman")]
-    ours.append(local_images.environment(cache.root)[ENGINE_VARIABLE])
+    ours = [official_images.shell_environment(cache, command)[ENGINE_VARIABLE] for command in OFFICIAL]
+    ours.append(local_images.shell_environment(cache.root)[ENGINE_VARIABLE])
     return environment.get(ENGINE_VARIABLE, "") not in ("", *ours)
 
 
-def shell(cache: Cache, environment: Mapping[str, str]) -> str:
-    """Lines for `eval`: what a shell needs to run `ci/main.py` here."""
-    if names_an_engine(cache, environment):
+def shell_exports(cache: Cache, environment: Mapping[str, str]) -> str:
+    """Lines for `eval`: what a shell needs to run `drydock` here."""
+    if uses_external_engine(cache, environment):
         return "# the environment names an engine of its own\n"
-    world = _last(cache)
-    if not world:
+    mode = recorded_mode(cache.root)
+    if mode is None:
         return "# nothing is up yet: drydock bootstrap\n"
-    values = local_images.environment(cache.root) if world == STAND_IN else official_images.environment(cache, world)
-    # PATH is to be expanded by the shell that reads it, so it alone is in double quotes.
+    values = (
+        official_images.shell_environment(cache, mode)
+        if mode in OFFICIAL
+        else local_images.shell_environment(cache.root)
+    )
+    # The shell that reads PATH expands it, so it alone is in double quotes.
     return "".join(
         f'export {name}="{value}"\n' if name == "PATH" else f"export {name}={shlex.quote(value)}\n"
         for name, value in values.items()
@@ -60,62 +77,74 @@ def shell(cache: Cache, environment: Mapping[str, str]) -> str:
 
 
 def status(cache: Cache) -> list[tuple[str, bool, str]]:
-    """What there should be, whether it is there, and where."""
-    world = _last(cache)
-    if world in ("docker", "podman"):
+    """What a run needs, whether it is there, and where."""
+    mode = recorded_mode(cache.root)
+    if mode in OFFICIAL:
         running = [
-            (name, output([world, "inspect", "--format", "{{.State.Running}}", container]) == "true", container)
+            (name, read_output([mode, "inspect", "--format", "{{.State.Running}}", container]) == "true", container)
             for name, container in (("engine", services.ENGINE), ("registry", official_images.REGISTRY_NAME))
         ]
-        return [("world", True, f"{world}, official images"), *running]
+        return [("mode", True, f"{mode}, official images"), *running]
     socket_path = services.socket_path(cache.root)
     images = local_images.images_path(cache.root)
     return [
-        ("world", bool(world), f"{STAND_IN} images" if world else "none yet"),
+        ("mode", bool(mode), "local images" if mode else "none yet"),
         ("images", images.exists(), str(images)),
-        ("registry", services.registry_answers(), services.REGISTRY),
-        ("engine", services.engine_answers(socket_path), f"unix://{socket_path}"),
+        ("registry", services.is_registry_up(), services.REGISTRY),
+        ("engine", services.is_engine_up(socket_path), f"unix://{socket_path}"),
     ]
+
+
+def recorded_mode(root: Path) -> Mode | None:
+    """The mode of the last `up`; without its record, local if an engine of this machine's own is running, else None."""
+    path = root / "mode"
+    if path.exists():
+        return Mode(path.read_text(encoding="utf-8"))
+    return Mode.LOCAL if services.is_engine_up(services.socket_path(root)) else None
 
 
 def down(cache: Cache) -> None:
     """Stop the engine and the registry; what was built stays."""
-    with _alone(cache):
+    with _lock(cache):
         _stop(cache)
 
 
 def clean(cache: Cache) -> None:
-    """Stop everything and remove all that was built."""
-    with _alone(cache):
+    """Stop the engine and the registry; remove everything that was built."""
+    with _lock(cache):
         _stop(cache)
         if shutil.which("podman"):
-            images = output(["podman", "images", "--quiet", "--filter", f"reference=localhost/{services.ENGINE}"]) or ""
+            images = (
+                read_output(["podman", "images", "--quiet", "--filter", f"reference=localhost/{services.ENGINE}"]) or ""
+            )
             subprocess.run(["podman", "rmi", "--force", "--ignore", *images.split()], capture_output=True, check=False)
         shutil.rmtree(cache.root, ignore_errors=True)
 
 
+def _choose_mode(cache: Cache) -> Mode:
+    if services.is_engine_up(services.socket_path(cache.root)):
+        return Mode.LOCAL
+    command = official_images.find_runtime(cache)
+    return Mode(command) if command else Mode.LOCAL
+
+
 def _stop(cache: Cache) -> None:
-    world = _last(cache)
-    if world in ("docker", "podman"):
-        official_images.down(world)
-    elif world:
+    mode = recorded_mode(cache.root)
+    if mode in OFFICIAL:
+        official_images.down(mode)
+    elif mode:
         services.stop_engine()
         services.stop_registry(cache.root)
 
 
-def _last(cache: Cache) -> str:
-    path = cache.root / "world"
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
 @contextmanager
-def _alone(cache: Cache) -> Iterator[None]:
-    """One bootstrap at a time: a second one waits, and then finds all that the first one made."""
+def _lock(cache: Cache) -> Iterator[None]:
+    """One bootstrap at a time: a second one waits, and then finds what the first one built."""
     cache.root.mkdir(parents=True, exist_ok=True)
     with (cache.root / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            cache.watcher.say("waiting for another bootstrap on this machine")
+            cache.runner.print_line("waiting for another bootstrap on this machine")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""The official images: Docker or Podman gets the engine and a registry from their own makers, and runs both."""
+"""Runs the official images of the engine and of a registry with Docker or Podman."""
 
 from __future__ import annotations
 
@@ -10,78 +10,76 @@ from pathlib import Path
 
 from drydock.bootstrap import client, services
 from drydock.bootstrap.binaries import ENGINE_VERSION
-from drydock.bootstrap.cache import Cache, contents, key_of, write_whole
-from drydock.bootstrap.errors import BootstrapError
-from drydock.bootstrap.processes import output
+from drydock.bootstrap.cache import Cache, hash_inputs, hash_tree
+from drydock.bootstrap.processes import read_output
+from drydock.errors import EngineError
+from drydock.report.files import write_atomic
 
 ENGINE_IMAGE = f"registry.dagger.io/engine:v{ENGINE_VERSION}"
 REGISTRY_IMAGE = (
     "docker.io/library/registry:2.8.3@sha256:a3d8aaa63ed8681a604f1dea0aa03f100d5895b6a58ace528858a7b332415373"
 )
 REGISTRY_NAME = "drydock-registry"
-# What a container was made from: its image, its options and its certificates.
+# The hash of what a container was made from: its image, its options and its certificates.
 INPUTS_LABEL = "dev.drydock.inputs"
-ASK_SECONDS = 10
-# As Dagger names them; it has an old name for Docker alone.
+TIMEOUT_SECONDS = 10
+# The names in Dagger. The name for Docker is its older one, which has no counterpart for Podman.
 SCHEMES = {"docker": "docker-container", "podman": "container+podman"}
 
 
-def runtime(cache: Cache) -> str | None:
-    """`docker` or `podman`, whichever runs here and has the official engine or can get it; else None."""
+def find_runtime(cache: Cache) -> str | None:
+    """`docker` or `podman`: the first that works here and has the official engine, or can pull it; else None."""
     for command in ("docker", "podman"):
-        if not shutil.which(command) or output([command, "info"], ASK_SECONDS) is None:
+        if not shutil.which(command) or read_output([command, "info"], TIMEOUT_SECONDS) is None:
             continue
-        if output([command, "image", "inspect", ENGINE_IMAGE], ASK_SECONDS) is not None:
+        if read_output([command, "image", "inspect", ENGINE_IMAGE], TIMEOUT_SECONDS) is not None:
             return command
-        with cache.watcher.step(f"{command} pull {ENGINE_IMAGE}"):
-            if (
-                subprocess.run([command, "pull", "--quiet", ENGINE_IMAGE], capture_output=True, check=False).returncode
-                == 0
-            ):
+        with cache.runner.step(f"{command} pull {ENGINE_IMAGE}"):
+            pull = subprocess.run([command, "pull", "--quiet", ENGINE_IMAGE], capture_output=True, check=False)
+            if pull.returncode == 0:
                 return command
-            cache.watcher.say(f"    {command} cannot get it")
+            cache.runner.print_line(f"    {command} cannot pull it")
     return None
 
 
 def up(cache: Cache, command: str, environment: Mapping[str, str]) -> None:
-    """Get the client; run the engine and the registry, on the host's network so that one reaches the other."""
+    """Download the client; run the engine and the registry on the host's network, so that one reaches the other."""
     if not environment.get(client.VARIABLE):
-        client.download(cache)
-    config = cache.root / "official-engine.json"
-    write_whole(config, json.dumps({"registries": {services.REGISTRY: {"http": True}}}))
+        client.download_cli(cache)
     certificates = services.copy_certificates(cache.root, environment)
-    _start(command, services.ENGINE, ENGINE_IMAGE, engine_options(config, certificates))
+    config = cache.root / "official-engine.json"
+    write_atomic(config, json.dumps({"registries": {services.REGISTRY: {"http": True}}}))
+    _ensure_running(command, services.ENGINE, ENGINE_IMAGE, engine_options(config, certificates))
     _wait_for_engine(cache, command)
-    # A registry that is there already, by whatever means, is used like one of ours.
-    if _exists(command, REGISTRY_NAME) or not services.registry_answers():
-        _start(command, REGISTRY_NAME, REGISTRY_IMAGE, registry_options())
+    # A registry that runs already is used.
+    if _container_exists(command, REGISTRY_NAME) or not services.is_registry_up():
+        _ensure_running(command, REGISTRY_NAME, REGISTRY_IMAGE, registry_options())
 
 
 def engine_options(config: Path, certificates: Path) -> list[str]:
-    """The engine: privileged, since it runs containers itself; its cache in a volume of its own.
+    """The options of the engine's container: privileged, because it runs containers itself; its cache in a volume.
 
-    It installs the certificates into every container that it runs, so pip works behind a company's proxy. It reads
-    them when it starts, so other certificates need another container.
+    The engine reads the certificates when it starts, so other certificates need another container.
     """
     return [
         *("--privileged", "--network", "host", "--volume", f"{services.ENGINE}:/var/lib/dagger"),
         *("--volume", f"{config}:/etc/dagger/engine.json:ro"),
         *("--volume", f"{certificates}:/usr/local/share/ca-certificates:ro"),
-        *("--label", f"dev.drydock.certificates={key_of(contents(certificates))}"),
+        *("--label", f"dev.drydock.certificates={hash_inputs(hash_tree(certificates))}"),
     ]
 
 
 def registry_options() -> list[str]:
-    """The registry: on this machine's own address only."""
+    """The options of the registry's container: it listens on this machine's own address only."""
     return [
         *("--network", "host", "--volume", f"{REGISTRY_NAME}:/var/lib/registry"),
         *("--env", f"REGISTRY_HTTP_ADDR={services.REGISTRY}"),
     ]
 
 
-def environment(cache: Cache, command: str) -> dict[str, str]:
-    """What a shell needs to run `ci/main.py` with the official images."""
-    program = client.path(cache)
+def shell_environment(cache: Cache, command: str) -> dict[str, str]:
+    """What a shell needs to run `drydock` with the official images."""
+    program = client.cli_path(cache)
     return {
         "_EXPERIMENTAL_DAGGER_RUNNER_HOST": f"{SCHEMES[command]}://{services.ENGINE}",
         **({client.VARIABLE: str(program)} if program.exists() else {}),
@@ -90,49 +88,52 @@ def environment(cache: Cache, command: str) -> dict[str, str]:
 
 
 def down(command: str) -> None:
-    """Remove both containers; their volumes stay."""
+    """Remove both containers and keep their volumes."""
     if shutil.which(command):
         subprocess.run([command, "rm", "--force", services.ENGINE, REGISTRY_NAME], capture_output=True, check=False)
 
 
 def _wait_for_engine(cache: Cache, command: str) -> None:
-    """Wait until the engine takes a call by the way that the client goes. Raises BootstrapError with its last words."""
-    log = cache.log("engine")
+    """Wait until the engine answers in the way that the client calls it. Raises EngineError with the end of its log."""
+    log = cache.log_path("engine")
     log.parent.mkdir(parents=True, exist_ok=True)
 
     def alive() -> bool:
-        words = subprocess.run([command, "logs", services.ENGINE], capture_output=True, text=True, check=False)
-        log.write_text(words.stdout + words.stderr, encoding="utf-8")
-        return output([command, "inspect", "--format", "{{.State.Running}}", services.ENGINE], ASK_SECONDS) == "true"
+        logs = subprocess.run([command, "logs", services.ENGINE], capture_output=True, text=True, check=False)
+        log.write_text(logs.stdout + logs.stderr, encoding="utf-8")
+        return (
+            read_output([command, "inspect", "--format", "{{.State.Running}}", services.ENGINE], TIMEOUT_SECONDS)
+            == "true"
+        )
 
     def answers() -> bool:
-        return output([command, "exec", services.ENGINE, "buildctl", "dial-stdio"], ASK_SECONDS) is not None
+        return read_output([command, "exec", services.ENGINE, "buildctl", "dial-stdio"], TIMEOUT_SECONDS) is not None
 
     if not answers():
-        with cache.watcher.step("engine"):
+        with cache.runner.step("engine"):
             services.wait_for(answers, "the engine", log, alive)
 
 
-def _exists(command: str, name: str) -> bool:
-    return output([command, "container", "inspect", "--format", "{{.Id}}", name], ASK_SECONDS) is not None
+def _container_exists(command: str, name: str) -> bool:
+    return read_output([command, "container", "inspect", "--format", "{{.Id}}", name], TIMEOUT_SECONDS) is not None
 
 
-def _start(command: str, name: str, image: str, options: Sequence[str]) -> None:
-    """Have a container running under `name`; one that was made from another image or other options is replaced."""
-    inputs = key_of([image, *options])
-    words = [command, "run", "--detach", "--name", name, "--label", f"{INPUTS_LABEL}={inputs}", *options, image]
-    question = f'{{{{.State.Running}}}} {{{{index .Config.Labels "{INPUTS_LABEL}"}}}}'
-    match output([command, "container", "inspect", "--format", question, name], ASK_SECONDS):
+def _ensure_running(command: str, name: str, image: str, options: Sequence[str]) -> None:
+    """Start the container `name`; replace one that was made from another image or with other options."""
+    inputs = hash_inputs([image, *options])
+    start = [command, "run", "--detach", "--name", name, "--label", f"{INPUTS_LABEL}={inputs}", *options, image]
+    inspect_format = f'{{{{.State.Running}}}} {{{{index .Config.Labels "{INPUTS_LABEL}"}}}}'
+    match read_output([command, "container", "inspect", "--format", inspect_format, name], TIMEOUT_SECONDS):
         case found if found == f"true {inputs}":
             return
         case found if found == f"false {inputs}":
-            words = [command, "start", name]
+            start = [command, "start", name]
         case str():
             subprocess.run([command, "rm", "--force", name], capture_output=True, check=False)
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(start, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BootstrapError(
+        raise EngineError(
             f"{command} could not start {name}",
-            f"{command} logs {name} says why; drydock bootstrap down, then up, starts from nothing",
-            done.stderr.strip(),
+            next_step=f"{command} logs {name} says why; drydock bootstrap down removes it, and up starts it again",
+            log=done.stderr.strip(),
         )

@@ -1,8 +1,9 @@
-"""Runs other programs: quietly while all is well, visibly while it lasts, with their last words when they break."""
+"""Runs other programs, shows how long each takes, and raises the last lines of its output if it fails."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,17 +16,20 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
-from drydock.bootstrap.errors import BootstrapError
+from drydock.errors import EngineError
+from drydock.report import units
 
 Made = TypeVar("Made")
 HEARTBEAT_SECONDS = 15
 TAIL_LINES = 20
+# Debian has dockerd there, and Debian 12 has runc there. It is on the PATH of a login shell of root alone.
+ADMIN_COMMANDS = Path("/usr/sbin")
 
 
-class Watcher:
-    """Tells people at `console` what is going on: live lines on a terminal, a line now and then elsewhere.
+class CommandRunner:
+    """Runs programs and shows their progress: live lines on a terminal, elsewhere a line each HEARTBEAT_SECONDS.
 
-    Enter it for the live lines. Programs may run side by side, each from a thread of its own.
+    Enter it for the live lines. Programs may run side by side, each from its own thread.
     """
 
     def __init__(self, console: Console) -> None:
@@ -41,7 +45,7 @@ class Watcher:
         self._running: set[subprocess.Popen[str]] = set()
         self._is_stopped = False
 
-    def __enter__(self) -> Watcher:
+    def __enter__(self) -> CommandRunner:
         self._live.start()
         return self
 
@@ -49,22 +53,22 @@ class Watcher:
         self._live.stop()
 
     def stop(self) -> None:
-        """Kill whatever still runs, and start nothing more: what it was for has failed already."""
+        """Kill all programs that run, and start no more."""
         self._is_stopped = True
         for process in list(self._running):
             process.kill()
 
-    def say(self, words: str) -> None:
-        """One line."""
-        self._console.print(harmless(words))
+    def print_line(self, line: str) -> None:
+        """Print one line, without its control characters."""
+        self._console.print(Text(units.printable(line)))
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Frame a step with its name and, at the end, its seconds."""
+        """Print the name of a step when it starts, and its seconds when it succeeds."""
         started = time.monotonic()
-        self.say(f"  {name} …")
+        self.print_line(f"  {name} …")
         yield
-        self.say(f"  {name}: {time.monotonic() - started:.0f} s")
+        self.print_line(f"  {name}: {time.monotonic() - started:.0f} s")
 
     def run(
         self,
@@ -75,24 +79,27 @@ class Watcher:
         stdin: str = "",
         cwd: Path | None = None,
     ) -> None:
-        """Run `command`, all its words into the file `log`. Raises BootstrapError with the last of them."""
+        """Run `command` and write its output to the file `log`.
+
+        `environment` adds to that of this process. Raises EngineError with the last lines of the output.
+        """
         if self._is_stopped:
-            raise BootstrapError(f"{command[0]} was not started, since something else failed", "run again")
+            raise EngineError(f"{command[0]} was not started, because another program failed", next_step="run again")
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", encoding="utf-8") as words:
+        with log.open("w", encoding="utf-8") as file:
             try:
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
-                    stdout=words,
+                    stdout=file,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **(environment or {})},
+                    env=program_environment() | dict(environment or {}),
                     cwd=cwd,
                     text=True,
                 )
             except OSError as error:
-                what = f"{command[0]} cannot be run: {error.strerror}"
-                raise BootstrapError(what, f"install {command[0]}, then run again") from error
+                message = f"{command[0]} cannot be run: {error.strerror}"
+                raise EngineError(message, next_step=f"install {command[0]}, then run again") from error
             line = self._live.add_task(log.stem)
             self._running.add(process)
             try:
@@ -105,14 +112,14 @@ class Watcher:
                 self._running.remove(process)
                 self._live.remove_task(line)
         if process.returncode:
-            raise BootstrapError(
+            raise EngineError(
                 f"{' '.join(command[:3])} … failed with exit code {process.returncode}",
-                f"read {log}; what was finished before is kept, so a second call goes on from here",
-                tail(log),
+                next_step=f"read {log}; drydock bootstrap continues with what is not finished yet",
+                log=read_tail(log),
             )
 
     def _watch(self, process: subprocess.Popen[str], stdin: str, log: Path, line: TaskID) -> None:
-        started = said = time.monotonic()
+        started = printed = time.monotonic()
         pending: str | None = stdin
         while True:
             try:
@@ -121,19 +128,18 @@ class Watcher:
             except subprocess.TimeoutExpired:
                 pending = None
             now = time.monotonic()
-            words = f"{log.stem} {now - started:.0f} s  {last_line(log)[:80]}"
-            words = harmless(words).plain
-            self._live.update(line, description=words)
-            if not self._console.is_terminal and now - said >= HEARTBEAT_SECONDS:
-                said = now
-                self.say(f"    {words}")
+            progress = units.printable(f"{log.stem} {now - started:.0f} s  {read_last_line(log)[:80]}")
+            self._live.update(line, description=progress)
+            if not self._console.is_terminal and now - printed >= HEARTBEAT_SECONDS:
+                printed = now
+                self.print_line(f"    {progress}")
 
 
 @contextmanager
-def side_by_side(watcher: Watcher) -> Iterator[Callable[[Callable[[], Made]], Future[Made]]]:
-    """Give a function that starts work in a thread of its own; what it started has ended when this is left.
+def parallel_tasks(runner: CommandRunner) -> Iterator[Callable[[Callable[[], Made]], Future[Made]]]:
+    """Yield a function that starts a task in its own thread; leaving this waits for all tasks.
 
-    The first piece of work that fails ends the others, and is raised.
+    If a task fails, the others are stopped, and its error is raised.
     """
     running: list[Future[Any]] = []
     with ThreadPoolExecutor() as threads:
@@ -147,41 +153,41 @@ def side_by_side(watcher: Watcher) -> Iterator[Callable[[Callable[[], Made]], Fu
             yield start
             ended, unfinished = wait(running, return_when=FIRST_EXCEPTION)
         except BaseException:
-            watcher.stop()
+            runner.stop()
             raise
         if unfinished:
-            watcher.stop()
-        for each in ended:
-            each.result()
+            runner.stop()
+        for task in ended:
+            task.result()
 
 
-def harmless(words: str) -> Text:
-    """Words that may be another program's: none of them steers the terminal."""
-    lines = (
-        "".join(
-            character if character.isprintable() else " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
-            for character in line
-        )
-        for line in words.split("\n")
-    )
-    return Text("\n".join(lines))
+def program_environment() -> dict[str, str]:
+    """The environment of every program: that of this process, with ADMIN_COMMANDS at the end of PATH."""
+    return {**os.environ, "PATH": f"{os.environ['PATH']}{os.pathsep}{ADMIN_COMMANDS}"}
 
 
-def output(command: Sequence[str], timeout_seconds: float = 20) -> str | None:
-    """What a short command prints; None where it is missing, fails, or takes too long."""
+def find_program(name: str) -> str | None:
+    """The path of a program on the PATH of `program_environment`, or None."""
+    return shutil.which(name, path=program_environment()["PATH"])
+
+
+def read_output(command: Sequence[str], timeout_seconds: float = 20) -> str | None:
+    """What a short command prints; None if it is missing, fails, or takes too long."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_seconds, check=False, env=program_environment()
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def tail(log: Path) -> str:
+def read_tail(log: Path) -> str:
     """The last lines of a log."""
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:])
 
 
-def last_line(log: Path) -> str:
-    """The last line of a log that says something."""
-    lines = [line.strip() for line in tail(log).splitlines() if line.strip()]
+def read_last_line(log: Path) -> str:
+    """The last line of a log that is not empty."""
+    lines = [line.strip() for line in read_tail(log).splitlines() if line.strip()]
     return lines[-1] if lines else ""

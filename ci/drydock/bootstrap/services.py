@@ -1,4 +1,4 @@
-"""Starts and stops the engine and the registry of the stand-in world, and asks each whether it really answers."""
+"""Starts and stops the local engine and registry, and checks that each of them answers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from pathlib import Path
 
 import httpx
 
-from drydock.bootstrap.cache import Cache, write_whole
-from drydock.bootstrap.errors import BootstrapError
-from drydock.bootstrap.processes import output, tail
+from drydock.bootstrap.cache import Cache
+from drydock.bootstrap.processes import program_environment, read_output, read_tail
+from drydock.errors import EngineError
+from drydock.report.files import write_atomic
 
 REGISTRY = "127.0.0.1:5000"
 ENGINE = "drydock-engine"
@@ -30,12 +31,12 @@ PROCESSES = 20_000
 
 
 def socket_path(root: Path) -> Path:
-    """Where the engine of the stand-in world listens."""
+    """The socket of the local engine."""
     return root / "run" / "engine.sock"
 
 
-def engine_answers(path: Path) -> bool:
-    """Whether somebody listens at the socket: Podman says "Up" of an engine that was killed from outside, too."""
+def is_engine_up(path: Path) -> bool:
+    """Whether something listens at the socket. Podman reports even an engine that was killed as "Up"."""
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(2)
@@ -45,25 +46,25 @@ def engine_answers(path: Path) -> bool:
     return True
 
 
-def registry_answers() -> bool:
-    """Whether a registry answers at REGISTRY; no proxy is asked. Raises BootstrapError where something else does."""
+def is_registry_up() -> bool:
+    """Whether a registry answers at REGISTRY, without a proxy. Raises EngineError if another server answers there."""
     try:
-        answer = str(httpx.get(f"http://{REGISTRY}/v2/", timeout=2, trust_env=False).status_code)
+        status = str(httpx.get(f"http://{REGISTRY}/v2/", timeout=2, trust_env=False).status_code)
     except httpx.RemoteProtocolError:
-        answer = "without HTTP"
+        status = "without HTTP"
     except httpx.TransportError:
         return False
-    if answer != "200":
-        raise BootstrapError(
-            f"what listens on {REGISTRY} is no registry of ours: it answers {answer}",
-            "stop it (ss -ltnp shows it), then run again",
+    if status != "200":
+        raise EngineError(
+            f"the server on {REGISTRY} is not a registry of Drydock: it answers {status}",
+            next_step="ss -ltnp shows which program it is: stop it, then run again",
         )
     return True
 
 
 def start_registry(cache: Cache) -> None:
-    """Start Debian's docker-registry on REGISTRY, unless a registry answers there."""
-    if registry_answers():
+    """Start Debian's docker-registry on REGISTRY, if no registry answers there."""
+    if is_registry_up():
         return
     directory = cache.root / "registry"
     config = {
@@ -71,14 +72,21 @@ def start_registry(cache: Cache) -> None:
         "storage": {"filesystem": {"rootdirectory": str(directory)}, "delete": {"enabled": True}},
         "http": {"addr": REGISTRY},
     }
+    cache.log_path("registry").parent.mkdir(parents=True, exist_ok=True)
     # JSON is YAML.
-    write_whole(cache.root / "registry.yml", json.dumps(config))
-    cache.log("registry").parent.mkdir(parents=True, exist_ok=True)
-    with cache.watcher.step("registry"), cache.log("registry").open("w") as log:
+    write_atomic(cache.root / "registry.yml", json.dumps(config))
+    with cache.runner.step("registry"), cache.log_path("registry").open("w") as log:
         command = ["docker-registry", "serve", str(cache.root / "registry.yml")]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        write_whole(cache.root / "registry.pid", str(process.pid))
-        wait_for(registry_answers, "the registry", cache.log("registry"), alive=lambda: process.poll() is None)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=program_environment(),
+        )
+        write_atomic(cache.root / "registry.pid", str(process.pid))
+        wait_for(is_registry_up, "the registry", cache.log_path("registry"), alive=lambda: process.poll() is None)
 
 
 def stop_registry(root: Path) -> None:
@@ -97,35 +105,34 @@ def stop_registry(root: Path) -> None:
 
 
 def start_engine(cache: Cache, image: str) -> None:
-    """Run the engine, unless it answers and is of this image; another one, or a dead one, is replaced.
-
-    Podman says "Up" of an engine that was killed from outside, too.
-    """
+    """Run the engine from this image; replace one that does not answer, or that runs from another image."""
     path = socket_path(cache.root)
-    if engine_answers(path) and output(["podman", "inspect", "--format", "{{.ImageName}}", ENGINE]) == image:
+    if is_engine_up(path) and read_output(["podman", "inspect", "--format", "{{.ImageName}}", ENGINE]) == image:
         return
     for name in ("run", "state"):
         (cache.root / name).mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     copy_certificates(cache.root, os.environ)
-    write_whole(cache.root / "engine.json", json.dumps(engine_config()))
-    with cache.watcher.step("engine"):
-        cache.watcher.run(["podman", "rm", "--force", "--time", "0", "--ignore", ENGINE], cache.log("engine-remove"))
-        cache.watcher.run(engine_command(cache.root, image), cache.log("engine-run"))
-        log = cache.log("engine")
+    write_atomic(cache.root / "engine.json", json.dumps(engine_config()))
+    with cache.runner.step("engine"):
+        cache.runner.run(
+            ["podman", "rm", "--force", "--time", "0", "--ignore", ENGINE], cache.log_path("engine-remove")
+        )
+        cache.runner.run(engine_command(cache.root, image), cache.log_path("engine-run"))
+        log = cache.log_path("engine")
 
         def alive() -> bool:
-            words = subprocess.run(["podman", "logs", ENGINE], capture_output=True, text=True, check=False)
-            log.write_text(words.stdout + words.stderr, encoding="utf-8")
-            return output(["podman", "inspect", "--format", "{{.State.Running}}", ENGINE]) == "true"
+            logs = subprocess.run(["podman", "logs", ENGINE], capture_output=True, text=True, check=False)
+            log.write_text(logs.stdout + logs.stderr, encoding="utf-8")
+            return read_output(["podman", "inspect", "--format", "{{.State.Running}}", ENGINE]) == "true"
 
-        wait_for(lambda: engine_answers(path), "the engine", log, alive)
+        wait_for(lambda: is_engine_up(path), "the engine", log, alive)
 
 
 def engine_command(root: Path, image: str) -> list[str]:
-    """How Podman runs the engine.
+    """The command by which Podman runs the engine.
 
-    runc, since crun sets limits that a machine without CAP_SYS_RESOURCE refuses; for that reason both limits are given.
+    It uses runc and sets both limits: crun sets limits that a machine without CAP_SYS_RESOURCE refuses.
     """
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     volumes = {
@@ -143,32 +150,32 @@ def engine_command(root: Path, image: str) -> list[str]:
 
 
 def engine_config() -> dict[str, object]:
-    """The local registry stands in for Docker Hub, and speaks plain HTTP."""
+    """The engine's settings: the local registry, over plain HTTP, is the mirror of Docker Hub."""
     return {"registries": {"docker.io": {"mirrors": [REGISTRY]}, REGISTRY: {"http": True}}}
 
 
 def copy_certificates(root: Path, environment: Mapping[str, str]) -> Path:
-    """Copy the authorities that this machine trusts besides the public ones; the folder with a file for each.
+    """Copy the certificates that this machine trusts beside the public ones; return their folder.
 
-    The engine installs them into every container that it runs, so pip works behind a company's proxy. They are those of
-    CA_CERTIFICATES, and those in the file that SSL_CERT_FILE names. Raises BootstrapError if that file has none.
+    The engine installs them in every container, so pip works behind a company's proxy. They come from
+    CA_CERTIFICATES and from the file that SSL_CERT_FILE names. Raises EngineError if that file has none.
     """
     wanted = {path.name: path.read_text(encoding="utf-8") for path in CA_CERTIFICATES.glob("*.crt")}
     named = environment.get("SSL_CERT_FILE")
-    # The system's own bundle: the public authorities and those of CA_CERTIFICATES.
+    # The system's bundle has the public authorities and those of CA_CERTIFICATES.
     if named and Path(named).resolve() != BUNDLE.resolve():
-        wanted |= {f"ssl-cert-file-{number}.crt": text for number, text in enumerate(_certificates(Path(named)))}
+        wanted |= {f"ssl-cert-file-{number}.crt": text for number, text in enumerate(_read_certificates(Path(named)))}
     directory = root / "certificates"
     directory.mkdir(parents=True, exist_ok=True)
     for path in directory.iterdir():
         if path.name not in wanted:
             path.unlink()
     for name, text in wanted.items():
-        write_whole(directory / name, text)
+        write_atomic(directory / name, text)
     return directory
 
 
-def _certificates(path: Path) -> list[str]:
+def _read_certificates(path: Path) -> list[str]:
     try:
         found = re.findall(
             r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", path.read_text(encoding="utf-8"), re.DOTALL
@@ -176,9 +183,9 @@ def _certificates(path: Path) -> list[str]:
     except (OSError, ValueError):
         found = []
     if not found:
-        raise BootstrapError(
-            f"SSL_CERT_FILE names no certificates: {path}",
-            "name a PEM file with the authority's certificate, or unset it; then run again",
+        raise EngineError(
+            f"SSL_CERT_FILE has no certificates: {path}",
+            next_step="set SSL_CERT_FILE to a PEM file with the authority's certificate, or unset it; then run again",
         )
     return found
 
@@ -191,8 +198,8 @@ def stop_engine() -> None:
         )
 
 
-def wait_for(answers: Callable[[], bool], what: str, log: Path, alive: Callable[[], bool]) -> None:
-    """Wait until something that was started answers. Raises BootstrapError if it ends, or takes START_SECONDS."""
+def wait_for(answers: Callable[[], bool], name: str, log: Path, alive: Callable[[], bool]) -> None:
+    """Wait until a service answers. Raises EngineError if it ends, or takes longer than START_SECONDS."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if answers():
@@ -200,4 +207,4 @@ def wait_for(answers: Callable[[], bool], what: str, log: Path, alive: Callable[
         if not alive():
             break
         time.sleep(0.2)
-    raise BootstrapError(f"{what} did not start", f"read {log}, then run again", tail(log))
+    raise EngineError(f"{name} did not start", next_step=f"read {log}, then run again", log=read_tail(log))

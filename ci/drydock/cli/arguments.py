@@ -7,6 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 RUN = "run"
+BOOTSTRAP_ACTIONS = {
+    "up": "start both, and build what they need (default)",
+    "env": 'print what a shell needs: eval "$(drydock bootstrap env)"',
+    "status": "print what is running",
+    "down": "stop both; what was built stays",
+    "clean": "stop both and remove what was built",
+}
 
 
 def parse(given: Sequence[str]) -> argparse.Namespace:
@@ -58,7 +65,12 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
     reproduce.add_argument("--no-cache", action="store_true", help="empty the engine's whole cache first")
     pins = commands.add_parser("update-pins", help="write the digests that the pinned tags have now into images.toml")
     pins.add_argument("images", nargs="?", type=Path, default=Path("images.toml"), metavar="FILE", help="the lock file")
-    commands.add_parser("bootstrap", help="bring up an engine and a registry on this machine", add_help=False)
+    machine = commands.add_parser(
+        "bootstrap", help=(start := "start an engine and a registry on this machine"), description=start
+    )
+    actions = "; ".join(f"{name}: {words}" for name, words in BOOTSTRAP_ACTIONS.items())
+    machine.add_argument("action", nargs="?", choices=BOOTSTRAP_ACTIONS, default="up", help=actions)
+    machine.add_argument("--with-cosign", action="store_true", help="build cosign too; COSIGN_KEY does the same")
     asks_for_help = bool(given) and given[0] in ("-h", "--help")
     names_a_command = bool(given) and (given[0] in commands.choices or not given[0].startswith("-"))
     return parser.parse_args(given if names_a_command or asks_for_help else [RUN, *given])

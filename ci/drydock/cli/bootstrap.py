@@ -2,79 +2,70 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
+import tempfile
+from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
-from rich.console import Console
+from drydock.bootstrap import modes
+from drydock.bootstrap.cache import CACHE_VARIABLE, Cache, cache_root
+from drydock.bootstrap.modes import Mode
+from drydock.bootstrap.processes import CommandRunner
+from drydock.cli import arguments
+from drydock.cli.console import Terminal
+from drydock.cli.guard import run_guarded
+from drydock.cli.interrupts import Interrupts
+from drydock.errors import EngineError, Interrupted
 
-from drydock.bootstrap import cache, modes
-from drydock.bootstrap.errors import BootstrapError
-from drydock.bootstrap.processes import Watcher, harmless
-
-CANNOT_BE_WRITTEN = f"see that {cache.CACHE_VARIABLE}, or ~/.cache, is a folder that can be written, then run again"
-NO_ENGINE, INTERRUPTED = 3, 130
-COMMANDS = {
-    "up": "bring up an engine and a registry, and make what they need (default)",
-    "env": 'print what a shell needs: eval "$(drydock bootstrap env)"',
-    "status": "say what is there",
-    "down": "stop the engine and the registry; what was built stays",
-    "clean": "stop them and remove all that was built",
-}
-WORLDS = {
-    modes.NAMED: "using the engine that the environment names; nothing was started",
-    modes.STAND_IN: "no official images can be had here; running on stand-ins, made on this machine",
-    "docker": "running the official images with Docker; nothing was built",
-    "podman": "running the official images with Podman; nothing was built",
+MODE_SENTENCES = {
+    Mode.EXTERNAL: "Using the engine that the environment names. Nothing was started.",
+    Mode.DOCKER: "Using Docker with the official images. Nothing was built.",
+    Mode.PODMAN: "Using Podman with the official images. Nothing was built.",
+    Mode.LOCAL: "No container registry is reachable. Using base images built on this machine; "
+    "the result cannot be released.",
 }
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Do what was asked; the exit code is 0, 2 for wrong usage, 3 where no engine can be had, 130 for Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="drydock bootstrap", description="An engine and a registry for a run.")
-    parser.add_argument(
-        "command",
-        nargs="?",
-        choices=COMMANDS,
-        default="up",
-        help="; ".join(f"{name}: {words}" for name, words in COMMANDS.items()),
-    )
-    parser.add_argument(
-        "--with-cosign",
-        action="store_true",
-        help="build cosign, too, on a machine that builds its own images; done by itself if COSIGN_KEY is set",
-    )
-    chosen = parser.parse_args(arguments)
-    errors = Console(stderr=True, soft_wrap=True)
+def main(given: Sequence[str]) -> int:
+    """Run `drydock bootstrap` with its arguments, its own name first; return the exit code that README.md lists."""
+    args = arguments.parse(given)
+    # A shell evaluates what `env` prints, so no command for GitHub may be in it.
+    terminal = Terminal(on_github=os.environ.get("GITHUB_ACTIONS") == "true" and args.action != "env")
+    return run_guarded(partial(_run, args, terminal), terminal, Interrupts(), Path(tempfile.gettempdir()))
+
+
+def _run(args: Namespace, terminal: Terminal) -> int:
+    cache = Cache(cache_root(os.environ), CommandRunner(terminal.errors))
     try:
-        kept = cache.Cache(cache.root(os.environ), Watcher(errors))
-        match chosen.command:
-            case "up":
-                with kept.watcher:
-                    found = modes.up(kept, os.environ, with_cosign=chosen.with_cosign)
-                errors.print(harmless(f"bootstrap  {WORLDS[found]}"))
-            case "env":
-                sys.stdout.write(modes.shell(kept, os.environ))
-            case "status":
-                rows = modes.status(kept)
-                for name, there, place in rows:
-                    sys.stdout.write(f" {'up' if there else 'down':<6} {name:<10} {place}\n")
-                return 0 if all(there for _, there, _ in rows) else NO_ENGINE
-            case "down":
-                modes.down(kept)
-            case "clean":
-                modes.clean(kept)
-    except BootstrapError as error:
-        errors.print(harmless(error.what), style="bold red")
-        errors.print(harmless("".join(f"  {line}\n" for line in error.log.splitlines())), end="")
-        errors.print(harmless(f"  next      {error.next_step}"))
-        return NO_ENGINE
+        with terminal.no_commands():
+            return _act(args, cache, terminal)
     except OSError as error:
-        errors.print(harmless(str(error)), style="bold red")
-        errors.print(harmless(f"  next      {CANNOT_BE_WRITTEN}"))
-        return NO_ENGINE
+        next_step = f"check that {CACHE_VARIABLE}, or ~/.cache, is a folder that can be written, then run again"
+        raise EngineError(str(error), next_step=next_step) from error
     except KeyboardInterrupt:
-        errors.print(harmless("stopped; what was finished is kept, and the next call goes on from here"))
-        return INTERRUPTED
+        raise Interrupted(
+            "stopped by a signal", next_step="drydock bootstrap continues with what is not finished yet"
+        ) from None
+
+
+def _act(args: Namespace, cache: Cache, terminal: Terminal) -> int:
+    match args.action:
+        case "up":
+            with cache.runner:
+                mode = modes.up(cache, os.environ, with_cosign=args.with_cosign)
+            terminal.note(f"bootstrap  {MODE_SENTENCES[mode]}\n")
+        case "env":
+            terminal.out.write(modes.shell_exports(cache, os.environ))
+        case "status":
+            rows = modes.status(cache)
+            terminal.show(
+                "".join(f" {'up' if is_up else 'down':<6} {name:<10} {place}\n" for name, is_up, place in rows)
+            )
+            return 0 if all(is_up for _, is_up, _ in rows) else EngineError.exit_code
+        case "down":
+            modes.down(cache)
+        case "clean":
+            modes.clean(cache)
     return 0

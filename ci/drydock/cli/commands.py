@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from argparse import Namespace
@@ -19,8 +18,9 @@ import anyio
 from drydock import checks, stages
 from drydock.cli import arguments
 from drydock.cli.console import Terminal
+from drydock.cli.guard import run_guarded
 from drydock.cli.interrupts import Interrupts
-from drydock.errors import DrydockError, Interrupted, UsageError
+from drydock.errors import Interrupted, UsageError
 from drydock.oci import analysis, reference
 from drydock.oci import archive as image
 from drydock.pipeline import plan, released, update_pins
@@ -30,7 +30,7 @@ from drydock.render import files as report_files
 from drydock.render import github_annotations, text
 from drydock.render import layers as render_contents
 from drydock.render.progress import Live
-from drydock.report import MB, Assessment, Report, Verdict, faults, files, publication
+from drydock.report import MB, Assessment, Report, Verdict, files, publication
 from drydock.tools import cosign, github_issue
 
 Result = TypeVar("Result")
@@ -42,40 +42,8 @@ def main(given: Sequence[str] | None = None) -> int:
     """Do what was asked for and return the exit code that docs/reference.md lists."""
     terminal = Terminal(on_github=os.environ.get("GITHUB_ACTIONS") == "true")
     asked = arguments.parse(sys.argv[1:] if given is None else given)
-    with INTERRUPTS.caught():
-        try:
-            exit_code = COMMANDS[asked.command](asked, terminal)
-        except KeyboardInterrupt:
-            exit_code = _say(
-                Interrupted("stopped by a signal", next_step="run again; nothing has to be cleaned up"), terminal
-            )
-        except DrydockError as error:
-            exit_code = _say(error, terminal)
-        except Exception as error:
-            exit_code = _say(faults.internal_error(error, getattr(asked, "report_dir", Path("dist"))), terminal)
-        return _say_what_was_not_shown(exit_code, terminal)
-
-
-def _say(error: DrydockError, terminal: Terminal) -> int:
-    with terminal.no_commands():
-        terminal.note(f"{error.what}\n", style="bold red")
-        terminal.note("".join(f"  {line}\n" for line in error.log.splitlines()))
-        terminal.note(f"  usually   {error.usually}\n" if error.usually else "")
-        terminal.note(f"  next      {error.next_step}\n")
-    return error.exit_code
-
-
-def _say_what_was_not_shown(exit_code: int, terminal: Terminal) -> int:
-    """The exit code, and a sentence for a standard output that broke. A reader that has read enough broke nothing."""
-    broken = terminal.out.error
-    if exit_code or broken is None or broken.errno == errno.EPIPE:
-        return exit_code
-    error = UsageError(
-        f"standard output cannot be written: {broken.strerror}",
-        usually="its disk is full, or its terminal was closed",
-        next_step="read the report in the report directory; a command without one has to be run again",
-    )
-    return _say(error, terminal)
+    report_dir = getattr(asked, "report_dir", Path("dist"))
+    return run_guarded(partial(COMMANDS[asked.command], asked, terminal), terminal, INTERRUPTS, report_dir)
 
 
 def _run(asked: Namespace, terminal: Terminal) -> int:

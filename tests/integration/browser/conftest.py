@@ -10,9 +10,9 @@ from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 
 from drydock.bootstrap import debian
-from drydock.bootstrap.cache import Cache, root
-from drydock.bootstrap.errors import BootstrapError
-from drydock.bootstrap.processes import Watcher
+from drydock.bootstrap.cache import Cache, cache_root
+from drydock.bootstrap.processes import CommandRunner
+from drydock.errors import EngineError
 
 HERE = Path(__file__).parent
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -45,7 +45,9 @@ def _executable() -> str:
         if os.geteuid() != 0 or not shutil.which("apt-get"):
             pytest.skip(f"none of {', '.join(NAMES)} is here, and only root on Debian can install one")
         try:
-            debian.install(Cache(root(os.environ), Watcher(Console(stderr=True))), {"chromium": "chromium"})
-        except BootstrapError as error:
+            debian.install_packages(
+                Cache(cache_root(os.environ), CommandRunner(Console(stderr=True))), {"chromium": "chromium"}
+            )
+        except EngineError as error:
             pytest.skip(f"Chromium could not be installed: {error.what}")
     return next(found for name in NAMES if (found := shutil.which(name)))

@@ -22,10 +22,11 @@ import psutil
 import pytest
 from rich.console import Console
 
-from drydock.bootstrap import cache, debian, local_images, official_images, services
+from drydock.bootstrap import cache, debian, local_images, modes, official_images, services
 from drydock.bootstrap.cache import Cache
-from drydock.bootstrap.errors import BootstrapError
-from drydock.bootstrap.processes import Watcher, output
+from drydock.bootstrap.modes import Mode
+from drydock.bootstrap.processes import CommandRunner, read_output
+from drydock.errors import EngineError
 from tests.integration.engine.project import REPOSITORY_ROOT
 
 RUNTIME = Path(__file__).with_name("runtime.py")
@@ -70,17 +71,17 @@ class Machine:
 @contextmanager
 def with_docker() -> Iterator[Machine]:
     """Make the machine, with the engine's image under its official name; skips the test if this one cannot."""
-    root = cache.root(os.environ)
-    if (root / "world").read_text() != "stand-in":
+    root = cache.cache_root(os.environ)
+    if modes.recorded_mode(root) is not Mode.LOCAL:
         pytest.skip("the tests run with Docker or Podman and the official images already")
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         pytest.skip("only root on Debian can install and run a Docker daemon of its own")
     os.environ["PATH"] += os.pathsep + "/usr/sbin"
     try:
-        debian.install(Cache(root, Watcher(Console(stderr=True))), PACKAGES)
-    except BootstrapError as error:
+        debian.install_packages(Cache(root, CommandRunner(Console(stderr=True))), PACKAGES)
+    except EngineError as error:
         pytest.skip(f"Docker could not be installed: {error.what}")
-    image = output(["podman", "inspect", "--format", "{{.ImageName}}", services.ENGINE])
+    image = read_output(["podman", "inspect", "--format", "{{.ImageName}}", services.ENGINE])
     assert image, "no engine of ours runs here; make test starts one"
     # A socket's path has room for 107 characters.
     directory = Path(tempfile.mkdtemp(prefix="docker-"))
@@ -102,7 +103,7 @@ def _network(image: str) -> Iterator[tuple[str, ...]]:
     podman += ["--ulimit", f"nofile={files}:{files}", "--ulimit", f"nproc={services.PROCESSES}:{services.PROCESSES}"]
     container = subprocess.run([*podman, image, "infinity"], capture_output=True, text=True, check=True).stdout.strip()
     try:
-        process = output(["podman", "inspect", "--format", "{{.State.Pid}}", container])
+        process = read_output(["podman", "inspect", "--format", "{{.State.Pid}}", container])
         assert process
         yield ("nsenter", "--net", "--target", process)
     finally:
@@ -125,7 +126,7 @@ def _daemon(directory: Path, enter: tuple[str, ...]) -> Iterator[psutil.Process]
         try:
             asked = ["docker", "--host", f"unix://{directory}/docker.sock", "info"]
             deadline = time.monotonic() + START_SECONDS
-            while output(asked) is None:
+            while read_output(asked) is None:
                 if outer.poll() is not None or time.monotonic() > deadline:
                     words = (directory / "dockerd.log").read_text().splitlines()[-3:]
                     pytest.skip(f"a Docker daemon does not run here: {' / '.join(words)}")

@@ -23,7 +23,8 @@ import pytest
 from rich.console import Console
 
 from drydock.bootstrap import advisories, binaries, cache, local_images, modes
-from drydock.bootstrap.processes import Watcher
+from drydock.bootstrap.modes import Mode
+from drydock.bootstrap.processes import CommandRunner
 from tests.integration.engine.project import REPOSITORY_ROOT
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -62,11 +63,11 @@ def now() -> str:
 
 def built(directory: Path, *, python: Sequence[str] = (), debian: Sequence[str] = (), with_sample: bool = True) -> Path:
     """A database of these lines, in the form of python.csv and debian.csv, beside those of the sample or alone."""
-    kept = cache.Cache(cache.root(os.environ), Watcher(Console(file=io.StringIO())))
-    if not modes.status(kept)[0][2].startswith(modes.STAND_IN):
+    kept = cache.Cache(cache.cache_root(os.environ), CommandRunner(Console(file=io.StringIO())))
+    if modes.recorded_mode(kept.root) is not Mode.LOCAL:
         pytest.skip("the builder of databases is there only in the stand-in world")
-    go = binaries.go(kept)
-    trivy = binaries.built(kept, binaries.TRIVY, go)
+    go = binaries.find_go(kept)
+    trivy = binaries.build_binaries(kept, binaries.TRIVY, go)
     samples = directory / "samples"
     shutil.copytree(advisories.DIRECTORY, samples)
     for name, lines in (("python.csv", python), ("debian.csv", debian)):
@@ -75,7 +76,7 @@ def built(directory: Path, *, python: Sequence[str] = (), debian: Sequence[str] 
             path.write_text(path.read_text().splitlines(keepends=True)[0])
         with path.open("a", newline="") as file:
             csv.writer(file).writerows(line.split(",") for line in lines)
-    with kept.watcher:
+    with kept.runner:
         local_images.build_database(kept, trivy, go, samples, directory)
     return directory / "db"
 

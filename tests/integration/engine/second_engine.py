@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 
 from drydock.bootstrap import cache, modes, services
-from drydock.bootstrap.processes import output
+from drydock.bootstrap.modes import Mode
+from drydock.bootstrap.processes import read_output
 from tests.integration.engine.project import REGISTRY
 
 VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
@@ -56,7 +57,7 @@ class SecondEngine:
         self.stop()
         if empty:
             shutil.rmtree(self.folder / "state", ignore_errors=True)
-        root = cache.root(os.environ)
+        root = cache.cache_root(os.environ)
         for name in ("state", "run"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "engine.json").write_text(json.dumps(services.engine_config()))
@@ -81,7 +82,7 @@ class SecondEngine:
             serve, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + services.START_SECONDS
-        while not (services.engine_answers(self.socket) and self._mirror_answers(process)):
+        while not (services.is_engine_up(self.socket) and self._mirror_answers(process)):
             assert inspected(self.name, "{{.State.Running}}") == "true"
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -108,9 +109,9 @@ class SecondEngine:
 @contextmanager
 def second_engine(folder: Path) -> Iterator[SecondEngine]:
     """An engine with an empty state directory; what it keeps is gone afterwards."""
-    if (cache.root(os.environ) / "world").read_text() != modes.STAND_IN:
+    if modes.recorded_mode(cache.cache_root(os.environ)) is not Mode.LOCAL:
         pytest.skip("only beside an engine of ours can there be a second one")
-    image = output(["podman", "inspect", "--format", "{{.ImageName}}", services.ENGINE])
+    image = read_output(["podman", "inspect", "--format", "{{.ImageName}}", services.ENGINE])
     assert image
     engine = SecondEngine(folder, image)
     try:
@@ -122,6 +123,6 @@ def second_engine(folder: Path) -> Iterator[SecondEngine]:
 
 
 def inspected(container: str, what: str) -> str:
-    found = output(["podman", "inspect", "--format", what, container])
+    found = read_output(["podman", "inspect", "--format", what, container])
     assert found is not None
     return found

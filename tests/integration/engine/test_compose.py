@@ -23,7 +23,7 @@ from rich.console import Console
 from drydock.bootstrap import binaries, cache, services
 from drydock.bootstrap.binaries import Build
 from drydock.bootstrap.cache import Cache
-from drydock.bootstrap.processes import Watcher, output
+from drydock.bootstrap.processes import CommandRunner, read_output
 from tests.integration.engine.project import REPOSITORY_ROOT, Finished
 from tests.integration.engine.test_good_run import free_port
 
@@ -135,13 +135,13 @@ def world(good: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Docker or Podman, with the image that a run approved."""
     folder = tmp_path_factory.mktemp("compose")
     image = f"localhost/drydock-test:{uuid.uuid4().hex[:12]}"
-    if output(["docker", "version"]) and output(["docker", "compose", "version"]):
+    if read_output(["docker", "version"]) and read_output(["docker", "compose", "version"]):
         with loaded(["docker"], image, good):
             yield World(["docker", "compose"], ["docker"], image)
     elif shutil.which("podman") and os.geteuid() == 0:
         containers = ["podman", "--runtime", "runc"]
-        kept = Cache(cache.root(os.environ), Watcher(Console(stderr=True)))
-        compose = binaries.built(kept, COMPOSE, binaries.go(kept)) / "cmd"
+        kept = Cache(cache.cache_root(os.environ), CommandRunner(Console(stderr=True)))
+        compose = binaries.build_binaries(kept, COMPOSE, binaries.find_go(kept)) / "cmd"
         (folder / "containers.conf").write_text(PODMAN)
         socket = f"unix://{folder}/podman.sock"
         environment = {**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")}
@@ -151,7 +151,7 @@ def world(good: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             subprocess.Popen(service, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as podman,
         ):
             try:
-                while not services.engine_answers(folder / "podman.sock"):
+                while not services.is_engine_up(folder / "podman.sock"):
                     assert podman.poll() is None
                     time.sleep(0.1)
                 yield World([str(compose)], containers, image, {"DOCKER_HOST": socket})

@@ -26,8 +26,8 @@ HTPASSWD = f"{USER}:$2b$04$C4lBTTgFvj6rypdZUM5C0OmjSEyRQH86H02buS0ivt4WCKu5VYn5e
 def install() -> None:
     """Install docker-registry by apt where it is missing, as bootstrap does."""
     with tempfile.TemporaryDirectory() as directory:
-        kept = cache.Cache(Path(directory), processes.Watcher(Console(stderr=True)))
-        debian.install(kept, {"docker-registry": "docker-registry"})
+        kept = cache.Cache(Path(directory), processes.CommandRunner(Console(stderr=True)))
+        debian.install_packages(kept, {"docker-registry": "docker-registry"})
 
 
 def free_host() -> str:

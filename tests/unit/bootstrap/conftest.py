@@ -1,4 +1,4 @@
-"""A machine of paper: stand-ins for every program that bootstrap calls, and nothing of the real machine's own."""
+"""A machine of fakes: every program that bootstrap calls is a script, and nothing of the real machine is used."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from drydock.bootstrap import services
+from drydock.bootstrap import processes, services
 from drydock.bootstrap.cache import Cache
-from drydock.bootstrap.processes import Watcher
+from drydock.bootstrap.processes import CommandRunner
 
 REPOSITORY_ROOT = Path(__file__).parents[3]
 # No test may reach the real ones: an engine and a registry may be at work on this machine.
@@ -28,12 +28,12 @@ FOREIGN_VARIABLES = (
     *("_EXPERIMENTAL_DAGGER_RUNNER_HOST", "_EXPERIMENTAL_DAGGER_CLI_BIN", "DRYDOCK_IMAGES", "DRYDOCK_CACHE"),
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("SSL_CERT_FILE", "COSIGN_KEY", "ACTIONS_ID_TOKEN_REQUEST_URL"),
-    *("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+    *("GITHUB_ACTIONS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
 )
 
 
-class StandIns:
-    """Shell scripts that come first on PATH; each notes how it was called, then does what it was told."""
+class FakePrograms:
+    """Shell scripts that come first on PATH; each records its call, then does what the test wrote."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "bin"
@@ -53,7 +53,7 @@ class StandIns:
             (self.path / name).unlink()
 
     def calls(self) -> list[list[str]]:
-        """All calls since the last time that somebody asked, in order, word by word."""
+        """All calls since the last call of this method, in order, word by word."""
         if not self._notes.exists():
             return []
         calls = [line.split("\t") for line in self._notes.read_text().splitlines()]
@@ -66,9 +66,9 @@ class StandIns:
 
 
 @pytest.fixture(autouse=True)
-def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIns:
-    """Every program is there and refuses; a test says which one answers, and how."""
-    made = StandIns(tmp_path)
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePrograms:
+    """Every program is there and fails; a test says which one answers, and how."""
+    made = FakePrograms(tmp_path)
     for name in PROGRAMS:
         made.add(name, "exit 1")
     for variable in FOREIGN_VARIABLES:
@@ -82,27 +82,28 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIns:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     # urllib remembers the proxies of its first call.
     monkeypatch.setattr(urllib.request, "_opener", None)
+    monkeypatch.setattr(processes, "ADMIN_COMMANDS", tmp_path / "sbin")
     monkeypatch.setattr(services, "REGISTRY", f"127.0.0.1:{free_port()}")
     monkeypatch.setattr(services, "CA_CERTIFICATES", tmp_path / "ca-certificates")
     return made
 
 
 @pytest.fixture
-def nothing_installed(stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PATH has the stand-ins that a test adds, and nothing else."""
-    stand_ins.remove(*PROGRAMS)
-    monkeypatch.setenv("PATH", str(stand_ins.path))
+def nothing_installed(programs: FakePrograms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PATH has the programs that a test adds, and nothing else."""
+    programs.remove(*PROGRAMS)
+    monkeypatch.setenv("PATH", str(programs.path))
 
 
 @pytest.fixture
 def said() -> io.StringIO:
-    """What people were told."""
+    """What bootstrap printed."""
     return io.StringIO()
 
 
 @pytest.fixture
 def cache(tmp_path: Path, said: io.StringIO) -> Cache:
-    return Cache(tmp_path / "cache", Watcher(Console(file=said, width=200)))
+    return Cache(tmp_path / "cache", CommandRunner(Console(file=said, width=200)))
 
 
 def free_port() -> int:

@@ -74,7 +74,7 @@ def test_a_debian_bug_is_one_of_the_trackers() -> None:
         {"release": "trixie", "source_package": "glibc", "fixed_version": "", "urgency": ""},
         {"release": "bookworm", "source_package": "glibc", "fixed_version": "2.36-9+deb12u13", "urgency": "low"},
     ]
-    assert advisories.debian_bug("CVE-2025-8058", rows) == {
+    assert advisories.debian_cve("CVE-2025-8058", rows) == {
         "Header": {"ID": "CVE-2025-8058", "Description": ""},
         "Annotations": [
             {
@@ -111,7 +111,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def test_the_samples_lie_where_the_builder_looks(tmp_path: Path) -> None:
-    advisories.write(advisories.DIRECTORY, tmp_path)
+    advisories.write_sources(advisories.DIRECTORY, tmp_path)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.json"))
     github = "ghsa/advisories/github-reviewed"
     assert [len([name for name in files if name.startswith(start)]) for start in (github, "vuln-list-debian")] == [
@@ -150,7 +150,7 @@ def test_the_samples_lie_where_the_builder_looks(tmp_path: Path) -> None:
 
 
 def test_an_advisory_about_two_packages_names_both(tmp_path: Path) -> None:
-    advisories.write(advisories.DIRECTORY, tmp_path)
+    advisories.write_sources(advisories.DIRECTORY, tmp_path)
     (path,) = tmp_path.rglob("GHSA-7r94-xv9v-63jw.json")
     assert {affected["package"]["name"] for affected in read(path)["affected"]} == {"tensorflow", "tensorflow-cpu"}
 

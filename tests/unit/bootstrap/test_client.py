@@ -15,8 +15,8 @@ import pytest
 from drydock.bootstrap import client, modes
 from drydock.bootstrap.binaries import ENGINE_VERSION
 from drydock.bootstrap.cache import Cache
-from drydock.bootstrap.errors import BootstrapError
-from tests.unit.bootstrap.conftest import StandIns, web_server
+from drydock.errors import EngineError
+from tests.unit.bootstrap.conftest import FakePrograms, web_server
 
 NEXT_STEP = f"set _EXPERIMENTAL_DAGGER_CLI_BIN to a dagger v{ENGINE_VERSION} that you trust, then run again"
 HAS_THE_ENGINE = '[ "$2" != inspect ] || [ "$1" = image ]'
@@ -52,8 +52,8 @@ def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_client_that_is_pinned_is_downloaded_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     with released(monkeypatch, archive()) as paths:
-        program = client.download(cache)
-        assert client.download(cache) == program == client.path(cache)
+        program = client.download_cli(cache)
+        assert client.download_cli(cache) == program == client.cli_path(cache)
     assert paths == ["/dagger/releases/0.19.10/dagger_v0.19.10_linux_amd64.tar.gz"]
     assert subprocess.run([program], capture_output=True, text=True, check=True).stdout == "dagger\n"
 
@@ -62,36 +62,36 @@ def test_another_machine_gets_another_client(cache: Cache, monkeypatch: pytest.M
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
     with released(monkeypatch, archive()) as paths:
-        client.download(cache)
+        client.download_cli(cache)
     assert paths == ["/dagger/releases/0.19.10/dagger_v0.19.10_darwin_arm64.tar.gz"]
 
 
 def test_another_file_than_the_pinned_one_is_never_kept(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     served, pinned = archive(words=b"something else"), archive()
-    with released(monkeypatch, served, pinned), pytest.raises(BootstrapError) as refused:
-        client.download(cache)
+    with released(monkeypatch, served, pinned), pytest.raises(EngineError) as refused:
+        client.download_cli(cache)
     assert refused.value.what == (
-        f"{client.RELEASES}/0.19.10/dagger_v0.19.10_linux_amd64.tar.gz is not the Dagger CLI that is pinned: "
+        f"{client.RELEASES}/0.19.10/dagger_v0.19.10_linux_amd64.tar.gz is not the pinned Dagger CLI: "
         f"its sha256 is {hashlib.sha256(served).hexdigest()}, not {hashlib.sha256(pinned).hexdigest()}"
     )
     assert refused.value.next_step == NEXT_STEP
-    assert not client.path(cache).exists()
+    assert not client.cli_path(cache).exists()
 
 
 def test_an_archive_without_the_program_is_named(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         released(monkeypatch, archive("another")),
-        pytest.raises(BootstrapError, match="has no program named dagger"),
+        pytest.raises(EngineError, match="has no program named dagger"),
     ):
-        client.download(cache)
+        client.download_cli(cache)
 
 
 @pytest.mark.parametrize(("status", "reason"), [(404, "404 Not Found"), (503, "503 Service Unavailable")])
 def test_a_host_that_does_not_serve_it_is_named(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, status: int, reason: str
 ) -> None:
-    with released(monkeypatch, archive(), status=status), pytest.raises(BootstrapError) as refused:
-        client.download(cache)
+    with released(monkeypatch, archive(), status=status), pytest.raises(EngineError) as refused:
+        client.download_cli(cache)
     assert refused.value.what.startswith("the Dagger CLI could not be downloaded: ")
     assert reason in refused.value.what
     assert refused.value.next_step == NEXT_STEP
@@ -99,29 +99,29 @@ def test_a_host_that_does_not_serve_it_is_named(
 
 def test_a_machine_of_another_kind_is_told_to_bring_its_own(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    with pytest.raises(BootstrapError) as refused:
-        client.download(cache)
+    with pytest.raises(EngineError) as refused:
+        client.download_cli(cache)
     assert (refused.value.what, refused.value.next_step) == ("no Dagger CLI for linux_riscv64 is pinned", NEXT_STEP)
 
 
 def test_a_machine_with_docker_gets_it_and_a_shell_is_told(
-    cache: Cache, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stand_ins.add("docker", HAS_THE_ENGINE)
+    programs.add("docker", HAS_THE_ENGINE)
     with released(monkeypatch, archive()):
         assert modes.up(cache, {}) == "docker"
-        lines = modes.shell(cache, {})
-    assert f"export _EXPERIMENTAL_DAGGER_CLI_BIN={client.path(cache)}\n" in lines
+        lines = modes.shell_exports(cache, {})
+    assert f"export _EXPERIMENTAL_DAGGER_CLI_BIN={client.cli_path(cache)}\n" in lines
 
 
 def test_a_client_that_the_environment_names_is_left(
-    cache: Cache, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stand_ins.add("docker", HAS_THE_ENGINE)
+    programs.add("docker", HAS_THE_ENGINE)
     with released(monkeypatch, archive()) as paths:
         modes.up(cache, {"_EXPERIMENTAL_DAGGER_CLI_BIN": "/opt/dagger"})
     assert paths == []
-    assert "CLI_BIN" not in modes.shell(cache, {})
+    assert "CLI_BIN" not in modes.shell_exports(cache, {})
 
 
 def test_each_kind_of_machine_with_official_images_has_its_hash() -> None:

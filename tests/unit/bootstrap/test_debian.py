@@ -7,8 +7,8 @@ import pytest
 from drydock.bootstrap import debian
 from drydock.bootstrap.cache import Cache
 from drydock.bootstrap.debian import Mirror
-from drydock.bootstrap.errors import BootstrapError
-from tests.unit.bootstrap.conftest import StandIns
+from drydock.errors import EngineError
+from tests.unit.bootstrap.conftest import FakePrograms
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 DEB822 = """\
@@ -100,7 +100,7 @@ def apt(folder: Path, files: dict[str, str]) -> Path:
     ids=["deb822", "one-line", "both"],
 )
 def test_the_machines_own_mirrors_serve_trixie(tmp_path: Path, files: dict[str, str], found: list[Mirror]) -> None:
-    assert debian.mirrors(apt(tmp_path / "apt", {**files, **THIRD_PARTY}), "bookworm") == found
+    assert debian.find_mirrors(apt(tmp_path / "apt", {**files, **THIRD_PARTY}), "bookworm") == found
 
 
 VENDORS = {
@@ -123,7 +123,7 @@ Signed-By:
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_a_vendors_source_is_no_mirror_of_debian(tmp_path: Path, vendor: str) -> None:
     files = {"sources.list": "deb http://debian.example/debian bookworm main\n", vendor: VENDORS[vendor]}
-    assert debian.mirrors(apt(tmp_path / "apt", files), "bookworm") == [
+    assert debian.find_mirrors(apt(tmp_path / "apt", files), "bookworm") == [
         Mirror("http://debian.example/debian", "trixie", KEYRING)
     ]
 
@@ -142,8 +142,8 @@ def test_a_machine_without_debians_mirrors_is_told_so(
     tmp_path: Path, files: dict[str, str], codename: str, system: str
 ) -> None:
     folder = apt(tmp_path / "apt", files)
-    with pytest.raises(BootstrapError) as caught:
-        debian.mirrors(folder, codename)
+    with pytest.raises(EngineError) as caught:
+        debian.find_mirrors(folder, codename)
     assert caught.value.what == f"no Debian mirror for {system} is among the sources in {folder}"
     assert caught.value.next_step == (
         "use Debian 12 or 13, or a machine with Docker or Podman that reaches a container registry"
@@ -159,38 +159,38 @@ def test_a_machine_without_debians_mirrors_is_told_so(
     ],
 )
 def test_the_release_has_a_codename(os_release: str, codename: str) -> None:
-    assert debian.codename(os_release) == codename
+    assert debian.parse_codename(os_release) == codename
 
 
 COMMANDS = {"podman": "podman", "fuse-mount": "fuse-package", "docker-registry": "docker-registry"}
 
 
-def test_what_is_installed_is_not_installed_again(cache: Cache, stand_ins: StandIns) -> None:
-    stand_ins.add("fuse-mount")
-    debian.install(cache, COMMANDS)
-    assert stand_ins.calls() == []
+def test_what_is_installed_is_not_installed_again(cache: Cache, programs: FakePrograms) -> None:
+    programs.add("fuse-mount")
+    debian.install_packages(cache, COMMANDS)
+    assert programs.calls() == []
 
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_what_is_missing_and_only_that_is_installed_by_apt(
-    cache: Cache, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DEBIAN_FRONTEND", raising=False)
-    stand_ins.add("podman")
-    stand_ins.add("apt-get", 'echo "$DEBIAN_FRONTEND"')
-    debian.install(cache, COMMANDS)
-    assert stand_ins.words() == [
+    programs.add("podman")
+    programs.add("apt-get", 'echo "$DEBIAN_FRONTEND"')
+    debian.install_packages(cache, COMMANDS)
+    assert programs.words() == [
         "apt-get update",
         "apt-get install --yes --no-install-recommends fuse-package docker-registry",
     ]
-    assert cache.log("apt-update").read_text() == "noninteractive\n"
-    assert cache.log("apt-install").read_text() == "noninteractive\n"
+    assert cache.log_path("apt-update").read_text() == "noninteractive\n"
+    assert cache.log_path("apt-install").read_text() == "noninteractive\n"
 
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_a_machine_without_apt_is_told_what_to_install(cache: Cache) -> None:
-    with pytest.raises(BootstrapError) as caught:
-        debian.install(cache, COMMANDS)
+    with pytest.raises(EngineError) as caught:
+        debian.install_packages(cache, COMMANDS)
     assert caught.value.what == (
         "podman, fuse-package, docker-registry are not installed, and there is no apt-get here"
     )
@@ -205,21 +205,21 @@ SOURCES = [
 ]
 
 
-def test_a_root_file_system_is_made_once_from_the_mirrors(cache: Cache, stand_ins: StandIns) -> None:
+def test_a_root_file_system_is_made_once_from_the_mirrors(cache: Cache, programs: FakePrograms) -> None:
     proxies = 'Acquire "";\nAcquire::http "";\nAcquire::http::Proxy "http://proxy:3128";\n' + (
         'Acquire::https::Proxy "http://proxy:3129";\nAPT::Architecture "amd64";\n'
     )
-    stand_ins.add("apt-config", f"cat <<'END'\n{proxies}END")
+    programs.add("apt-config", f"cat <<'END'\n{proxies}END")
     # The tar's name is the last word but one; the sources come on stdin.
-    stand_ins.add("mmdebstrap", 'for word; do tar=$last; last=$word; done; cat >"$tar"')
+    programs.add("mmdebstrap", 'for word; do tar=$last; last=$word; done; cat >"$tar"')
     hooks = ('rm -rf "$1"/var/lib/apt/lists/*', "true")
 
-    tar = debian.root_file_system(cache, "python", SOURCES, ("ca-certificates", "python3"), hooks)
+    tar = debian.build_root_file_system(cache, "python", SOURCES, ("ca-certificates", "python3"), hooks)
     assert tar.read_text() == (
         f"deb [signed-by={KEYRING}] http://debian.example/debian trixie main\n"
         "deb [signed-by=/etc/apt/debian-archive.gpg] http://debian.example/debian-security trixie-security main\n"
     )
-    asked, made = stand_ins.calls()
+    asked, made = programs.calls()
     assert asked == ["apt-config", "dump"]
     assert made == [
         "mmdebstrap",
@@ -242,7 +242,7 @@ def test_a_root_file_system_is_made_once_from_the_mirrors(cache: Cache, stand_in
         "-",
     ]
 
-    assert debian.root_file_system(cache, "python", SOURCES, ("ca-certificates", "python3"), hooks) == tar
-    assert stand_ins.words() == ["apt-config dump"]
-    debian.root_file_system(cache, "python", SOURCES, ("ca-certificates", "python3", "git"), hooks)
-    assert [call[0] for call in stand_ins.calls()] == ["apt-config", "mmdebstrap"]
+    assert debian.build_root_file_system(cache, "python", SOURCES, ("ca-certificates", "python3"), hooks) == tar
+    assert programs.words() == ["apt-config dump"]
+    debian.build_root_file_system(cache, "python", SOURCES, ("ca-certificates", "python3", "git"), hooks)
+    assert [call[0] for call in programs.calls()] == ["apt-config", "mmdebstrap"]

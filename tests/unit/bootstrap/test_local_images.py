@@ -13,8 +13,8 @@ import pytest
 from drydock.bootstrap import advisories, debian, local_images, services
 from drydock.bootstrap.cache import Cache
 from drydock.bootstrap.debian import Mirror
-from drydock.bootstrap.errors import BootstrapError
-from tests.unit.bootstrap.conftest import StandIns, listener, web_server
+from drydock.errors import EngineError
+from tests.unit.bootstrap.conftest import FakePrograms, listener, web_server
 
 
 @pytest.mark.parametrize(
@@ -22,19 +22,19 @@ from tests.unit.bootstrap.conftest import StandIns, listener, web_server
     [
         (
             *("darwin", 0),
-            "neither Docker nor Podman can get the official engine, and stand-ins can only be made on Linux",
+            "neither Docker nor Podman can pull the official engine, and local images can be built on Linux only",
             "start Docker or Podman with access to registry.dagger.io, then run again",
         ),
         (
             *("linux", 1000),
-            "neither Docker nor Podman can get the official engine, and making stand-ins needs root",
+            "neither Docker nor Podman can pull the official engine, and only root can build local images",
             "start Docker or Podman with access to registry.dagger.io, or run this as root",
         ),
     ],
 )
-def test_stand_ins_are_made_on_linux_by_root_only(
+def test_local_images_are_built_on_linux_by_root_only(
     cache: Cache,
-    stand_ins: StandIns,
+    programs: FakePrograms,
     monkeypatch: pytest.MonkeyPatch,
     platform: str,
     user: int,
@@ -43,15 +43,15 @@ def test_stand_ins_are_made_on_linux_by_root_only(
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    with pytest.raises(BootstrapError) as caught:
+    with pytest.raises(EngineError) as caught:
         local_images.up(cache)
     assert (caught.value.what, caught.value.next_step) == (what, next_step)
-    assert stand_ins.calls() == []
+    assert programs.calls() == []
     assert not cache.root.exists()
 
 
 def test_a_shell_is_told_the_engine_its_client_and_the_images() -> None:
-    assert local_images.environment(Path("/kept")) == {
+    assert local_images.shell_environment(Path("/kept")) == {
         "_EXPERIMENTAL_DAGGER_RUNNER_HOST": "unix:///kept/run/engine.sock",
         "_EXPERIMENTAL_DAGGER_CLI_BIN": "/kept/bin/dagger",
         "DAGGER_NO_NAG": "1",
@@ -110,12 +110,12 @@ tar --list --file "$archive" | sort >"{folder}/${{name##*/}}"
 
 
 @pytest.fixture
-def machine(tmp_path: Path, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch) -> Path:
+def machine(tmp_path: Path, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine on which all can be made, quickly; the folder where its images are listed."""
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     mirror = Mirror("http://debian.example/debian", "trixie", debian.KEYRING)
-    monkeypatch.setattr(debian, "mirrors", lambda apt, codename: [mirror])
+    monkeypatch.setattr(debian, "find_mirrors", lambda apt, codename: [mirror])
     certificates = tmp_path / "ca-certificates.crt"
     certificates.write_text("certificates")
     monkeypatch.setattr(services, "BUNDLE", certificates)
@@ -128,17 +128,17 @@ def machine(tmp_path: Path, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
         tar.add(root, ".")
     (tmp_path / "built").mkdir()
     (tmp_path / "images").mkdir()
-    builder = stand_ins.add("trivy-db", TRIVY_DB, folder=tmp_path / "built")
-    stand_ins.add("go", GO.format(builder=builder))
-    stand_ins.add("mmdebstrap", f'for word; do tar=$last; last=$word; done; cp {tmp_path}/root.tar "$tar"')
-    stand_ins.add("podman", PODMAN.format(folder=tmp_path / "images"))
+    builder = programs.add("trivy-db", TRIVY_DB, folder=tmp_path / "built")
+    programs.add("go", GO.format(builder=builder))
+    programs.add("mmdebstrap", f'for word; do tar=$last; last=$word; done; cp {tmp_path}/root.tar "$tar"')
+    programs.add("podman", PODMAN.format(folder=tmp_path / "images"))
     return tmp_path / "images"
 
 
 def up(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, digest: str = DIGEST, *, with_cosign: bool = False
 ) -> dict[str, Any]:
-    """Bring up the stand-in world beside an engine and a registry that answer already; its pins."""
+    """Build the local images beside an engine and a registry that answer already; its pins."""
     with web_server(200, {"Docker-Content-Digest": digest}) as registry:
         monkeypatch.setattr(services, "REGISTRY", registry)
         path = services.socket_path(cache.root)
@@ -157,7 +157,7 @@ PUSHES = ["podman import", "podman push"]
 
 
 def test_everything_is_made_once_and_pinned(
-    cache: Cache, stand_ins: StandIns, machine: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, programs: FakePrograms, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pins = up(cache, monkeypatch, with_cosign=True)
     databases = pins.pop("databases")
@@ -172,12 +172,12 @@ def test_everything_is_made_once_and_pinned(
     assert sorted(file.name for file in database.iterdir()) == ["distributions.json", "metadata.json"]
     # Old advisories are no newer for having been built now.
     described = json.loads((database / "metadata.json").read_text())
-    assert described == {"Version": 2, "UpdatedAt": advisories.TAKEN_DOWN_AT}
+    assert described == {"Version": 2, "UpdatedAt": advisories.SNAPSHOT_AT}
     # The sources of the database are not kept.
     assert [folder.name for folder in database.parent.iterdir()] == ["db"]
     assert (cache.root / "bin" / "dagger").read_text() == "dagger\n"
 
-    calls = stand_ins.calls()
+    calls = programs.calls()
     # Side by side: all that is built with Go, and the root file systems with both Python images.
     first, last = beginnings(calls)[:17], beginnings(calls)[17:]
     assert sorted(call for call in first if call.startswith("go")) == [*["go build"] * 3, *["go version"] * 4]
@@ -217,26 +217,26 @@ def test_everything_is_made_once_and_pinned(
 
     # What was built once stays.
     assert up(cache, monkeypatch) == {**pins, "databases": databases}
-    assert sorted(beginnings(stand_ins.calls())) == sorted(QUESTIONS)
+    assert sorted(beginnings(programs.calls())) == sorted(QUESTIONS)
 
 
 def test_a_machine_on_which_nobody_signs_builds_no_cosign_until_somebody_asks(
-    cache: Cache, stand_ins: StandIns, machine: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, programs: FakePrograms, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert up(cache, monkeypatch)["cosign"] == ""
-    assert [call[-1] for call in stand_ins.calls() if call[:2] == ["go", "build"] and "cosign" in call[-1]] == []
+    assert [call[-1] for call in programs.calls() if call[:2] == ["go", "build"] and "cosign" in call[-1]] == []
     assert up(cache, monkeypatch, with_cosign=True)["cosign"] == f"docker.io/sigstore/cosign/cosign:v3.1.3@{DIGEST}"
-    built = [" ".join(call[:2]) for call in stand_ins.calls() if call[0] in ("go", "mmdebstrap")]
+    built = [" ".join(call[:2]) for call in programs.calls() if call[0] in ("go", "mmdebstrap")]
     assert built.count("go build") == 1
     assert "mmdebstrap --variant=minbase" not in built
 
 
 def test_what_podman_and_the_registry_lost_is_given_to_them_again(
-    cache: Cache, stand_ins: StandIns, machine: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, programs: FakePrograms, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     up(cache, monkeypatch)
-    stand_ins.calls()
-    stand_ins.add("podman", f'[ "$1" != image ] || exit 1\n{PODMAN.format(folder=machine)}')
+    programs.calls()
+    programs.add("podman", f'[ "$1" != image ] || exit 1\n{PODMAN.format(folder=machine)}')
     pins = up(cache, monkeypatch, OTHER_DIGEST)
     assert pins["trivy"] == f"docker.io/aquasec/trivy:0.74.0@{OTHER_DIGEST}"
-    assert sorted(beginnings(stand_ins.calls())) == sorted([*QUESTIONS[1:], "podman import", *PUSHES * 3])
+    assert sorted(beginnings(programs.calls())) == sorted([*QUESTIONS[1:], "podman import", *PUSHES * 3])

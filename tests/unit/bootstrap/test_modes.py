@@ -12,8 +12,8 @@ import pytest
 
 from drydock.bootstrap import local_images, modes, services
 from drydock.bootstrap.cache import Cache
-from drydock.bootstrap.errors import BootstrapError
-from tests.unit.bootstrap.conftest import StandIns, listener, wait_until, web_server
+from drydock.errors import EngineError
+from tests.unit.bootstrap.conftest import FakePrograms, listener, wait_until, web_server
 
 OWN_CLIENT = {"_EXPERIMENTAL_DAGGER_CLI_BIN": "/usr/local/bin/dagger"}
 VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
@@ -30,19 +30,19 @@ STARTED = [
 ]
 
 
-def started(stand_ins: StandIns) -> list[str]:
-    return [" ".join(call[: 4 if call[1] == "container" else 5]) for call in stand_ins.calls()]
+def started(programs: FakePrograms) -> list[str]:
+    return [" ".join(call[: 4 if call[1] == "container" else 5]) for call in programs.calls()]
 
 
 def said_last(cache: Cache, name: str) -> None:
     """As an earlier `up` left it."""
     cache.root.mkdir(exist_ok=True)
-    (cache.root / "world").write_text(name)
+    (cache.root / "mode").write_text(name)
 
 
 @pytest.fixture
-def stand_in_ups(monkeypatch: pytest.MonkeyPatch) -> list[Cache]:
-    """How often the stand-in world was brought up; making it is for test_standin.py."""
+def local_ups(monkeypatch: pytest.MonkeyPatch) -> list[Cache]:
+    """The calls of local_images.up; test_local_images.py tests what it does."""
     ups: list[Cache] = []
     monkeypatch.setattr(local_images, "up", lambda cache, *, with_cosign: ups.append(cache))
     return ups
@@ -63,42 +63,42 @@ def stand_in_ups(monkeypatch: pytest.MonkeyPatch) -> list[Cache]:
 )
 def test_an_engine_is_named_where_it_is_not_one_of_ours(cache: Cache, engine: str | None, named: bool) -> None:
     environment = {} if engine is None else {VARIABLE: engine.format(root=cache.root)}
-    assert modes.names_an_engine(cache, environment) is named
+    assert modes.uses_external_engine(cache, environment) is named
 
 
 @pytest.mark.parametrize("command", ["docker", "podman"])
 def test_what_env_said_names_no_engine_of_somebody_elses(cache: Cache, command: str) -> None:
     said_last(cache, command)
-    words = modes.shell(cache, {}).splitlines()[0].partition("=")[2]
-    assert not modes.names_an_engine(cache, {VARIABLE: words})
+    words = modes.shell_exports(cache, {}).splitlines()[0].partition("=")[2]
+    assert not modes.uses_external_engine(cache, {VARIABLE: words})
 
 
 def test_a_named_engine_is_taken_and_nothing_is_started(
-    cache: Cache, stand_ins: StandIns, stand_in_ups: list[Cache]
+    cache: Cache, programs: FakePrograms, local_ups: list[Cache]
 ) -> None:
-    assert modes.up(cache, {VARIABLE: "tcp://build-machine:1234"}) == "named"
-    assert (stand_ins.calls(), stand_in_ups) == ([], [])
+    assert modes.up(cache, {VARIABLE: "tcp://build-machine:1234"}) == "external"
+    assert (programs.calls(), local_ups) == ([], [])
     assert not cache.root.exists()
 
 
 def test_docker_with_the_official_engine_is_enough(
-    cache: Cache, stand_ins: StandIns, stand_in_ups: list[Cache]
+    cache: Cache, programs: FakePrograms, local_ups: list[Cache]
 ) -> None:
-    stand_ins.add("docker", DOCKER)
+    programs.add("docker", DOCKER)
     assert modes.up(cache, OWN_CLIENT) == "docker"
-    assert started(stand_ins) == STARTED
-    assert stand_in_ups == []
+    assert started(programs) == STARTED
+    assert local_ups == []
     assert sorted(path.name for path in cache.root.iterdir()) == [
-        *("certificates", "lock", "logs", "official-engine.json", "world")
+        *("certificates", "lock", "logs", "mode", "official-engine.json")
     ]
-    assert (cache.root / "world").read_text() == "docker"
+    assert (cache.root / "mode").read_text() == "docker"
 
 
-def test_without_it_stand_ins_are_made(cache: Cache, stand_ins: StandIns, stand_in_ups: list[Cache]) -> None:
-    assert modes.up(cache, OWN_CLIENT) == "stand-in"
-    assert stand_ins.words() == ["docker info", "podman info"]
-    assert stand_in_ups == [cache]
-    assert (cache.root / "world").read_text() == "stand-in"
+def test_without_it_local_images_are_built(cache: Cache, programs: FakePrograms, local_ups: list[Cache]) -> None:
+    assert modes.up(cache, OWN_CLIENT) == "local"
+    assert programs.words() == ["docker info", "podman info"]
+    assert local_ups == [cache]
+    assert (cache.root / "mode").read_text() == "local"
 
 
 @pytest.mark.parametrize(
@@ -120,64 +120,64 @@ def test_cosign_is_built_for_who_signs_and_for_who_asks(
     assert ups == [with_cosign]
 
 
-def test_a_machine_that_runs_on_stand_ins_stays_with_them(
-    cache: Cache, stand_ins: StandIns, stand_in_ups: list[Cache]
+def test_a_machine_that_runs_on_local_images_keeps_them(
+    cache: Cache, programs: FakePrograms, local_ups: list[Cache]
 ) -> None:
-    stand_ins.add("docker", DOCKER)
+    programs.add("docker", DOCKER)
     with listener(services.socket_path(cache.root)):
-        assert modes.up(cache, OWN_CLIENT) == "stand-in"
-    assert stand_ins.calls() == []
-    assert stand_in_ups == [cache]
+        assert modes.up(cache, OWN_CLIENT) == "local"
+    assert programs.calls() == []
+    assert local_ups == [cache]
 
 
-def test_a_world_that_did_not_come_up_is_not_remembered(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mode_that_did_not_come_up_is_not_recorded(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_down(cache: Cache, *, with_cosign: bool) -> None:
-        raise BootstrapError("it broke", "mend it")
+        raise EngineError("it broke", next_step="fix it")
 
     monkeypatch.setattr(local_images, "up", break_down)
-    with pytest.raises(BootstrapError, match="it broke"):
+    with pytest.raises(EngineError, match="it broke"):
         modes.up(cache, OWN_CLIENT)
-    assert not (cache.root / "world").exists()
+    assert not (cache.root / "mode").exists()
 
 
-def test_a_second_bootstrap_waits_for_the_first(cache: Cache, stand_ins: StandIns, said: io.StringIO) -> None:
-    stand_ins.add("docker", DOCKER)
-    worlds: list[str] = []
-    second = threading.Thread(target=lambda: worlds.append(modes.up(cache, OWN_CLIENT)))
+def test_a_second_bootstrap_waits_for_the_first(cache: Cache, programs: FakePrograms, said: io.StringIO) -> None:
+    programs.add("docker", DOCKER)
+    modes_seen: list[str] = []
+    second = threading.Thread(target=lambda: modes_seen.append(modes.up(cache, OWN_CLIENT)))
     cache.root.mkdir()
     with (cache.root / "lock").open("w") as first:
         fcntl.flock(first, fcntl.LOCK_EX)
         second.start()
         wait_until(lambda: said.getvalue() == "waiting for another bootstrap on this machine\n")
-        assert stand_ins.calls() == []
+        assert programs.calls() == []
     second.join()
-    assert worlds == ["docker"]
-    assert started(stand_ins) == STARTED
+    assert modes_seen == ["docker"]
+    assert started(programs) == STARTED
 
 
 def test_a_shell_that_names_an_engine_needs_nothing(cache: Cache) -> None:
     said_last(cache, "docker")
-    assert modes.shell(cache, {VARIABLE: "tcp://build-machine:1234"}) == (
+    assert modes.shell_exports(cache, {VARIABLE: "tcp://build-machine:1234"}) == (
         "# the environment names an engine of its own\n"
     )
 
 
 def test_a_shell_is_told_where_nothing_is_up(cache: Cache) -> None:
-    assert modes.shell(cache, {}) == "# nothing is up yet: drydock bootstrap\n"
+    assert modes.shell_exports(cache, {}) == "# nothing is up yet: drydock bootstrap\n"
 
 
 def test_a_shell_gets_the_engine_in_docker(cache: Cache) -> None:
     said_last(cache, "docker")
-    assert modes.shell(cache, {}) == (
+    assert modes.shell_exports(cache, {}) == (
         "export _EXPERIMENTAL_DAGGER_RUNNER_HOST=docker-container://drydock-engine\nexport DAGGER_NO_NAG=1\n"
     )
 
 
-def test_a_shell_that_evaluates_the_lines_has_the_stand_in_world(cache: Cache, tmp_path: Path) -> None:
+def test_a_shell_that_evaluates_the_lines_has_the_local_images(cache: Cache, tmp_path: Path) -> None:
     # A space in a path is not the end of it.
-    kept = Cache(tmp_path / "my cache", cache.watcher)
-    said_last(kept, "stand-in")
-    lines = modes.shell(kept, {})
+    kept = Cache(tmp_path / "my cache", cache.runner)
+    said_last(kept, "local")
+    lines = modes.shell_exports(kept, {})
     assert lines == (
         f"export _EXPERIMENTAL_DAGGER_RUNNER_HOST='unix://{tmp_path}/my cache/run/engine.sock'\n"
         f"export _EXPERIMENTAL_DAGGER_CLI_BIN='{tmp_path}/my cache/bin/dagger'\n"
@@ -202,31 +202,39 @@ def test_a_shell_that_evaluates_the_lines_has_the_stand_in_world(cache: Cache, t
 
 def test_status_of_a_machine_with_nothing(cache: Cache) -> None:
     assert modes.status(cache) == [
-        ("world", False, "none yet"),
+        ("mode", False, "none yet"),
         ("images", False, f"{cache.root}/images.toml"),
         ("registry", False, services.REGISTRY),
         ("engine", False, f"unix://{cache.root}/run/engine.sock"),
     ]
 
 
-def test_status_of_the_stand_in_world(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    said_last(cache, "stand-in")
+def test_a_local_engine_that_runs_needs_no_record(cache: Cache) -> None:
+    """The first `up` may have been stopped before it wrote one."""
+    with listener(services.socket_path(cache.root)):
+        assert modes.recorded_mode(cache.root) is modes.Mode.LOCAL
+        assert "/run/engine.sock" in modes.shell_exports(cache, {})
+    assert modes.recorded_mode(cache.root) is None
+
+
+def test_status_of_local_images(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    said_last(cache, "local")
     local_images.images_path(cache.root).write_text("")
     with web_server(200) as registry, listener(services.socket_path(cache.root)):
         monkeypatch.setattr(services, "REGISTRY", registry)
         assert modes.status(cache) == [
-            ("world", True, "stand-in images"),
+            ("mode", True, "local images"),
             ("images", True, f"{cache.root}/images.toml"),
             ("registry", True, registry),
             ("engine", True, f"unix://{cache.root}/run/engine.sock"),
         ]
 
 
-def test_status_of_the_official_world(cache: Cache, stand_ins: StandIns) -> None:
+def test_status_of_official_images(cache: Cache, programs: FakePrograms) -> None:
     said_last(cache, "podman")
-    stand_ins.add("podman", 'case "$4" in drydock-engine) echo true;; *) echo false;; esac')
+    programs.add("podman", 'case "$4" in drydock-engine) echo true;; *) echo false;; esac')
     assert modes.status(cache) == [
-        ("world", True, "podman, official images"),
+        ("mode", True, "podman, official images"),
         ("engine", True, "drydock-engine"),
         ("registry", False, "drydock-registry"),
     ]
@@ -237,20 +245,20 @@ def test_status_of_the_official_world(cache: Cache, stand_ins: StandIns) -> None
     [
         ("docker", ["docker rm --force drydock-engine drydock-registry"]),
         ("podman", ["podman rm --force drydock-engine drydock-registry"]),
-        ("stand-in", ["podman rm --force --time 10 --ignore drydock-engine"]),
+        ("local", ["podman rm --force --time 10 --ignore drydock-engine"]),
     ],
 )
 def test_down_stops_what_is_up_and_keeps_what_was_built(
-    cache: Cache, stand_ins: StandIns, last: str, calls: list[str]
+    cache: Cache, programs: FakePrograms, last: str, calls: list[str]
 ) -> None:
     said_last(cache, last)
     modes.down(cache)
-    assert stand_ins.words() == calls
-    assert (cache.root / "world").read_text() == last
+    assert programs.words() == calls
+    assert (cache.root / "mode").read_text() == last
 
 
-def test_down_stops_the_registry_of_the_stand_in_world(cache: Cache) -> None:
-    said_last(cache, "stand-in")
+def test_down_stops_the_local_registry(cache: Cache) -> None:
+    said_last(cache, "local")
     # The name by which it is known as ours.
     with subprocess.Popen([sys.executable, "-c", "input()", "docker-registry"], stdin=subprocess.PIPE) as registry:
         (cache.root / "registry.pid").write_text(str(registry.pid))
@@ -258,12 +266,12 @@ def test_down_stops_the_registry_of_the_stand_in_world(cache: Cache) -> None:
         assert registry.wait() == -signal.SIGTERM
 
 
-def test_clean_removes_the_engines_images_and_the_whole_cache(cache: Cache, stand_ins: StandIns) -> None:
-    said_last(cache, "stand-in")
-    cache.made("engine-root", {}, lambda directory: None)
-    stand_ins.add("podman", '[ "$1" != images ] || printf "1234\\n5678\\n"')
+def test_clean_removes_the_engines_images_and_the_whole_cache(cache: Cache, programs: FakePrograms) -> None:
+    said_last(cache, "local")
+    cache.get_or_build("engine-root", {}, lambda directory: None)
+    programs.add("podman", '[ "$1" != images ] || printf "1234\\n5678\\n"')
     modes.clean(cache)
-    assert stand_ins.words() == [
+    assert programs.words() == [
         "podman rm --force --time 10 --ignore drydock-engine",
         "podman images --quiet --filter reference=localhost/drydock-engine",
         "podman rmi --force --ignore 1234 5678",

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from drydock.bootstrap import client, official_images, services
-from drydock.bootstrap.cache import Cache, key_of
-from drydock.bootstrap.errors import BootstrapError
-from tests.unit.bootstrap.conftest import StandIns, free_port, web_server
+from drydock.bootstrap.cache import Cache, hash_inputs
+from drydock.errors import EngineError
+from tests.unit.bootstrap.conftest import FakePrograms, free_port, web_server
 
 ENGINE = "registry.dagger.io/engine:v0.19.10"
 REFUSES = "exit 1"
@@ -47,19 +47,19 @@ CANNOT_GET_IT = '[ "$1" = info ]'
 )
 @pytest.mark.usefixtures("nothing_installed")
 def test_the_first_that_runs_and_has_the_engine_or_can_get_it(
-    cache: Cache, stand_ins: StandIns, docker: str | None, podman: str | None, command: str | None, calls: list[str]
+    cache: Cache, programs: FakePrograms, docker: str | None, podman: str | None, command: str | None, calls: list[str]
 ) -> None:
     for name, script in (("docker", docker), ("podman", podman)):
         if script:
-            stand_ins.add(name, script)
-    assert official_images.runtime(cache) == command
-    assert stand_ins.words() == calls
+            programs.add(name, script)
+    assert official_images.find_runtime(cache) == command
+    assert programs.words() == calls
 
 
-def test_who_cannot_get_the_engine_is_named(cache: Cache, stand_ins: StandIns, said: io.StringIO) -> None:
-    stand_ins.add("docker", CANNOT_GET_IT)
-    assert official_images.runtime(cache) is None
-    assert "    docker cannot get it\n" in said.getvalue()
+def test_who_cannot_get_the_engine_is_named(cache: Cache, programs: FakePrograms, said: io.StringIO) -> None:
+    programs.add("docker", CANNOT_GET_IT)
+    assert official_images.find_runtime(cache) is None
+    assert "    docker cannot pull it\n" in said.getvalue()
 
 
 OWN_CLIENT = {"_EXPERIMENTAL_DAGGER_CLI_BIN": "/usr/local/bin/dagger"}
@@ -80,18 +80,18 @@ def inputs_of(call: str) -> str:
     return str(re.findall(r"--label dev\.drydock\.inputs=(\w{16}) ", call)[0])
 
 
-def up(cache: Cache, stand_ins: StandIns, script: str, command: str = "docker") -> list[str]:
+def up(cache: Cache, programs: FakePrograms, script: str, command: str = "docker") -> list[str]:
     """What is done beside questions."""
-    stand_ins.add(command, script)
+    programs.add(command, script)
     official_images.up(cache, command, OWN_CLIENT)
-    return [line for line in stand_ins.words() if not re.search(" container inspect | exec ", line)]
+    return [line for line in programs.words() if not re.search(" container inspect | exec ", line)]
 
 
 def test_the_engine_and_the_registry_run_on_the_hosts_network(
-    cache: Cache, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "REGISTRY", f"127.0.0.1:{(port := free_port())}")
-    engine, registry = up(cache, stand_ins, inspects("", ""))
+    engine, registry = up(cache, programs, inspects("", ""))
     config = cache.root / "official-engine.json"
     assert json.loads(config.read_text()) == {"registries": {f"127.0.0.1:{port}": {"http": True}}}
     assert engine == (
@@ -99,7 +99,7 @@ def test_the_engine_and_the_registry_run_on_the_hosts_network(
         f"--privileged --network host --volume drydock-engine:/var/lib/dagger "
         f"--volume {config}:/etc/dagger/engine.json:ro "
         f"--volume {cache.root}/certificates:/usr/local/share/ca-certificates:ro "
-        f"--label dev.drydock.certificates={key_of({})} registry.dagger.io/engine:v0.19.10"
+        f"--label dev.drydock.certificates={hash_inputs({})} registry.dagger.io/engine:v0.19.10"
     )
     assert registry == (
         f"docker run --detach --name drydock-registry --label dev.drydock.inputs={inputs_of(registry)} --network host "
@@ -109,29 +109,29 @@ def test_the_engine_and_the_registry_run_on_the_hosts_network(
     )
 
 
-def test_what_runs_is_left_alone_and_what_stopped_is_started(cache: Cache, stand_ins: StandIns) -> None:
-    engine, registry = map(inputs_of, up(cache, stand_ins, inspects("", ""), "podman"))
-    done = up(cache, stand_ins, inspects(f"true {engine}", f"false {registry}"), "podman")
+def test_what_runs_is_left_alone_and_what_stopped_is_started(cache: Cache, programs: FakePrograms) -> None:
+    engine, registry = map(inputs_of, up(cache, programs, inspects("", ""), "podman"))
+    done = up(cache, programs, inspects(f"true {engine}", f"false {registry}"), "podman")
     assert done == ["podman start drydock-registry"]
 
 
 @pytest.mark.parametrize("running", ["true", "false"])
 def test_a_container_that_was_made_from_something_else_is_replaced(
-    cache: Cache, stand_ins: StandIns, running: str
+    cache: Cache, programs: FakePrograms, running: str
 ) -> None:
-    _, registry = map(inputs_of, up(cache, stand_ins, inspects("", "")))
-    done = up(cache, stand_ins, inspects(f"{running} {'0' * 16}", f"true {registry}"))
+    _, registry = map(inputs_of, up(cache, programs, inspects("", "")))
+    done = up(cache, programs, inspects(f"{running} {'0' * 16}", f"true {registry}"))
     assert done[0] == "docker rm --force drydock-engine"
     assert done[1].startswith("docker run --detach --name drydock-engine ")
     assert len(done) == 2
 
 
 def test_the_engine_gets_the_certificates_of_the_machine_and_of_ssl_cert_file(
-    cache: Cache, stand_ins: StandIns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, programs: FakePrograms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services.CA_CERTIFICATES.mkdir()
     (services.CA_CERTIFICATES / "company.crt").write_text("the company's")
-    before, _ = up(cache, stand_ins, inspects("", ""))
+    before, _ = up(cache, programs, inspects("", ""))
     named = tmp_path / "named.pem"
     both = [f"-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n" for name in ("one", "two")]
     named.write_text(f"A comment\n{both[0]}\n{both[1]}")
@@ -143,7 +143,7 @@ def test_the_engine_gets_the_certificates_of_the_machine_and_of_ssl_cert_file(
         "ssl-cert-file-1.crt": both[1],
     }
     # The engine reads them when it starts.
-    (after,) = [line for line in stand_ins.words() if " run --detach --name drydock-engine " in line]
+    (after,) = [line for line in programs.words() if " run --detach --name drydock-engine " in line]
     assert inputs_of(after) != inputs_of(before)
 
     official_images.up(cache, "docker", OWN_CLIENT)
@@ -157,48 +157,48 @@ def test_the_engine_gets_the_certificates_of_the_machine_and_of_ssl_cert_file(
 def test_a_file_of_certificates_without_any_is_named(cache: Cache, tmp_path: Path) -> None:
     (tmp_path / "empty.pem").touch()
     for path in (tmp_path / "none.pem", tmp_path / "empty.pem"):
-        with pytest.raises(BootstrapError, match=f"^SSL_CERT_FILE names no certificates: {path}$"):
+        with pytest.raises(EngineError, match=f"^SSL_CERT_FILE has no certificates: {path}$"):
             official_images.up(cache, "docker", {**OWN_CLIENT, "SSL_CERT_FILE": str(path)})
 
 
 def test_a_registry_that_is_there_already_is_used(
-    cache: Cache, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with web_server(200) as registry:
         monkeypatch.setattr(services, "REGISTRY", registry)
-        (engine,) = up(cache, stand_ins, inspects("", ""))
+        (engine,) = up(cache, programs, inspects("", ""))
     assert " --name drydock-engine " in engine
 
 
-def test_an_engine_that_dies_at_its_start_says_why(cache: Cache, stand_ins: StandIns) -> None:
-    stand_ins.add(
+def test_an_engine_that_dies_at_its_start_says_why(cache: Cache, programs: FakePrograms) -> None:
+    programs.add(
         "docker", 'case "$1" in exec) exit 1;; inspect) echo false;; logs) echo "no room for the state" >&2;; esac'
     )
-    with pytest.raises(BootstrapError) as caught:
+    with pytest.raises(EngineError) as caught:
         official_images.up(cache, "docker", OWN_CLIENT)
     assert caught.value.what == "the engine did not start"
-    assert caught.value.next_step == f"read {cache.log('engine')}, then run again"
+    assert caught.value.next_step == f"read {cache.log_path('engine')}, then run again"
     assert caught.value.log == "no room for the state"
 
 
 @pytest.mark.parametrize("state", ["", "false"])
-def test_a_container_that_does_not_start_is_quoted(cache: Cache, stand_ins: StandIns, state: str) -> None:
-    engine, registry = map(inputs_of, up(cache, stand_ins, inspects("", "")))
+def test_a_container_that_does_not_start_is_quoted(cache: Cache, programs: FakePrograms, state: str) -> None:
+    engine, registry = map(inputs_of, up(cache, programs, inspects("", "")))
     broken = "echo ' address already in use' >&2; exit 125"
-    stand_ins.add("docker", inspects(f"true {engine}", state and f"{state} {registry}", broken))
-    with pytest.raises(BootstrapError) as caught:
+    programs.add("docker", inspects(f"true {engine}", state and f"{state} {registry}", broken))
+    with pytest.raises(EngineError) as caught:
         official_images.up(cache, "docker", OWN_CLIENT)
     assert caught.value.what == "docker could not start drydock-registry"
     assert caught.value.next_step == (
-        "docker logs drydock-registry says why; drydock bootstrap down, then up, starts from nothing"
+        "docker logs drydock-registry says why; drydock bootstrap down removes it, and up starts it again"
     )
     assert caught.value.log == "address already in use"
 
 
-def test_down_removes_both_containers_and_no_volume(stand_ins: StandIns) -> None:
-    stand_ins.add("docker")
+def test_down_removes_both_containers_and_no_volume(programs: FakePrograms) -> None:
+    programs.add("docker")
     official_images.down("docker")
-    assert stand_ins.words() == ["docker rm --force drydock-engine drydock-registry"]
+    assert programs.words() == ["docker rm --force drydock-engine drydock-registry"]
 
 
 @pytest.mark.parametrize(
@@ -211,8 +211,8 @@ def test_down_removes_both_containers_and_no_volume(stand_ins: StandIns) -> None
 )
 def test_a_shell_is_told_which_engine(cache: Cache, command: str, engine: str) -> None:
     named = {"_EXPERIMENTAL_DAGGER_RUNNER_HOST": engine, "DAGGER_NO_NAG": "1"}
-    assert official_images.environment(cache, command) == named
-    program = client.path(cache)
+    assert official_images.shell_environment(cache, command) == named
+    program = client.cli_path(cache)
     program.parent.mkdir(parents=True)
     program.touch()
-    assert official_images.environment(cache, command) == {**named, "_EXPERIMENTAL_DAGGER_CLI_BIN": str(program)}
+    assert official_images.shell_environment(cache, command) == {**named, "_EXPERIMENTAL_DAGGER_CLI_BIN": str(program)}

