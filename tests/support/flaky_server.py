@@ -6,19 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.support.http_server import Response, send, serve_raw
 
 TIMEOUT_SECONDS = 20
 
 
-class Halfway(ThreadingHTTPServer):
+class FlakyServer:
     """Serves `files` by their paths, and notes what was asked: path and Range of each request."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.url = ""
         self.files: dict[str, bytes] = {}
         # Instead of them, for the next answers in turn.
         self.turns: list[bytes] = []
@@ -37,63 +36,54 @@ class Halfway(ThreadingHTTPServer):
         self.holds: dict[str, int] = {}
         self.go_on = threading.Event()
 
+    @property
+    def server_port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
     def ranges_of(self, path: str) -> list[str]:
         return [asked for of, asked in self.asked if of == path]
 
-
-class Handler(BaseHTTPRequestHandler):
-    server: Halfway
-
-    def do_GET(self) -> None:
-        source, wanted = self.server, self.headers.get("Range", "")
-        source.asked.append((self.path, wanted))
-        source.headers.append(dict(self.headers))
-        content = source.turns.pop(0) if source.turns else source.files.get(self.path)
-        status = source.statuses.pop(0) if source.statuses else 404 if content is None else 200
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        wanted = handler.headers.get("Range", "")
+        self.asked.append((handler.path, wanted))
+        self.headers.append(dict(handler.headers))
+        content = self.turns.pop(0) if self.turns else self.files.get(handler.path)
+        status = self.statuses.pop(0) if self.statuses else 404 if content is None else 200
         if status != 200 or content is None:
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            send(handler, Response(status))
             return
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and source.knows_ranges else 0
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.knows_ranges else 0
         if start >= len(content):
-            self.send_response(416)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            send(handler, Response(416))
             return
-        self.send_response(206 if start else 200)
+        handler.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        if source.says_length:
-            self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
+            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if self.says_length:
+            handler.send_header("Content-Length", str(len(content) - start))
+        handler.end_headers()
         rest = content[start:]
-        cuts = source.cuts.get(self.path)
+        cuts = self.cuts.get(handler.path)
         if cuts:
             sent = cuts.pop(0)
-            self.wfile.write(rest[:sent])
+            handler.wfile.write(rest[:sent])
             deadline = time.monotonic() + TIMEOUT_SECONDS
-            while not source.arrived(start + sent) and time.monotonic() < deadline:
+            while not self.arrived(start + sent) and time.monotonic() < deadline:
                 time.sleep(0.01)
-        elif self.path in source.holds:
-            self.wfile.write(rest[: source.holds[self.path]])
-            if source.go_on.wait(TIMEOUT_SECONDS):
-                self.wfile.write(rest[source.holds[self.path] :])
+        elif handler.path in self.holds:
+            handler.wfile.write(rest[: self.holds[handler.path]])
+            if self.go_on.wait(TIMEOUT_SECONDS):
+                handler.wfile.write(rest[self.holds[handler.path] :])
         else:
-            self.wfile.write(rest)
-
-    def log_message(self, *_: object) -> None:
-        pass
+            handler.wfile.write(rest)
 
 
 @contextmanager
-def halfway() -> Iterator[Halfway]:
-    with Halfway() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+def flaky_server() -> Iterator[FlakyServer]:
+    source = FlakyServer()
+    with serve_raw(source.answer) as host:
+        source.url = f"http://{host}"
         try:
-            yield server
+            yield source
         finally:
-            server.go_on.set()
-            server.shutdown()
-            thread.join()
+            source.go_on.set()

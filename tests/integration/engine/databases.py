@@ -12,11 +12,9 @@ import shutil
 import socket
 import ssl
 import tarfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -26,6 +24,7 @@ from drydock.bootstrap import advisories, binaries, cache, local_images, modes
 from drydock.bootstrap.modes import Mode
 from drydock.bootstrap.processes import CommandRunner
 from tests.integration.engine.project import REPOSITORY_ROOT
+from tests.support.http_server import Request, Response, serve
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
@@ -81,38 +80,6 @@ def built(directory: Path, *, python: Sequence[str] = (), debian: Sequence[str] 
     return directory / "db"
 
 
-class Handler(BaseHTTPRequestHandler):
-    """A registry of one artifact, in the repository `whole`; the repository `refuses-<status>` refuses with it."""
-
-    blobs: dict[str, bytes]
-    asked: list[str]
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        if refused := re.match(r"/v2/refuses-(\d+)/", self.path):
-            self._answer(int(refused[1]), b'{"errors": []}')
-        elif self.path == "/v2/":
-            self._answer(200, b"{}")
-        elif self.path.startswith("/v2/whole/") and (blob := self.blobs.get(self.path.rsplit("/", 1)[-1])) is not None:
-            self._answer(200, blob, MANIFEST if "/manifests/" in self.path else "application/octet-stream")
-        else:
-            self._answer(404, b'{"errors": []}')
-
-    do_HEAD = do_GET  # noqa: N815 - the standard library's name
-
-    def _answer(self, status: int, body: bytes, content_type: str = "application/json") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Docker-Content-Digest", _digest(body))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the standard library's name
-        """Be silent."""
-
-
 @contextmanager
 def served(directory: Path, tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[str]]]:
     """Serve the database in `directory` as the artifact that Trivy downloads; host:port, and the paths asked for."""
@@ -142,14 +109,20 @@ def served(directory: Path, tls: ssl.SSLContext | None = None) -> Iterator[tuple
     ).encode()
     blobs = {_digest(blob): blob for blob in (layer, config, manifest)} | {"2": manifest}
     asked: list[str] = []
-    handler = type("Served", (Handler,), {"blobs": blobs, "asked": asked})
+
+    def answer(request: Request) -> Response:
+        asked.append(request.path)
+        if refused := re.match(r"/v2/refuses-(\d+)/", request.path):
+            return Response(int(refused[1]), b'{"errors": []}')
+        blob = blobs.get(request.path.rpartition("/")[2]) if request.path.startswith("/v2/whole/") else None
+        if blob is None:
+            return Response(200, b"{}") if request.path == "/v2/" else Response(404, b'{"errors": []}')
+        media_type = MANIFEST if "/manifests/" in request.path else "application/octet-stream"
+        return Response(200, blob, {"Content-Type": media_type, "Docker-Content-Digest": _digest(blob)})
+
     # On every address: the scanner's container has a network of its own.
-    with ThreadingHTTPServer(("0.0.0.0", 0), handler) as server:  # noqa: S104
-        if tls:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"{address()}:{server.server_port}", asked
-        server.shutdown()
+    with serve(answer, tls, "0.0.0.0") as host:  # noqa: S104
+        yield f"{address()}:{host.rpartition(':')[2]}", asked
 
 
 def address() -> str:

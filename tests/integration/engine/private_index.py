@@ -6,14 +6,14 @@ import base64
 import hashlib
 import io
 import ssl
-import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 from drydock.oci.registry import Credentials
+from tests.support.http_server import serve_raw
 
 HOST = "pypi.example"
 NAME, VERSION = "private", "1.0"
@@ -71,20 +71,13 @@ def served(login: Credentials, address: str, tls: ssl.SSLContext, code: str) -> 
 
         def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - the standard library's name
 
-    class Proxy(BaseHTTPRequestHandler):
-        def do_CONNECT(self) -> None:
-            self.send_response(200 if self.path == f"{HOST}:443" else 403)
-            self.end_headers()
-            with suppress(OSError), tls.wrap_socket(self.connection, server_side=True) as connection:
-                Site(connection, self.client_address, self.server)
-            self.close_connection = True
+    def connect(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200 if handler.path == f"{HOST}:443" else 403)
+        handler.end_headers()
+        with suppress(OSError), tls.wrap_socket(handler.connection, server_side=True) as connection:
+            Site(connection, handler.client_address, handler.server)
+        handler.close_connection = True
 
-        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - as above
-
-    with ThreadingHTTPServer((address, 0), Proxy) as server:
-        index = Index(f"http://{address}:{server.server_port}", f"{NAME}=={VERSION} --hash=sha256:{sha256}\n")
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        try:
-            yield index
-        finally:
-            server.shutdown()
+    with serve_raw(connect, address) as host:
+        index = Index(f"http://{host}", f"{NAME}=={VERSION} --hash=sha256:{sha256}\n")
+        yield index

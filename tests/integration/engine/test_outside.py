@@ -13,7 +13,7 @@ import pytest
 from tests.integration.engine.conftest import copied
 from tests.integration.engine.project import Finished
 from tests.integration.engine.test_good_run import asked, free_port, podman
-from tests.support.flaky_server import halfway
+from tests.support.flaky_server import flaky_server
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_the_image_fetches_its_model_where_it_runs(outside: Finished) -> None:
     image = podman("load", "--quiet", "--input", str(outside.report_dir / "image.tar")).split()[-1]
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    with halfway() as source:
+    with flaky_server() as source:
         source.files["/model.forest"] = model
         source.cuts["/model.forest"] = [10_000]
         told = {

@@ -6,16 +6,16 @@ import http.client
 import json
 import re
 import ssl
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import httpx
 
 from drydock.oci.registry.manifest import MANIFESTS
+from tests.support.http_server import serve_raw
 
 ALWAYS = 1_000_000
 # What is sent on has a length of its own.
@@ -220,30 +220,12 @@ def before(upstream: str, address: str = "127.0.0.1", tls: ssl.SSLContext | None
     """Serve a door before the registry at `upstream`, which is host:port; with `tls` it speaks https."""
     door = Door()
 
-    class Handler(BaseHTTPRequestHandler):
-        def handle_one(self) -> None:
-            if tls:
-                self.headers["X-Forwarded-Proto"] = "https"
-            with suppress(ConnectionError):
-                door.act(self.command, self.path)(Exchange(self, upstream))
-            self.close_connection = True
-
-        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = handle_one  # noqa: N815 - the names that http.server calls
-
-        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - as above
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, request: object, client_address: object) -> None:
-            # A client that wants no TLS of this door, or that expects it, leaves in the middle.
-            if not isinstance(sys.exception(), OSError):
-                super().handle_error(request, client_address)  # type: ignore[arg-type]  # typeshed says more
-
-    with Server((address, 0), Handler) as server:
+    def handle(handler: BaseHTTPRequestHandler) -> None:
         if tls:
-            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        door.host = f"{address}:{server.server_port}"
-        try:
-            yield door
-        finally:
-            server.shutdown()
+            handler.headers["X-Forwarded-Proto"] = "https"
+        with suppress(ConnectionError):
+            door.act(handler.command, handler.path)(Exchange(handler, upstream))
+        handler.close_connection = True
+
+    with serve_raw(handle, address, tls) as door.host:
+        yield door

@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import os
 import socket
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from rich.console import Console
 from drydock.bootstrap import processes, services
 from drydock.bootstrap.cache import Cache
 from drydock.bootstrap.processes import CommandRunner
+from tests.support.http_server import Request, Response, serve
 
 REPOSITORY_ROOT = Path(__file__).parents[3]
 # No test may reach the real ones: an engine and a registry may be at work on this machine.
@@ -113,37 +112,17 @@ def free_port() -> int:
         return port
 
 
-@contextmanager
 def web_server(
     status: int, headers: dict[str, str] | None = None, body: bytes = b"", paths: list[str] | None = None
-) -> Iterator[str]:
+) -> AbstractContextManager[str]:
     """A server that answers everything with `status` and notes the `paths` that it is asked for; its address."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-            if paths is not None:
-                paths.append(self.path)
+    def answer(request: Request) -> Response:
+        if paths is not None:
+            paths.append(request.path)
+        return Response(status, body, headers or {})
 
-        do_HEAD = do_GET  # noqa: N815 - http.server's own name
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's own name
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return serve(answer)
 
 
 @contextmanager

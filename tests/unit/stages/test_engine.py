@@ -21,7 +21,7 @@ from drydock.report import Model, Updates
 from drydock.stages import archive, host, signer, smoke
 from drydock.tools import predict_client as conversation
 from tests.support import examples
-from tests.support.server import Response, serving
+from tests.support.http_server import Response, serve
 from tests.unit.tools.test_model_contract import put
 
 
@@ -501,7 +501,7 @@ def test_an_image_that_never_gets_ready_says_why_in_its_own_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = examples.plan(tmp_path, policy=examples.policy(limits={"start_seconds": 1}))
-    with serving(lambda _: Response(503, b"the first golden row is wrong")) as host:
+    with serve(lambda _: Response(503, b"the first golden row is wrong")) as host:
         tunnel = Tunnel(f"http://{host}")
         monkeypatch.setattr(archive, "container", lambda *_: tunnel)
         monkeypatch.setattr(smoke, "dag", tunnel)
@@ -530,7 +530,7 @@ UDP = dagger.NetworkProtocol.UDP
 def test_an_image_is_asked_on_the_port_that_it_exposes(
     exposed: list[Exposed], port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving(lambda _: Response(200, b"{}")) as host:
+    with serve(lambda _: Response(200, b"{}")) as host:
         tunnel = Tunnel(f"http://{host}", *exposed)
         monkeypatch.setattr(archive, "container", lambda *_: tunnel)
         monkeypatch.setattr(smoke, "dag", tunnel)

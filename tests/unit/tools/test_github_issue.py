@@ -14,7 +14,7 @@ from drydock.errors import RegistryError, UsageError
 from drydock.report import Row, Verdict
 from drydock.tools import github_issue
 from drydock.tools.github_issue import Issue
-from tests.support.server import Request, Response, serving
+from tests.support.http_server import Request, Response, serve
 
 IMAGE = "ghcr.io/owner/name:1.2.3"
 TITLE = f"New advisories for {IMAGE}"
@@ -83,7 +83,7 @@ class GitHub:
 
 
 def said(row: Row, answer: Callable[[Request], Response | None]) -> None:
-    with serving(answer) as host:
+    with serve(answer) as host:
         environment = {"GITHUB_API_URL": f"http://{host}", "GITHUB_REPOSITORY": "owner/name", "GITHUB_TOKEN": TOKEN}
         anyio.run(partial(github_issue.say, github_issue.compose(row), environment))
 
@@ -253,7 +253,7 @@ def test_where_nobody_listens_it_is_told(url: str) -> None:
 
 @pytest.mark.parametrize(("token", "kind"), [("t0ken\n", "LocalProtocolError"), ("t0ken…", "UnicodeEncodeError")])
 def test_a_token_that_no_header_can_hold_is_in_no_message(token: str, kind: str) -> None:
-    with serving(lambda _: Response(200, b"[]")) as host, pytest.raises(RegistryError) as caught:
+    with serve(lambda _: Response(200, b"[]")) as host, pytest.raises(RegistryError) as caught:
         environment = {"GITHUB_API_URL": f"http://{host}", "GITHUB_REPOSITORY": "owner/name", "GITHUB_TOKEN": token}
         anyio.run(github_issue.say, github_issue.compose(FOUND), environment)
     assert "t0ken" not in repr(vars(caught.value))

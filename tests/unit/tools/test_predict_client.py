@@ -15,7 +15,7 @@ import pytest
 from drydock.report import Answer, Contract, Malformed
 from drydock.tools import predict_client
 from tests.support import examples
-from tests.support.server import Request, Response, serving
+from tests.support.http_server import Request, Response, serve
 
 LIMITS = examples.policy(limits={"start_seconds": 1, "request_seconds": 1}).limits
 
@@ -34,7 +34,7 @@ def trained(request: Request, contract: Contract = examples.CONTRACT) -> Respons
 def asked(
     answer: Callable[[Request], Response | None], contract: Contract = examples.CONTRACT
 ) -> tuple[tuple[Answer, ...], tuple[Malformed, ...]]:
-    with serving(answer) as host:
+    with serve(answer) as host:
         return anyio.run(predict_client.ask, f"http://{host}", contract, LIMITS)
 
 
@@ -252,7 +252,7 @@ def test_an_answer_that_never_ends_is_none() -> None:
         while not ended.wait(0.02):
             yield b" "
 
-    with serving(lambda _: Response(200, dripping())) as host:
+    with serve(lambda _: Response(200, dripping())) as host:
         limits = LIMITS.model_copy(update={"request_seconds": 0.1})
         answers, malformed = anyio.run(predict_client.ask, f"http://{host}", examples.CONTRACT, limits)
         ended.set()
@@ -268,14 +268,14 @@ def test_no_proxy_stands_between(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_readiness_is_waited_for() -> None:
     answers = [Response(503, b"loading"), None, Response(200)]
-    with serving(lambda _: answers.pop(0)) as host:
+    with serve(lambda _: answers.pop(0)) as host:
         ready_seconds, reason = anyio.run(predict_client.wait_until_ready, f"http://{host}", LIMITS)
     assert ready_seconds is not None
     assert reason == ""
 
 
 def test_waiting_for_readiness_ends_with_the_last_reason() -> None:
-    with serving(lambda _: Response(503, b"the first golden row is wrong")) as host:
+    with serve(lambda _: Response(503, b"the first golden row is wrong")) as host:
         ended = anyio.run(predict_client.wait_until_ready, f"http://{host}", LIMITS)
     assert ended == (None, "/readyz answered 503: the first golden row is wrong")
     with socket.socket() as free:

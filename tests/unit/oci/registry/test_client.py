@@ -15,7 +15,7 @@ from drydock.errors import RegistryError, UsageError
 from drydock.oci import registry
 from drydock.oci.registry import Credentials
 from drydock.oci.registry.client import error_codes, retry_after_seconds
-from tests.support.server import Request, Response, serving
+from tests.support.http_server import Request, Response, serve
 
 MANIFEST = b'{"schemaVersion": 2}'
 DIGEST = f"sha256:{hashlib.sha256(MANIFEST).hexdigest()}"
@@ -46,7 +46,7 @@ def asked(
         async with registry.opened(f"{host}/owner/name", login, on_retry) as repository:
             return await repository.digest(reference)
 
-    with serving(answer) as host:
+    with serve(answer) as host:
         return anyio.run(ask, host)
 
 
@@ -319,7 +319,7 @@ def test_writing_asks_for_the_right_to_write_and_keeps_the_token() -> None:
             assert await repository.digest("1.2.3") is None
             await repository.put(manifest, "1.2.3")
 
-    with serving(answer) as host:
+    with serve(answer) as host:
         anyio.run(put, host)
     pull, push = (f"GET service=here&scope=repository%3Aowner%2Fname%3A{what}" for what in ("pull", "pull%2Cpush"))
     assert seen == ["GET 1.2.3", pull, "GET 1.2.3", "GET 1.2.3", "PUT 1.2.3", push, "PUT 1.2.3"]
@@ -351,14 +351,14 @@ def test_a_storage_elsewhere_gets_no_password() -> None:
         async with registry.opened(f"{host}/owner/name", LOGIN) as repository:
             return await repository.blob(digest)
 
-    with serving(stored) as elsewhere:
+    with serve(stored) as elsewhere:
 
         def answer(request: Request) -> Response:
             if "Authorization" not in request.headers:
                 return Response(401, headers={"WWW-Authenticate": 'Basic realm="here"'})
             return Response(307, headers={"Location": f"http://{elsewhere}/of-the-blob"})
 
-        with serving(answer) as host:
+        with serve(answer) as host:
             assert anyio.run(ask, host) == content
     assert ["Authorization" in headers for headers in seen] == [False]
 

@@ -18,7 +18,7 @@ from drydock.errors import RegistryError, UsageError
 from drydock.oci import registry
 from drydock.oci.registry import Credentials, Patience
 from tests.support import tls
-from tests.support.server import Request, Response, serving
+from tests.support.http_server import Request, Response, serve
 
 MANIFEST = b'{"schemaVersion": 2}'
 DIGEST = f"sha256:{hashlib.sha256(MANIFEST).hexdigest()}"
@@ -63,7 +63,7 @@ def serves(_: Request) -> Response:
 @contextmanager
 def remote(answer: Callable[[Request], Response | None], context: ssl.SSLContext | None) -> Iterator[str]:
     """Serve under a name that is not this machine's."""
-    with serving(answer, context) as host, tls.named():
+    with serve(answer, context) as host, tls.named():
         yield f"{tls.NAME}:{host.rpartition(':')[2]}"
 
 
@@ -270,9 +270,9 @@ def test_a_redirect_is_followed_within_this_machine_and_to_tls(
         seen.append(request)
         return Response(200, BLOB)
 
-    with serving(stored) as here, serving(redirects(f"http://{here}/blob")) as host:
+    with serve(stored) as here, serve(redirects(f"http://{here}/blob")) as host:
         assert blob(host) == BLOB
-    with remote(stored, authority[1]) as there, serving(redirects(f"https://{there}/blob")) as host:
+    with remote(stored, authority[1]) as there, serve(redirects(f"https://{there}/blob")) as host:
         assert blob(host) == BLOB
     assert [request.headers["Accept-Encoding"] for request in seen] == ["identity", "identity"]
 
@@ -281,7 +281,7 @@ def test_a_relative_redirect_is_one_of_the_registry() -> None:
     def answer(request: Request) -> Response:
         return Response(200, BLOB) if request.path == "/kept" else Response(302, headers={"Location": "/kept"})
 
-    with serving(answer) as host:
+    with serve(answer) as host:
         assert blob(host) == BLOB
 
 
@@ -299,7 +299,7 @@ def test_a_registry_elsewhere_sends_nobody_to_this_machine(
         seen.append(request)
         return Response(200, BLOB)
 
-    with serving(local) as here:
+    with serve(local) as here:
         address = to.format(port=here.rpartition(":")[2])
         with (
             remote(redirects(address), authority[1]) as host,
@@ -320,7 +320,7 @@ def test_no_address_of_a_registry_elsewhere_leads_to_this_machine(
         seen.append(request)
         return Response(200, b'{"token": "t0ken"}')
 
-    with serving(local) as here:
+    with serve(local) as here:
 
         def answer(request: Request) -> Response:
             if what == "realm":
@@ -356,9 +356,9 @@ def test_a_redirect_leads_to_tls_and_never_back(
     ):
         blob(host)
     with (
-        serving(lambda _: Response(200, BLOB)) as here,
+        serve(lambda _: Response(200, BLOB)) as here,
         remote(redirects(f"http://{here}/blob"), authority[1]) as there,
-        serving(redirects(f"https://{there}/blob")) as host,
+        serve(redirects(f"https://{there}/blob")) as host,
         pytest.raises(RegistryError, match=f"^{host} sends us from TLS to 127.0.0.1 without"),
     ):
         blob(host)
@@ -372,7 +372,7 @@ def test_redirects_have_an_end() -> None:
         return Response(307, headers={"Location": "/again"})
 
     with (
-        serving(answer) as host,
+        serve(answer) as host,
         pytest.raises(RegistryError, match="sends us from one address to the next without end"),
     ):
         blob(host)
@@ -391,8 +391,8 @@ def test_nobody_but_the_registry_may_ask_for_a_password(
         return Response(401, headers={"WWW-Authenticate": f'Bearer realm="http://{request.headers["Host"]}/token"'})
 
     with (
-        serving(thief) as elsewhere,
-        serving(redirects(f"http://{elsewhere}/blob")) as host,
+        serve(thief) as elsewhere,
+        serve(redirects(f"http://{elsewhere}/blob")) as host,
         pytest.raises(RegistryError, match="answered 401 to GET blob"),
     ):
         blob(host, LOGIN)

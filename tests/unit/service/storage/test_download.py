@@ -17,7 +17,7 @@ from service.contract import ModelLoadError
 from service.settings import Settings
 from service.storage.download import ModelCache
 from service.storage.progress import LoadProgress
-from tests.support.flaky_server import TIMEOUT_SECONDS, Halfway, halfway
+from tests.support.flaky_server import TIMEOUT_SECONDS, FlakyServer, flaky_server
 
 MODEL, OTHER = (hashlib.shake_256(name).digest(300_000) for name in (b"model", b"other"))
 SHA256 = hashlib.sha256(MODEL).hexdigest()
@@ -30,25 +30,25 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def source(cache: Path) -> Iterator[Halfway]:
+def source(cache: Path) -> Iterator[FlakyServer]:
     def arrived(position: int) -> bool:
         part = cache / f"{SHA256}.part"
         return part.exists() and part.stat().st_size >= position
 
-    with halfway() as server:
+    with flaky_server() as server:
         server.files["/model"] = MODEL
         server.arrived = arrived
         yield server
 
 
 def fetched(
-    source: Halfway, cache: Path, size_bytes: int = len(MODEL), path: str = "/model", seconds: float = 5
+    source: FlakyServer, cache: Path, size_bytes: int = len(MODEL), path: str = "/model", seconds: float = 5
 ) -> Path:
     settings = Settings(cache_dir=str(cache), download_stall_seconds=seconds)
     return ModelCache(settings, LoadProgress()).ensure(f"{source.url}{path}", SHA256, size_bytes)
 
 
-def refused(source: Halfway, cache: Path, size_bytes: int = len(MODEL)) -> str:
+def refused(source: FlakyServer, cache: Path, size_bytes: int = len(MODEL)) -> str:
     with pytest.raises(ModelLoadError) as refusal:
         fetched(source, cache, size_bytes)
     return str(refusal.value)
@@ -64,7 +64,7 @@ def leave_half(cache: Path, content: bytes) -> None:
     (cache / f"{SHA256}.part").write_bytes(content)
 
 
-def test_what_is_fetched_lies_under_its_hash_and_is_not_fetched_again(source: Halfway, cache: Path) -> None:
+def test_what_is_fetched_lies_under_its_hash_and_is_not_fetched_again(source: FlakyServer, cache: Path) -> None:
     for _ in range(2):
         assert fetched(source, cache) == cache / SHA256
         assert kept(cache) == {SHA256: MODEL}
@@ -73,7 +73,7 @@ def test_what_is_fetched_lies_under_its_hash_and_is_not_fetched_again(source: Ha
     assert source.headers[0]["Accept-Encoding"] == "identity"
 
 
-def test_a_kept_file_that_has_changed_is_fetched_again(source: Halfway, cache: Path) -> None:
+def test_a_kept_file_that_has_changed_is_fetched_again(source: FlakyServer, cache: Path) -> None:
     fetched(source, cache)
     (cache / SHA256).write_bytes(OTHER)
     fetched(source, cache)
@@ -81,14 +81,14 @@ def test_a_kept_file_that_has_changed_is_fetched_again(source: Halfway, cache: P
     assert len(source.asked) == 2
 
 
-def test_a_fetch_that_is_cut_goes_on_where_it_broke_off(source: Halfway, cache: Path) -> None:
+def test_a_fetch_that_is_cut_goes_on_where_it_broke_off(source: FlakyServer, cache: Path) -> None:
     source.cuts["/model"] = [100_000, 50_000]
     fetched(source, cache)
     assert kept(cache) == {SHA256: MODEL}
     assert source.asked == [("/model", ""), ("/model", "bytes=100000-"), ("/model", "bytes=150000-")]
 
 
-def test_a_cut_is_seen_where_nobody_says_the_length(source: Halfway, cache: Path) -> None:
+def test_a_cut_is_seen_where_nobody_says_the_length(source: FlakyServer, cache: Path) -> None:
     source.says_length = False
     source.cuts["/model"] = [100_000]
     fetched(source, cache)
@@ -96,14 +96,14 @@ def test_a_cut_is_seen_where_nobody_says_the_length(source: Halfway, cache: Path
     assert source.ranges_of("/model") == ["", "bytes=100000-"]
 
 
-def test_a_half_that_an_earlier_process_left_is_gone_on_with(source: Halfway, cache: Path) -> None:
+def test_a_half_that_an_earlier_process_left_is_gone_on_with(source: FlakyServer, cache: Path) -> None:
     leave_half(cache, MODEL[:HALF])
     fetched(source, cache)
     assert kept(cache) == {SHA256: MODEL}
     assert source.asked == [("/model", "bytes=150000-")]
 
 
-def test_what_has_come_is_kept_though_nothing_follows(source: Halfway, cache: Path) -> None:
+def test_what_has_come_is_kept_though_nothing_follows(source: FlakyServer, cache: Path) -> None:
     # Few enough for a buffer, which would be lost with its process.
     source.holds["/model"] = 5_000
     thread = threading.Thread(target=fetched, args=(source, cache))
@@ -117,7 +117,7 @@ def test_what_has_come_is_kept_though_nothing_follows(source: Halfway, cache: Pa
     assert kept(cache) == {SHA256: MODEL}
 
 
-def test_a_whole_that_was_not_yet_named_needs_no_network(source: Halfway, cache: Path) -> None:
+def test_a_whole_that_was_not_yet_named_needs_no_network(source: FlakyServer, cache: Path) -> None:
     leave_half(cache, MODEL)
     fetched(source, cache)
     assert (kept(cache), source.asked) == ({SHA256: MODEL}, [])
@@ -132,21 +132,23 @@ def test_a_whole_that_was_not_yet_named_needs_no_network(source: Halfway, cache:
         pytest.param(b"", [""], id="empty"),
     ],
 )
-def test_a_half_of_something_else_is_discarded(half: bytes, ranges: list[str], source: Halfway, cache: Path) -> None:
+def test_a_half_of_something_else_is_discarded(
+    half: bytes, ranges: list[str], source: FlakyServer, cache: Path
+) -> None:
     leave_half(cache, half)
     fetched(source, cache)
     assert kept(cache) == {SHA256: MODEL}
     assert source.ranges_of("/model") == ranges
 
 
-def test_where_the_server_knows_no_ranges_the_half_is_discarded(source: Halfway, cache: Path) -> None:
+def test_where_the_server_knows_no_ranges_the_half_is_discarded(source: FlakyServer, cache: Path) -> None:
     source.knows_ranges = False
     leave_half(cache, MODEL[:HALF])
     fetched(source, cache)
     assert kept(cache) == {SHA256: MODEL}
 
 
-def test_a_file_that_changed_between_two_halves_is_fetched_anew(source: Halfway, cache: Path) -> None:
+def test_a_file_that_changed_between_two_halves_is_fetched_anew(source: FlakyServer, cache: Path) -> None:
     source.turns = [OTHER]
     source.cuts["/model"] = [HALF]
     fetched(source, cache)
@@ -154,7 +156,7 @@ def test_a_file_that_changed_between_two_halves_is_fetched_anew(source: Halfway,
     assert source.ranges_of("/model") == ["", "bytes=150000-", ""]
 
 
-def test_wrong_bytes_are_refused_and_not_kept(source: Halfway, cache: Path) -> None:
+def test_wrong_bytes_are_refused_and_not_kept(source: FlakyServer, cache: Path) -> None:
     source.files["/model"] = OTHER
     assert refused(source, cache) == (
         f"{source.url}/model is not the expected file: expected sha256 {SHA256}, got "
@@ -165,7 +167,7 @@ def test_wrong_bytes_are_refused_and_not_kept(source: Halfway, cache: Path) -> N
     assert len(source.asked) == 1
 
 
-def test_wrong_bytes_stay_refused_where_a_half_was_discarded_before(source: Halfway, cache: Path) -> None:
+def test_wrong_bytes_stay_refused_where_a_half_was_discarded_before(source: FlakyServer, cache: Path) -> None:
     source.files["/model"] = OTHER
     leave_half(cache, MODEL[:HALF])
     assert " is not the expected file: " in refused(source, cache)
@@ -174,7 +176,9 @@ def test_wrong_bytes_stay_refused_where_a_half_was_discarded_before(source: Half
 
 
 @pytest.mark.parametrize("content", [MODEL[:-1], MODEL + b"!"])
-def test_a_file_of_another_size_is_refused_before_it_is_fetched(content: bytes, source: Halfway, cache: Path) -> None:
+def test_a_file_of_another_size_is_refused_before_it_is_fetched(
+    content: bytes, source: FlakyServer, cache: Path
+) -> None:
     source.files["/model"] = content
     source.holds["/model"] = 0
     assert refused(source, cache) == (
@@ -183,7 +187,7 @@ def test_a_file_of_another_size_is_refused_before_it_is_fetched(content: bytes, 
     assert kept(cache) == {}
 
 
-def test_a_file_that_is_shorter_than_its_half_is_refused(source: Halfway, cache: Path) -> None:
+def test_a_file_that_is_shorter_than_its_half_is_refused(source: FlakyServer, cache: Path) -> None:
     source.files["/model"] = MODEL[:1000]
     leave_half(cache, MODEL[:HALF])
     assert refused(source, cache) == (
@@ -192,14 +196,14 @@ def test_a_file_that_is_shorter_than_its_half_is_refused(source: Halfway, cache:
     assert source.ranges_of("/model") == ["bytes=150000-", ""]
 
 
-def test_an_endless_file_is_not_kept(source: Halfway, cache: Path) -> None:
+def test_an_endless_file_is_not_kept(source: FlakyServer, cache: Path) -> None:
     source.says_length = False
     source.files["/model"] = MODEL + OTHER
     assert "but its contract says 300000" in refused(source, cache)
     assert kept(cache) == {}
 
 
-def test_what_is_too_large_for_a_contract_is_refused(source: Halfway, cache: Path) -> None:
+def test_what_is_too_large_for_a_contract_is_refused(source: FlakyServer, cache: Path) -> None:
     source.files["/model"] = bytes(10_000_001)
     source.holds["/model"] = 0
     assert refused(source, cache, size_bytes=0) == (
@@ -208,7 +212,7 @@ def test_what_is_too_large_for_a_contract_is_refused(source: Halfway, cache: Pat
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_an_answer_that_may_pass_is_waited_for(status: int, source: Halfway, cache: Path) -> None:
+def test_an_answer_that_may_pass_is_waited_for(status: int, source: FlakyServer, cache: Path) -> None:
     source.statuses = [status, status]
     fetched(source, cache)
     assert len(source.asked) == 3
@@ -226,13 +230,15 @@ def test_an_answer_that_may_pass_is_waited_for(status: int, source: Halfway, cac
         (410, "could not be downloaded (HTTP 410); check MODEL_URI and the log of its server."),
     ],
 )
-def test_an_answer_that_will_not_pass_ends_it_at_once(status: int, sentence: str, source: Halfway, cache: Path) -> None:
+def test_an_answer_that_will_not_pass_ends_it_at_once(
+    status: int, sentence: str, source: FlakyServer, cache: Path
+) -> None:
     source.statuses = [status]
     assert refused(source, cache) == f"{source.url}/model {sentence}"
     assert len(source.asked) == 1
 
 
-def test_it_gives_up_where_it_gets_no_further_and_keeps_the_half(source: Halfway, cache: Path) -> None:
+def test_it_gives_up_where_it_gets_no_further_and_keeps_the_half(source: FlakyServer, cache: Path) -> None:
     source.cuts["/model"] = [HALF]
     source.statuses = [200, *[503] * 100]
     with pytest.raises(ModelLoadError) as refusal:
@@ -245,7 +251,7 @@ def test_it_gives_up_where_it_gets_no_further_and_keeps_the_half(source: Halfway
     assert kept(cache) == {f"{SHA256}.part": MODEL[:HALF]}
 
 
-def test_it_gives_up_on_a_source_that_is_silent(source: Halfway, cache: Path) -> None:
+def test_it_gives_up_on_a_source_that_is_silent(source: FlakyServer, cache: Path) -> None:
     source.holds["/model"] = HALF
     with pytest.raises(ModelLoadError) as refusal:
         fetched(source, cache, seconds=0.5)
@@ -261,7 +267,7 @@ def test_it_gives_up_where_nobody_listens(cache: Path) -> None:
 
 
 def test_no_room_is_said_before_anything_is_fetched(
-    source: Halfway, cache: Path, monkeypatch: pytest.MonkeyPatch
+    source: FlakyServer, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leave_half(cache, MODEL[:HALF])
     usage = namedtuple("usage", "total used free")
@@ -276,7 +282,7 @@ def test_no_room_is_said_before_anything_is_fetched(
     fetched(source, cache)
 
 
-def test_a_cache_that_cannot_be_written_is_said(source: Halfway, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_said(source: FlakyServer, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert refused(source, tmp_path / "file" / "cache") == (
         f"{tmp_path}/file/cache cannot hold the model (Not a directory); set DRYDOCK_CACHE_DIR to a writable "
@@ -284,7 +290,7 @@ def test_a_cache_that_cannot_be_written_is_said(source: Halfway, tmp_path: Path)
     )
 
 
-def test_a_disk_that_takes_no_more_ends_it_at_once(source: Halfway, cache: Path) -> None:
+def test_a_disk_that_takes_no_more_ends_it_at_once(source: FlakyServer, cache: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
@@ -297,7 +303,7 @@ def test_a_disk_that_takes_no_more_ends_it_at_once(source: Halfway, cache: Path)
     assert len(source.asked) == 1
 
 
-def test_of_two_that_need_one_file_the_second_finds_what_the_first_fetched(source: Halfway, cache: Path) -> None:
+def test_of_two_that_need_one_file_the_second_finds_what_the_first_fetched(source: FlakyServer, cache: Path) -> None:
     source.holds["/model"] = HALF
     found: list[Path] = []
     both = [threading.Thread(target=lambda: found.append(fetched(source, cache))) for _ in range(2)]

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.support.flaky_server import TIMEOUT_SECONDS, Halfway, halfway
+from tests.support.flaky_server import TIMEOUT_SECONDS, FlakyServer, flaky_server
 from tests.support.models import ENVIRONMENT, replace_model
 from tests.unit.service.test_main import answer_of, free_port, started
 
@@ -33,12 +33,12 @@ def artifact_of(directory: Path) -> Path:
 
 
 @pytest.fixture
-def source() -> Iterator[Halfway]:
-    with halfway() as server:
+def source() -> Iterator[FlakyServer]:
+    with flaky_server() as server:
         yield server
 
 
-def offer(source: Halfway, directory: Path, folder: str = "/models/iris") -> None:
+def offer(source: FlakyServer, directory: Path, folder: str = "/models/iris") -> None:
     """Serve a model and its contract."""
     for path in (directory / "model.json", artifact_of(directory)):
         source.files[f"{folder}/{path.name}"] = path.read_bytes()
@@ -79,7 +79,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def test_a_server_listens_while_its_model_is_fetched_and_serves_it_then(
-    served: Path, source: Halfway, tmp_path: Path
+    served: Path, source: FlakyServer, tmp_path: Path
 ) -> None:
     offer(source, served)
     file = f"/models/iris/{artifact_of(served).name}"
@@ -121,7 +121,7 @@ def test_a_server_listens_while_its_model_is_fetched_and_serves_it_then(
 
 def test_a_kept_model_needs_no_network(compiled_artifacts: Path, tmp_path: Path) -> None:
     sha256 = sha256_of(compiled_artifacts / "model.json")
-    with halfway() as source:
+    with flaky_server() as source:
         offer(source, compiled_artifacts)
         uri = f"{source.url}/models/iris/model.json"
         with outside(tmp_path, uri, sha256) as (process, client):
@@ -130,7 +130,9 @@ def test_a_kept_model_needs_no_network(compiled_artifacts: Path, tmp_path: Path)
         require_ready(process, client)
 
 
-def test_a_model_is_gone_on_with_where_its_server_was_killed(breakable: Path, source: Halfway, tmp_path: Path) -> None:
+def test_a_model_is_gone_on_with_where_its_server_was_killed(
+    breakable: Path, source: FlakyServer, tmp_path: Path
+) -> None:
     # What follows a pickle is not read: a larger model, in which MB can be counted.
     replace_model(breakable, artifact_of(breakable).read_bytes() + bytes(3_000_000))
     offer(source, breakable)
@@ -152,7 +154,7 @@ def test_a_model_is_gone_on_with_where_its_server_was_killed(breakable: Path, so
 
 
 def test_sigterm_while_a_model_is_fetched_ends_it_at_once(
-    compiled_artifacts: Path, source: Halfway, tmp_path: Path
+    compiled_artifacts: Path, source: FlakyServer, tmp_path: Path
 ) -> None:
     offer(source, compiled_artifacts)
     source.holds["/models/iris/model.forest"] = 100
@@ -193,7 +195,7 @@ def canary(directory: Path, tripped: Path) -> None:
 
 
 def test_a_wrong_model_ends_it_in_one_sentence_and_is_not_loaded(
-    breakable: Path, source: Halfway, tmp_path: Path
+    breakable: Path, source: FlakyServer, tmp_path: Path
 ) -> None:
     offer(source, breakable)
     told = sha256_of(breakable / "model.json")
@@ -222,7 +224,7 @@ def test_a_wrong_model_ends_it_in_one_sentence_and_is_not_loaded(
 
 
 @pytest.mark.parametrize("where", ["beside the server", "in the cache"])
-def test_a_canary_that_nothing_stops_goes_off(where: str, breakable: Path, source: Halfway, tmp_path: Path) -> None:
+def test_a_canary_that_nothing_stops_goes_off(where: str, breakable: Path, source: FlakyServer, tmp_path: Path) -> None:
     """The test above would see it."""
     canary(breakable, tmp_path / "tripped")
     offer(source, breakable)
@@ -232,7 +234,7 @@ def test_a_canary_that_nothing_stops_goes_off(where: str, breakable: Path, sourc
         until((tmp_path / "tripped").exists, process)
 
 
-def test_a_contract_that_was_changed_is_refused(compiled_breakable: Path, source: Halfway, tmp_path: Path) -> None:
+def test_a_contract_that_was_changed_is_refused(compiled_breakable: Path, source: FlakyServer, tmp_path: Path) -> None:
     """The model is right, and its labels are the wrong way round."""
     told = sha256_of(compiled_breakable / "model.json")
     text = (compiled_breakable / "model.json").read_text()
@@ -255,7 +257,7 @@ def test_a_contract_that_was_changed_is_refused(compiled_breakable: Path, source
 
 
 def test_the_models_hash_for_the_contract_is_refused_with_a_hint(
-    compiled_artifacts: Path, source: Halfway, tmp_path: Path
+    compiled_artifacts: Path, source: FlakyServer, tmp_path: Path
 ) -> None:
     offer(source, compiled_artifacts)
     with outside(tmp_path, f"{source.url}/models/iris/", sha256_of(compiled_artifacts / "model.forest")) as (
@@ -269,7 +271,7 @@ def test_the_models_hash_for_the_contract_is_refused_with_a_hint(
     )
 
 
-def test_a_model_alone_has_the_contract_of_the_image(compiled_breakable: Path, source: Halfway) -> None:
+def test_a_model_alone_has_the_contract_of_the_image(compiled_breakable: Path, source: FlakyServer) -> None:
     offer(source, compiled_breakable)
     model = artifact_of(compiled_breakable)
     sha256 = sha256_of(model)
@@ -280,7 +282,7 @@ def test_a_model_alone_has_the_contract_of_the_image(compiled_breakable: Path, s
 
 
 def test_a_model_alone_that_is_not_the_images_is_refused_before_it_is_fetched(
-    breakable: Path, compiled_artifacts: Path, source: Halfway
+    breakable: Path, compiled_artifacts: Path, source: FlakyServer
 ) -> None:
     offer(source, compiled_artifacts)
     sha256 = sha256_of(compiled_artifacts / "model.forest")
@@ -329,7 +331,7 @@ def test_an_image_with_its_model_inside_says_that_it_cannot_fetch(compiled_artif
     )
 
 
-def test_one_prediction_fetches_its_model_too(compiled_artifacts: Path, source: Halfway, tmp_path: Path) -> None:
+def test_one_prediction_fetches_its_model_too(compiled_artifacts: Path, source: FlakyServer, tmp_path: Path) -> None:
     offer(source, compiled_artifacts)
     told = {
         "MODEL_URI": f"{source.url}/models/iris/",
@@ -426,7 +428,7 @@ def test_without_credentials_nothing_is_tried_twice(s3: str, tmp_path: Path) -> 
     assert "trying again" not in stdout
 
 
-def mlflow(source: Halfway, directory: Path) -> None:
+def mlflow(source: FlakyServer, directory: Path) -> None:
     """As MLflow 3.17.2 answers: version 1 was registered by the run that made it, version 2 is a model of its own."""
     api = "/api/2.0/mlflow"
     answers = {
@@ -454,7 +456,7 @@ def mlflow(source: Halfway, directory: Path) -> None:
     ],
 )
 def test_a_model_is_fetched_from_where_mlflow_has_it(
-    uri: str, compiled_artifacts: Path, source: Halfway, tmp_path: Path
+    uri: str, compiled_artifacts: Path, source: FlakyServer, tmp_path: Path
 ) -> None:
     mlflow(source, compiled_artifacts)
     login = {
@@ -499,7 +501,7 @@ def test_a_model_is_fetched_from_where_mlflow_has_it(
     ],
 )
 def test_what_mlflow_does_not_have_is_said(
-    uri: str, server: str, sentence: str, compiled_artifacts: Path, source: Halfway, tmp_path: Path
+    uri: str, server: str, sentence: str, compiled_artifacts: Path, source: FlakyServer, tmp_path: Path
 ) -> None:
     mlflow(source, compiled_artifacts)
     with outside(tmp_path, uri, "0" * 64, MLFLOW_TRACKING_URI=server.format(source.url)) as (process, _):
