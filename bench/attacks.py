@@ -101,7 +101,7 @@ async def send(connection: Connection, content: bytes) -> bool:
     return False
 
 
-async def statuses(connection: Connection, seconds: float = 2) -> list[int]:
+async def read_statuses(connection: Connection, seconds: float = 2) -> list[int]:
     """The status of each answer that comes until the server closes the connection, or is silent for so long."""
     received = b""
     with suppress(OSError, TimeoutError):
@@ -118,7 +118,7 @@ async def trailers(target: Target, send_bytes: int = 300 * MB) -> None:
         sent = 0
         while sent < send_bytes and await send(connection, field):
             sent += len(field)
-        target.notes.append(f"{sent / MB:.1f} MB of trailers taken, then {await statuses(connection)}")
+        target.notes.append(f"{sent / MB:.1f} MB of trailers taken, then {await read_statuses(connection)}")
 
 
 async def one_trailer(target: Target, send_bytes: int = 50 * MB) -> None:
@@ -128,7 +128,7 @@ async def one_trailer(target: Target, send_bytes: int = 50 * MB) -> None:
         sent = 0
         while sent < send_bytes and await send(connection, b"a" * 50_000):
             sent += 50_000
-        target.notes.append(f"{sent / MB:.1f} MB of one trailer taken, then {await statuses(connection)}")
+        target.notes.append(f"{sent / MB:.1f} MB of one trailer taken, then {await read_statuses(connection)}")
 
 
 async def upgrade(target: Target) -> None:
@@ -144,7 +144,7 @@ async def upgrade(target: Target) -> None:
         await asyncio.sleep(0.1)
         await send(apart, body)
         await send(smuggled, hidden)
-        heard = [await statuses(each, 0.5) for each in (whole, apart, smuggled)]
+        heard = [await read_statuses(each, 0.5) for each in (whole, apart, smuggled)]
     target.notes.append("in one segment {}, in two {}, a request as a body {}".format(*heard))
 
 
@@ -179,7 +179,7 @@ async def slow_senders(target: Target, count: int = 128, seconds: float = 8) -> 
         while time.monotonic() - started < seconds:
             async with connections(target.port, 1) as (connection,):
                 await send(connection, POST + b"Content-Length: 900000\r\n\r\n{")
-                await statuses(connection, max(0.1, seconds - (time.monotonic() - started)))
+                await read_statuses(connection, max(0.1, seconds - (time.monotonic() - started)))
 
     await asyncio.gather(*(slow() for _ in range(count)))
 
@@ -201,7 +201,7 @@ async def wide_rows(target: Target, count: int = 128) -> None:
         for each in opened:
             each[1].write(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         heard = Counter(
-            status for each in await asyncio.gather(*(statuses(each, 30) for each in opened)) for status in each
+            status for each in await asyncio.gather(*(read_statuses(each, 30) for each in opened)) for status in each
         )
     target.notes.append(f"{count} of {len(body) / MB:.2f} MB: {dict(sorted(heard.items()))}")
 
@@ -257,7 +257,7 @@ async def honest(target: Target, codes: Counter[int], over: asyncio.Event, pause
                 connection[1].write(
                     target.request().replace(b"Host: model\r\n", b"Host: model\r\nConnection: close\r\n")
                 )
-                codes.update(await statuses(connection, 10) or [0])
+                codes.update(await read_statuses(connection, 10) or [0])
         except OSError:
             codes[0] += 1
         await asyncio.sleep(pause_seconds)
@@ -276,7 +276,7 @@ def kernel_bytes(port: int) -> int:
     return sum(int(each[1]) + int(each[2]) for each in found)
 
 
-async def measured(attack: Attack, target: Target, server: psutil.Process, settle_seconds: float = 2) -> Cost:
+async def measure(attack: Attack, target: Target, server: psutil.Process, settle_seconds: float = 2) -> Cost:
     """What an attack costs while it lasts, and some seconds after it."""
     cost, over = Cost(before_bytes=server.memory_info().rss), asyncio.Event()
 
@@ -297,7 +297,7 @@ async def measured(attack: Attack, target: Target, server: psutil.Process, settl
 
 
 @contextmanager
-def serving(code: Path, folder: Path) -> Iterator[tuple[int, psutil.Process]]:
+def run_server(code: Path, folder: Path) -> Iterator[tuple[int, psutil.Process]]:
     """The server of `code` with the model in `folder`/artifacts, as soon as it is ready: its port and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -348,9 +348,9 @@ def main() -> None:
             folder = Path(made) / f"{features}"
             if not folder.exists():
                 make_model(folder / "artifacts", features)
-            with serving(given.service.resolve(), folder) as (port, server):
+            with run_server(given.service.resolve(), folder) as (port, server):
                 target = Target(port, features)
-                cost = asyncio.run(measured(attack, target, server))
+                cost = asyncio.run(measure(attack, target, server))
             print(cost.line(name, target.notes), flush=True)
 
 

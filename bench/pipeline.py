@@ -23,7 +23,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
 WHOLE, OWN = "whole run", "Python itself"
-# Runs the command line as it is, then says what its own process used.
+# Runs the command line, then prints the processor seconds of its own process.
 MEASURED = """
 import resource, sys
 from drydock.cli import commands
@@ -35,7 +35,7 @@ sys.exit(exit_code)
 
 
 def run(report_dir: Path) -> dict[str, float]:
-    """Run the pipeline once, without a push: seconds by stage. Raises RuntimeError where it did not approve."""
+    """Run the pipeline once, without a push: seconds by stage. Raises RuntimeError if it is not approved."""
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, "--no-push", "--tag", "bench", "--report-dir", str(report_dir)],
@@ -53,7 +53,7 @@ def run(report_dir: Path) -> dict[str, float]:
 
 
 async def prune() -> None:
-    """Empty the engine's cache, so that the next run is a first one; base images have to be fetched again, too."""
+    """Empty the engine's cache, so that the next run is a first one and pulls its base images again."""
     async with dagger.connection():
         await dag.engine().local_cache().prune()
 

@@ -1,9 +1,9 @@
 """Drydock's server beside its peers: one model, one worker, one core, one machine, one run: `make bench-server`.
 
-Each gets an environment of its own from its lock, under ~/.cache/drydock. The servers run on core 0; the load comes
-from wrk on core 1, which keeps its connections and sends the next request when the last one is answered. The servers
-take turns, round after round, so that a machine that slows down slows all of them. What cannot be installed or does
-not answer is in the results with its reason, and without a number.
+Each server has its own environment, made from its lock under ~/.cache/drydock. It runs on core 0. wrk makes the load on
+core 1: it keeps its connections, and sends the next request after the last answer. The servers take turns, so a machine
+that slows down slows all of them. The
+results have the reason if a server cannot be installed or does not answer.
 """
 
 from __future__ import annotations
@@ -32,8 +32,18 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench import picture
-from bench.contenders import ROOT, ROW, Contender, Place, Unavailable, all_of_them, checked, free_port, variables
+from bench import chart
+from bench.servers import (
+    ROOT,
+    ROW,
+    Server,
+    Unavailable,
+    Workspace,
+    free_port,
+    list_servers,
+    run_checked,
+    server_environment,
+)
 
 RESULTS = ROOT / "bench" / "serve.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -41,7 +51,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dryd
 CLIENTS = (1, 32)
 WARM_UP_SECONDS = 1
 START_SECONDS = 60
-# wrk sends what this says, and says in the end what it counted, in microseconds.
+# wrk sends this body, and prints its counts at the end, in microseconds.
 SCRIPT = """
 wrk.method = "POST"
 wrk.body = [==[%s]==]
@@ -57,7 +67,7 @@ end
 
 @dataclass(frozen=True)
 class Measurement:
-    """One server in one round; a load has its rate a second, its latencies in ms, and how busy wrk's core was."""
+    """One server in one round; a load has requests per second, latencies in ms, and the use of wrk's core."""
 
     start_seconds: float
     rss_bytes: int
@@ -69,31 +79,31 @@ class Measurement:
 # --- environments ---------------------------------------------------------------------------------------------------
 
 
-def environment(lock: Path, version: str) -> Path:
-    """The interpreter of an environment with exactly the lock's packages; made once. Raises Unavailable."""
+def create_environment(lock: Path, version: str) -> Path:
+    """Create an environment with the packages of the lock once; return its interpreter. Raises Unavailable."""
     key = hashlib.sha256(lock.read_bytes() + version.encode()).hexdigest()[:12]
-    place = CACHE / f"bench-{lock.stem}-{key}"
-    python, complete = place / "bin" / "python", place / "complete"
+    folder = CACHE / f"bench-{lock.stem}-{key}"
+    python, complete = folder / "bin" / "python", folder / "complete"
     if not complete.exists():
         uv = str(Path(sys.executable).with_name("uv"))
-        checked([uv, "venv", "--quiet", "--clear", "--python", version, str(place)], ROOT)
+        run_checked([uv, "venv", "--quiet", "--clear", "--python", version, str(folder)], ROOT)
         install = ("pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "--python", str(python))
-        checked([uv, *install, "-r", str(lock)], ROOT)
+        run_checked([uv, *install, "-r", str(lock)], ROOT)
         complete.touch()
     return python
 
 
 def site_packages_bytes(python: Path) -> int:
-    """What the lock's packages weigh, without the bytecode that Python makes of them."""
+    """The size of the installed packages, without bytecode."""
     (folder,) = (python.parents[1] / "lib").glob("python3.*/site-packages")
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
 
 
-def trained(python: Path, folder: Path) -> list[float]:
-    """Train the model that this repository ships, and convert it; what it answered to ROW."""
-    checked([str(python), "-m", "export.compile_forest"], ROOT)
-    checked([str(python), "-m", "training.iris", "--out", str(folder / "trained")], ROOT)
-    checked([str(python), "-m", "export", "compiled", str(folder / "trained"), str(folder / "compiled")], ROOT)
+def train_models(python: Path, folder: Path) -> list[float]:
+    """Train the iris model and convert it; return its probabilities for ROW."""
+    run_checked([str(python), "-m", "export.compile_forest"], ROOT)
+    run_checked([str(python), "-m", "training.iris", "--out", str(folder / "trained")], ROOT)
+    run_checked([str(python), "-m", "export", "compiled", str(folder / "trained"), str(folder / "compiled")], ROOT)
     golden = json.loads((folder / "trained" / "model.json").read_text())["golden"]
     (expected,) = [list(row["probabilities"].values()) for row in golden if row["features"] == ROW]
     return expected
@@ -102,34 +112,34 @@ def trained(python: Path, folder: Path) -> list[float]:
 # --- measuring ------------------------------------------------------------------------------------------------------
 
 
-def measure(contender: Contender, place: Place, seconds: float, expected: list[float]) -> Measurement:
-    """Start a server, wait for its first answer, load it, and stop it. Raises Unavailable."""
+def measure(server: Server, workspace: Workspace, seconds: float, expected: list[float]) -> Measurement:
+    """Start a server, wait for its first answer, measure it under load, and stop it. Raises Unavailable."""
     began = time.perf_counter()
-    with running(contender, place) as process:
-        answer = first_answer(contender, place, process)
+    with run_server(server, workspace) as process:
+        answer = wait_for_answer(server, workspace, process)
         start_seconds = time.perf_counter() - began
-        if contender.probabilities:
-            got = contender.probabilities(answer)
+        if server.probabilities:
+            got = server.probabilities(answer)
             if any(abs(one - other) > 1e-6 for one, other in zip(got, expected, strict=True)):
                 raise Unavailable(f"it answers {got} and not {expected}")
         loads = {}
         for clients in CLIENTS:
-            load(contender, place, clients, WARM_UP_SECONDS)
-            loads[clients] = load(contender, place, clients, seconds)
-        server = psutil.Process(process.pid)
-        memory = [each.memory_full_info() for each in [server, *server.children(recursive=True)]]
+            measure_load(server, workspace, clients, WARM_UP_SECONDS)
+            loads[clients] = measure_load(server, workspace, clients, seconds)
+        parent = psutil.Process(process.pid)
+        memory = [each.memory_full_info() for each in [parent, *parent.children(recursive=True)]]
     rss, pss = sum(each.rss for each in memory), sum(getattr(each, "pss", each.rss) for each in memory)
     return Measurement(start_seconds, rss, pss, len(memory), loads)
 
 
 @contextmanager
-def running(contender: Contender, place: Place) -> Iterator[subprocess.Popen[bytes]]:
-    """A server's process, which is gone in the end with all that it started."""
-    with (place.folder / "log").open("wb") as log:
+def run_server(server: Server, workspace: Workspace) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a server's process; at the end stop it and all that it started."""
+    with (workspace.folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            pinned(0, contender.command(place)),
-            cwd=place.folder,
-            env=variables(contender, place),
+            pin_to_core(0, server.command(workspace)),
+            cwd=workspace.folder,
+            env=server_environment(server, workspace),
             stdout=log,
             stderr=log,
         )
@@ -149,13 +159,13 @@ def running(contender: Contender, place: Place) -> Iterator[subprocess.Popen[byt
                 child.kill()
 
 
-def first_answer(contender: Contender, place: Place, process: subprocess.Popen[bytes]) -> object:
-    """Ask until a server answers 200. Raises Unavailable."""
-    body, deadline = json.dumps(contender.body), time.monotonic() + START_SECONDS
+def wait_for_answer(server: Server, workspace: Workspace, process: subprocess.Popen[bytes]) -> object:
+    """Send a request until the server answers 200; return the answer. Raises Unavailable."""
+    body, deadline = json.dumps(server.body), time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         with suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", place.port, timeout=START_SECONDS)
-            connection.request("POST", contender.path, body, {"Content-Type": "application/json"})
+            connection = http.client.HTTPConnection("127.0.0.1", workspace.port, timeout=START_SECONDS)
+            connection.request("POST", server.path, body, {"Content-Type": "application/json"})
             response = connection.getresponse()
             content = response.read()
             connection.close()
@@ -163,43 +173,43 @@ def first_answer(contender: Contender, place: Place, process: subprocess.Popen[b
                 answer: object = json.loads(content)
                 return answer
         time.sleep(0.002)
-    said = (place.folder / "log").read_text(errors="replace").strip().splitlines()
-    raise Unavailable(f"it did not answer within {START_SECONDS} s: {' '.join(said[-3:])}")
+    log_lines = (workspace.folder / "log").read_text(errors="replace").strip().splitlines()
+    raise Unavailable(f"it did not answer within {START_SECONDS} s: {' '.join(log_lines[-3:])}")
 
 
-def load(contender: Contender, place: Place, clients: int, seconds: float) -> dict[str, float]:
-    """Let so many clients ask for so long. Raises Unavailable where none of them hears anything."""
-    script = place.folder / "script.lua"
-    script.write_text(SCRIPT % json.dumps(contender.body))
+def measure_load(server: Server, workspace: Workspace, clients: int, seconds: float) -> dict[str, float]:
+    """Measure so many clients for so many seconds. Raises Unavailable if none of them gets an answer."""
+    script = workspace.folder / "script.lua"
+    script.write_text(SCRIPT % json.dumps(server.body))
     command = ["wrk", "--threads", "1", "--connections", str(clients), "--duration", f"{seconds:g}s"]
-    url = f"http://127.0.0.1:{place.port}{contender.path}"
+    url = f"http://127.0.0.1:{workspace.port}{server.path}"
     before, began = children_seconds(), time.perf_counter()
     done = subprocess.run(
-        pinned(1, [*command, "--timeout", "30s", "--script", str(script), url]),
+        pin_to_core(1, [*command, "--timeout", "30s", "--script", str(script), url]),
         capture_output=True,
         text=True,
         check=True,
     )
     busy = (children_seconds() - before) / (time.perf_counter() - began)
-    counted = json.loads(done.stdout.splitlines()[-1])
-    if not counted["requests"]:
+    counts = json.loads(done.stdout.splitlines()[-1])
+    if not counts["requests"]:
         raise Unavailable(f"it answered nothing to {clients} clients within {seconds:g} s")
     return {
-        "requests_per_second": counted["requests"] / counted["microseconds"] * 1e6,
-        "p50_ms": counted["p50"] / 1000,
-        "p99_ms": counted["p99"] / 1000,
-        "errors": counted["errors"],
+        "requests_per_second": counts["requests"] / counts["microseconds"] * 1e6,
+        "p50_ms": counts["p50"] / 1000,
+        "p99_ms": counts["p99"] / 1000,
+        "errors": counts["errors"],
         "generator_busy": busy,
     }
 
 
-def pinned(core: int, command: list[str]) -> list[str]:
-    """The command on one core, where this system has a way to say so."""
+def pin_to_core(core: int, command: list[str]) -> list[str]:
+    """The command on one core, if this system has taskset."""
     return ["taskset", "--cpu-list", str(core), *command] if shutil.which("taskset") else command
 
 
 def children_seconds() -> float:
-    """The processor time of all that has ended: a server that still runs is not in it."""
+    """The processor seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -207,57 +217,59 @@ def children_seconds() -> float:
 # --- results --------------------------------------------------------------------------------------------------------
 
 
-def run(chosen: list[Contender], round_count: int, seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
-    """All rounds, as one value for serve.json."""
-    about = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+def run_rounds(
+    chosen: list[Server], round_count: int, seconds: float, show_progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure all servers in each round; return the content of serve.json."""
+    about = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": describe_machine()}
     rounds: dict[str, list[Measurement]] = {each.name: [] for each in chosen}
     packages: dict[str, int] = {}
     unavailable: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:
-        models, places = Path(name), dict[str, Place]()
-        tell("training")
-        expected = trained(environment(ROOT / "requirements" / "image-sklearn.txt", "3.13"), models)
+        models, workspaces = Path(name), dict[str, Workspace]()
+        show_progress("training")
+        expected = train_models(create_environment(ROOT / "requirements" / "image-sklearn.txt", "3.13"), models)
         for each in chosen:
-            tell(f"{each.name}: its environment")
+            show_progress(f"{each.name}: its environment")
             try:
-                python = environment(each.lock, each.python)
-                # Who predicts nothing would not need most of what is in its environment.
+                python = create_environment(each.lock, each.python)
+                # A server that predicts nothing does not need most packages of its environment.
                 packages[each.name] = site_packages_bytes(python) if each.probabilities else 0
-                place = Place(python, models, models / each.name, free_port())
-                place.folder.mkdir()
-                each.prepare(place)
-                places[each.name] = place
+                workspace = Workspace(python, models, models / each.name, free_port())
+                workspace.folder.mkdir()
+                each.prepare(workspace)
+                workspaces[each.name] = workspace
             except Unavailable as error:
                 unavailable[each.name] = str(error)
         for number in range(round_count):
             for each in chosen:
                 if each.name not in unavailable:
-                    tell(f"round {number + 1} of {round_count}: {each.name}")
+                    show_progress(f"round {number + 1} of {round_count}: {each.name}")
                     try:
-                        rounds[each.name].append(measure(each, places[each.name], seconds, expected))
+                        rounds[each.name].append(measure(each, workspaces[each.name], seconds, expected))
                     except Unavailable as error:
                         unavailable[each.name] = str(error)
     how = {"rounds": round_count, "seconds": seconds, "server_core": 0, "generator_core": 1, "workers": 1, "row": ROW}
     servers = [
         {"name": each.name, "is_peer": each.is_peer, "unavailable": unavailable[each.name]}
         if each.name in unavailable
-        else summary(each, packages[each.name], rounds[each.name])
+        else summarize(each, packages[each.name], rounds[each.name])
         for each in chosen
     ]
     return {**about, "how": how, "servers": servers}
 
 
-def summary(contender: Contender, site_packages: int, rounds: list[Measurement]) -> dict[str, Any]:
-    """Medians over the rounds, each with the smallest and the largest."""
+def summarize(server: Server, site_packages: int, rounds: list[Measurement]) -> dict[str, Any]:
+    """The median, minimum and maximum of each number over the rounds."""
 
     def spread(values: list[float], digits: int) -> dict[str, float]:
         figures = {"median": statistics.median(values), "min": min(values), "max": max(values)}
         return {name: round(value, digits) for name, value in figures.items()}
 
     return {
-        "name": contender.name,
-        "is_peer": contender.is_peer,
-        "python": contender.python,
+        "name": server.name,
+        "is_peer": server.is_peer,
+        "python": server.python,
         "processes": max(each.processes for each in rounds),
         "clients": {
             str(clients): {
@@ -273,8 +285,8 @@ def summary(contender: Contender, site_packages: int, rounds: list[Measurement])
     }
 
 
-def machine() -> dict[str, Any]:
-    """What this was measured on."""
+def describe_machine() -> dict[str, Any]:
+    """The machine of this measurement."""
     model = platform.processor()
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -296,9 +308,9 @@ COLUMNS = (
 )
 
 
-def table(results: dict[str, Any]) -> list[list[str]]:
-    """The results as rows of words, each median with its range, and each rate with its ratio to the fastest peer's."""
-    fastest = picture.fastest_peer(results)
+def table_rows(results: dict[str, Any]) -> list[list[str]]:
+    """The rows of the table: each median with its range, and the ratio of each rate to the fastest peer's."""
+    fastest = chart.fastest_peer_rate(results)
     return [_row(each, fastest) for each in results["servers"]]
 
 
@@ -318,17 +330,17 @@ def _row(server: dict[str, Any], fastest: float) -> list[str]:
     ]
 
 
-def markdown(results: dict[str, Any]) -> str:
-    """The same as a table in Markdown."""
-    rows = [COLUMNS, ["---"] * len(COLUMNS), *table(results)]
+def render_markdown(results: dict[str, Any]) -> str:
+    """The table in Markdown."""
+    rows = [COLUMNS, ["---"] * len(COLUMNS), *table_rows(results)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def renewed(page: str, results: dict[str, Any]) -> str:
-    """The page with the table of these results in place of the old one."""
+def replace_table(page: str, results: dict[str, Any]) -> str:
+    """The page with the table of these results instead of the old one."""
     before, head, rest = page.partition(f"| {' | '.join(COLUMNS)} |")
     _, _, after = rest.partition("\n\n")
-    return f"{before}{markdown(results)}\n{after}" if head else page
+    return f"{before}{render_markdown(results)}\n{after}" if head else page
 
 
 def main() -> None:
@@ -337,27 +349,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how many rounds; medians are shown")
     parser.add_argument("--seconds", type=float, default=4, metavar="S", help="how long each load lasts")
     parser.add_argument("--only", default="", metavar="TEXT", help="those with this in their names; writes nothing")
-    told = parser.parse_args()
+    args = parser.parse_args()
     if not shutil.which("wrk"):
-        sys.exit("bench      there is no wrk here, which makes the load: apt-get install wrk, or brew install wrk")
-    # This process waits beside the generator, and away from the servers.
+        sys.exit("bench      wrk is not installed; it makes the load: apt-get install wrk, or brew install wrk")
+    # This process shares the core of wrk, not that of the servers.
     if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1:
         os.sched_setaffinity(0, {1})
-    chosen = [each for each in all_of_them() if told.only.lower() in each.name.lower()]
+    chosen = [each for each in list_servers() if args.only.lower() in each.name.lower()]
     console = Console()
     try:
         with console.status("") as status:
-            results = run(chosen, told.rounds, told.seconds, status.update)
+            results = run_rounds(chosen, args.rounds, args.seconds, status.update)
     except Unavailable as error:
-        sys.exit(f"bench      no model: {error}\n→ it takes Python 3.13 on PATH, and MLServer takes 3.12")
-    if not told.only:
+        sys.exit(f"bench      no model: {error}\n→ install Python 3.13, and 3.12 for MLServer")
+    if not args.only:
         RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        picture.PATH.write_text(picture.drawn(results), encoding="utf-8")
-        PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
-    drawn = Table(*COLUMNS, box=None)
-    for row in table(results):
-        drawn.add_row(*row)
-    console.print(drawn, width=160, crop=False)
+        chart.PATH.write_text(chart.draw_chart(results), encoding="utf-8")
+        PAGE.write_text(replace_table(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
+    console_table = Table(*COLUMNS, box=None)
+    for row in table_rows(results):
+        console_table.add_row(*row)
+    console.print(console_table, width=160, crop=False)
 
 
 if __name__ == "__main__":

@@ -70,10 +70,10 @@ class FlakyServer:
             deadline = time.monotonic() + TIMEOUT_SECONDS
             while not self.arrived(start + sent) and time.monotonic() < deadline:
                 time.sleep(0.01)
-        elif handler.path in self.holds:
-            handler.wfile.write(rest[: self.holds[handler.path]])
+        elif (held := self.holds.get(handler.path)) is not None:
+            handler.wfile.write(rest[:held])
             if self.go_on.wait(TIMEOUT_SECONDS):
-                handler.wfile.write(rest[self.holds[handler.path] :])
+                handler.wfile.write(rest[held:])
         else:
             handler.wfile.write(rest)
 

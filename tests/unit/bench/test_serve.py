@@ -1,4 +1,4 @@
-"""What bench/serve.py makes of its numbers; the numbers themselves are measured there, and judged by nobody here."""
+"""What bench/serve.py writes about its numbers. No test judges the numbers themselves."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bench import contenders, picture, serve
-from bench.contenders import Unavailable, checked
+from bench import chart, serve, servers
 from bench.serve import Measurement
+from bench.servers import Unavailable, run_checked
 
 ROOT = Path(__file__).parents[3]
 RESULTS = json.loads(serve.RESULTS.read_text(encoding="utf-8"))
@@ -28,23 +28,23 @@ def measured(rate: float, p99_ms: float) -> Measurement:
 @pytest.fixture
 def results() -> dict[str, Any]:
     """Drydock, a peer, one that cannot be had, and the ceiling."""
-    ours, _, plain, bento, *_, ceiling = contenders.all_of_them()
+    ours, _, plain, bento, *_, ceiling = servers.list_servers()
     return {
         "servers": [
-            serve.summary(ours, 14_000_000, [measured(9_000, 4), measured(8_000, 6), measured(10_000, 5)]),
-            serve.summary(plain, 233_000_000, [measured(200, 300)]),
+            serve.summarize(ours, 14_000_000, [measured(9_000, 4), measured(8_000, 6), measured(10_000, 5)]),
+            serve.summarize(plain, 233_000_000, [measured(200, 300)]),
             {"name": bento.name, "is_peer": True, "unavailable": "`uv venv` ended with exit code 2"},
-            serve.summary(ceiling, 0, [measured(2_500, 20)]),
+            serve.summarize(ceiling, 0, [measured(2_500, 20)]),
         ]
     }
 
 
 def test_a_row_has_the_median_its_range_and_the_ratio_to_the_fastest_peer(results: dict[str, Any]) -> None:
-    assert serve.markdown(results) == (
+    assert serve.render_markdown(results) == (
         "| server | requests/s, 1 client | 32 clients | times the fastest peer | p50, p99 in ms, 1 client | 32 clients "
         "| start, s | RSS, MB | packages, MB |\n"
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
-        f"| {contenders.all_of_them()[0].name} | 9,000 (8,000 to 10,000) | 9,000 (8,000 to 10,000) "
+        f"| {servers.list_servers()[0].name} | 9,000 (8,000 to 10,000) | 9,000 (8,000 to 10,000) "
         "| 45.0 | 0.50, 5.00 | 0.50, 5.00 "
         "| 0.30 | 40 | 14 |\n"
         "| FastAPI + scikit-learn | 200 (200 to 200) | 200 (200 to 200) | 1.0 | 0.50, 300.00 | 0.50, 300.00 "
@@ -56,7 +56,7 @@ def test_a_row_has_the_median_its_range_and_the_ratio_to_the_fastest_peer(result
 
 
 def test_the_picture_has_a_bar_for_whoever_was_measured_the_fastest_first(results: dict[str, Any]) -> None:
-    drawn = ElementTree.fromstring(picture.drawn(results))  # noqa: S314 - our own
+    drawn = ElementTree.fromstring(chart.draw_chart(results))  # noqa: S314 - our own
     bars = drawn.findall(f"{SVG}rect")
     assert [bar.get("class") for bar in bars] == ["ours", "none", "peer"]
     widths = [float(bar.get("width", 0)) for bar in bars]
@@ -66,24 +66,27 @@ def test_the_picture_has_a_bar_for_whoever_was_measured_the_fastest_first(result
 
 
 def test_the_ceiling_is_no_peer(results: dict[str, Any]) -> None:
-    assert picture.fastest_peer(results) == 200
+    assert chart.fastest_peer_rate(results) == 200
 
 
 def test_a_command_that_fails_is_a_reason(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"^`python -c .*` ended with exit code 1: no$"):
-        checked(["python", "-c", "import sys; sys.exit('no')"], tmp_path)
+        run_checked(["python", "-c", "import sys; sys.exit('no')"], tmp_path)
 
 
 def test_the_docs_and_the_picture_have_the_figures_of_the_last_run() -> None:
-    assert serve.markdown(RESULTS) in (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert picture.PATH.read_text(encoding="utf-8") == picture.drawn(RESULTS)
+    assert serve.render_markdown(RESULTS) in (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert chart.PATH.read_text(encoding="utf-8") == chart.draw_chart(RESULTS)
 
 
-def test_each_contender_has_a_lock_with_hashes() -> None:
-    for contender in contenders.all_of_them():
-        assert "--hash=sha256:" in contender.lock.read_text(encoding="utf-8"), contender.name
+def test_each_server_has_a_lock_with_hashes() -> None:
+    for server in servers.list_servers():
+        assert "--hash=sha256:" in server.lock.read_text(encoding="utf-8"), server.name
 
 
 def test_a_new_run_takes_the_place_of_the_old_one_in_the_docs(results: dict[str, Any]) -> None:
-    old = f"Above.\n\n{serve.markdown({'servers': results['servers'][:1]})}\nBelow.\n\n| another | table |\n"
-    assert serve.renewed(old, results) == f"Above.\n\n{serve.markdown(results)}\nBelow.\n\n| another | table |\n"
+    old = f"Above.\n\n{serve.render_markdown({'servers': results['servers'][:1]})}\nBelow.\n\n| another | table |\n"
+    assert (
+        serve.replace_table(old, results)
+        == f"Above.\n\n{serve.render_markdown(results)}\nBelow.\n\n| another | table |\n"
+    )

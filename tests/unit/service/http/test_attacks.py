@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from bench import attacks
-from bench.attacks import CHUNKED, POST, Attack, Cost, Target, connections, measured, send, statuses
+from bench.attacks import CHUNKED, POST, Attack, Cost, Target, connections, measure, read_statuses, send
 from service.http.bodies import FREE_BODY_BYTES
 from service.http.server import SOCKET_BUFFER_BYTES
 from service.settings import Settings
@@ -45,7 +45,7 @@ def target(attacked: tuple[Target, psutil.Process]) -> Target:
 
 def cost_of(attack: Attack, target: Target, server: psutil.Process, name: str = "") -> Cost:
     """What an attack comes to; its line is printed, as `pytest -s` shows."""
-    cost = asyncio.run(measured(attack, target, server, settle_seconds=0.2))
+    cost = asyncio.run(measure(attack, target, server, settle_seconds=0.2))
     print("", attacks.HEADER, cost.line(name or attack.__name__, target.notes), sep="\n")
     target.notes.clear()
     return cost
@@ -256,7 +256,7 @@ def test_bodies_that_arrive_are_bounded_and_small_requests_served(compiled_artif
         async with connections(target.port, 60) as opened:
             content = POST + b"Content-Length: 999999\r\n\r\n" + b" " * 900_000
             await asyncio.gather(*(send(each, content) for each in opened))
-            for each in await asyncio.gather(*(statuses(each, 3) for each in opened)):
+            for each in await asyncio.gather(*(read_statuses(each, 3) for each in opened)):
                 heard.extend(each)
 
     settings = {**LIMITS, "DRYDOCK_MAX_BUFFER_BYTES": "8000000", "DRYDOCK_REQUEST_TIMEOUT_SECONDS": "1.5"}
@@ -281,7 +281,7 @@ def test_more_connections_than_the_limit_close_the_idle_ones(compiled_artifacts:
     async def statuses_of_one(port: int) -> list[int]:
         async with connections(port, 1) as (connection,):
             await send(connection, REQUEST)
-            return await statuses(connection, 0.5)
+            return await read_statuses(connection, 0.5)
 
     with serving(compiled_artifacts.parent, **settings) as (port, _):
         closed = asyncio.run(story(port))

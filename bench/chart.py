@@ -1,4 +1,4 @@
-"""Draws bench/serve.json as a picture for the docs: bars on a logarithmic scale, legible on light and on dark."""
+"""Draws bench/serve.json as a chart for the docs: bars on a logarithmic scale, legible on light and dark."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ STYLE = """
 """
 
 
-def fastest_peer(results: dict[str, Any]) -> float:
-    """The requests a second, at 32 clients, of the fastest peer that predicts; 0 where none was measured."""
-    return max((_rate(each) for each in results["servers"] if each["is_peer"] and "clients" in each), default=0.0)
+def fastest_peer_rate(results: dict[str, Any]) -> float:
+    """The requests a second, at 32 clients, of the fastest peer that predicts; 0 if none was measured."""
+    return max(
+        (_rate(server) for server in results["servers"] if server["is_peer"] and "clients" in server), default=0.0
+    )
 
 
-def drawn(results: dict[str, Any]) -> str:
-    """The picture, as SVG."""
-    measured = sorted((each for each in results["servers"] if "clients" in each), key=_rate, reverse=True)
+def draw_chart(results: dict[str, Any]) -> str:
+    """Draw the chart as SVG."""
+    measured = sorted((server for server in results["servers"] if "clients" in server), key=_rate, reverse=True)
     decades = (1, math.ceil(math.log10(max(map(_rate, measured)))))
     height = TOP + GAP * len(measured) + 34
     label = "Requests a second at 32 clients, by server, on a logarithmic scale"
@@ -46,20 +48,20 @@ def drawn(results: dict[str, Any]) -> str:
         x = _x(10**decade, decades)
         lines.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{TOP - 8}" y2="{height - 26}"/>')
         lines.append(f'<text class="note" x="{x}" y="{height - 10}" text-anchor="middle">{10**decade:,}</text>')
-    for number, each in enumerate(measured):
-        lines += _bar(each, TOP + GAP * number, decades)
+    for number, server in enumerate(measured):
+        lines += _bar(server, TOP + GAP * number, decades)
     return "\n".join([*lines, "</svg>", ""])
 
 
-def _bar(each: dict[str, Any], y: int, decades: tuple[int, int]) -> list[str]:
-    load = each["clients"]["32"]
+def _bar(server: dict[str, Any], y: int, decades: tuple[int, int]) -> list[str]:
+    load = server["clients"]["32"]
     rate, slowest = load["requests_per_second"], load["p99_ms"]["median"]
-    kind = "peer" if each["is_peer"] else "ours" if each["name"].startswith("Drydock") else "none"
+    kind = "peer" if server["is_peer"] else "ours" if server["name"].startswith("Drydock") else "none"
     x, middle = _x(rate["median"], decades), y + BAR // 2
     low, high = _x(rate["min"], decades), _x(rate["max"], decades)
     duration = f"{slowest:.1f} ms" if slowest < 100 else f"{slowest:,.0f} ms"
     return [
-        f'<text x="{LEFT - 8}" y="{middle + 5}" text-anchor="end">{escape(each["name"])}</text>',
+        f'<text x="{LEFT - 8}" y="{middle + 5}" text-anchor="end">{escape(server["name"])}</text>',
         f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{x - LEFT:.1f}" height="{BAR}" rx="2"/>',
         f'<line class="range" x1="{low}" x2="{high}" y1="{middle}" y2="{middle}"/>',
         f'<text x="{max(x, high) + 8:.1f}" y="{middle + 5}">{rate["median"]:,.0f} '
@@ -72,5 +74,5 @@ def _x(rate: float, decades: tuple[int, int]) -> float:
     return round(LEFT + room * (math.log10(max(rate, 10 ** decades[0])) - decades[0]) / (decades[1] - decades[0]), 1)
 
 
-def _rate(each: dict[str, Any]) -> float:
-    return float(each["clients"]["32"]["requests_per_second"]["median"])
+def _rate(server: dict[str, Any]) -> float:
+    return float(server["clients"]["32"]["requests_per_second"]["median"])
