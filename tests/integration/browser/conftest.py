@@ -16,7 +16,7 @@ from drydock.errors import EngineError
 
 HERE = Path(__file__).parent
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-# No browser of a test looks for updates, or for anything else that it was not asked for.
+# A test's browser must not look for updates, or load anything that the test does not open.
 QUIETLY = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
 
 
-# A module's, since no other test can run an event loop of its own while Playwright's is at work.
+# For a module: no other test can run an event loop while Playwright's runs.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     executable = _executable()
@@ -40,7 +40,7 @@ def browser() -> Iterator[Browser]:
 
 
 def _executable() -> str:
-    """Where a Chromium is: on PATH, or there now because apt brought it. Skips the test where neither can be."""
+    """The path of Chromium: from PATH, or installed by apt. Skips the test if there is neither."""
     if not any(map(shutil.which, NAMES)):
         if os.geteuid() != 0 or not shutil.which("apt-get"):
             pytest.skip(f"none of {', '.join(NAMES)} is here, and only root on Debian can install one")

@@ -1,7 +1,7 @@
-"""A machine with Docker, on this one: a real daemon in namespaces of its own, and a registry on its own 127.0.0.1:5000.
+"""A machine with Docker on this one: a real daemon in its own namespaces, and a registry on its own 127.0.0.1:5000.
 
-Nothing of it is seen from outside, and nothing outlives it: the daemon and all its containers are in one namespace of
-processes, whose first process is killed at the end.
+Nothing outside sees it, and nothing outlives it: the daemon and its containers are in one namespace of processes, and
+its first process is killed at the end.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from rich.console import Console
 from drydock.bootstrap import cache, debian, local_images, modes, official_images, services
 from drydock.bootstrap.cache import Cache
 from drydock.bootstrap.modes import Mode
-from drydock.bootstrap.processes import CommandRunner, read_output
+from drydock.bootstrap.processes import CommandRunner, program_environment, read_output
 from drydock.errors import EngineError
 from tests.integration.engine.project import REPOSITORY_ROOT
 
 RUNTIME = Path(__file__).with_name("runtime.py")
 PACKAGES = {"dockerd": "docker.io", "docker": "docker.io"}
 START_SECONDS = 30
-# Whose values would lead a program on this machine to another engine than Docker's.
+# Their values would lead a program to another engine than Docker's.
 FOREIGN_VARIABLES = ("_EXPERIMENTAL_DAGGER_RUNNER_HOST", "DAGGER_SESSION_PORT", "DAGGER_SESSION_TOKEN")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine with Docker; whatever runs on it does so by `prefix` and in `environment`."""
+    """A machine with Docker: `prefix` and `environment` run a program on it."""
 
     directory: Path
     prefix: tuple[str, ...]
@@ -46,7 +46,7 @@ class Machine:
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a program there, with whatever it says."""
+        """Run a program there; return its exit code and output."""
         return subprocess.run(
             [*self.prefix, *words],
             env=self.environment,
@@ -58,7 +58,7 @@ class Machine:
         )
 
     def docker(self, *words: str) -> str:
-        """What a command of Docker's prints. Raises AssertionError with its words if it fails."""
+        """What a Docker command prints. Raises AssertionError with its output if it fails."""
         done = self.run("docker", *words)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -70,13 +70,12 @@ class Machine:
 
 @contextmanager
 def with_docker() -> Iterator[Machine]:
-    """Make the machine, with the engine's image under its official name; skips the test if this one cannot."""
+    """Start the machine, with the engine's image under its official name; skip the test if this machine cannot."""
     root = cache.cache_root(os.environ)
     if modes.recorded_mode(root) is not Mode.LOCAL:
         pytest.skip("the tests run with Docker or Podman and the official images already")
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         pytest.skip("only root on Debian can install and run a Docker daemon of its own")
-    os.environ["PATH"] += os.pathsep + "/usr/sbin"
     try:
         debian.install_packages(Cache(root, CommandRunner(Console(stderr=True))), PACKAGES)
     except EngineError as error:
@@ -97,7 +96,7 @@ def with_docker() -> Iterator[Machine]:
 
 @contextmanager
 def _network(image: str) -> Iterator[tuple[str, ...]]:
-    """A network of its own with a way out, as Podman makes them for containers; how to enter it."""
+    """A network with a way out, as Podman makes it for a container; the command that enters it."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     podman = ["podman", "--runtime", "runc", "run", "--detach", "--network", "podman", "--entrypoint", "sleep"]
     podman += ["--ulimit", f"nofile={files}:{files}", "--ulimit", f"nproc={services.PROCESSES}:{services.PROCESSES}"]
@@ -112,7 +111,7 @@ def _network(image: str) -> Iterator[tuple[str, ...]]:
 
 @contextmanager
 def _daemon(directory: Path, enter: tuple[str, ...]) -> Iterator[psutil.Process]:
-    """Docker's daemon; it and all that it starts die with this program."""
+    """Docker's daemon; it and all that it starts end with this program."""
     runtime = directory / "runtime"
     runtime.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {RUNTIME} "$@"\n')
     runtime.chmod(0o755)
@@ -120,9 +119,12 @@ def _daemon(directory: Path, enter: tuple[str, ...]) -> Iterator[psutil.Process]
     command += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "dockerd"]
     command += ["--data-root", f"{directory}/data", "--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid"]
     command += ["--host", f"unix://{directory}/docker.sock", "--add-runtime", f"drydock={runtime}"]
-    # Its containers are on the machine's own network, so that it touches no firewall.
+    # Its containers use the machine's own network, so it changes no firewall.
     command += ["--default-runtime", "drydock", "--bridge", "none", "--iptables=false", "--ip-forward=false"]
-    with (directory / "dockerd.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as outer:
+    with (
+        (directory / "dockerd.log").open("w") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, env=program_environment()) as outer,
+    ):
         try:
             asked = ["docker", "--host", f"unix://{directory}/docker.sock", "info"]
             deadline = time.monotonic() + START_SECONDS
@@ -149,7 +151,7 @@ def _registry(root: Path, enter: tuple[str, ...]) -> Iterator[None]:
 
 
 def _environment(directory: Path, root: Path) -> dict[str, str]:
-    """What a user there has: Docker, and, in place of the images that nobody can download here, the local ones."""
+    """The environment of a user there: Docker, and the local images instead of those that cannot be pulled here."""
     images = directory / "images.toml"
     pins = local_images.images_path(root).read_text()
     images.write_text(pins.replace('"docker.io/', f'"{services.REGISTRY}/'))

@@ -1,4 +1,4 @@
-"""A machine with Docker, from `drydock bootstrap` to a digest, and each way in which its engine can be broken."""
+"""A machine with Docker: from `drydock bootstrap` to a digest, and each way in which its engine can break."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _engine(machine: Machine) -> None:
     started = time.monotonic()
     up = machine.bootstrap()
     assert up.returncode == 0, up.stderr
-    assert up.stderr.endswith("bootstrap  running the official images with Docker; nothing was built\n")
+    assert up.stderr.endswith("bootstrap  Using Docker with the official images. Nothing was built.\n")
     assert f"export {VARIABLE}={ENGINE}\n" in machine.bootstrap("env").stdout
     print(f"bootstrap: {time.monotonic() - started:.1f} s")
 
