@@ -1,4 +1,4 @@
-"""The stages of a run without an engine: each says what a test told it to, and notes that it was called."""
+"""The stages of a run without an engine: each returns what the test set, and records its call."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support import examples
 
 
 @dataclass
-class StandIn:
-    """A good image, unless told otherwise; `breaks` says what a stage raises, `interrupted_in` where Ctrl-C comes."""
+class FakeStages:
+    """A good image by default; `breaks` has what a stage raises, `interrupted_in` the stage in which Ctrl-C comes."""
 
     image: Image = field(default_factory=examples.image)
     smoked: Smoke = field(default_factory=examples.smoke)
@@ -40,7 +40,7 @@ class StandIn:
     description: str = "model      of a test\n"
 
     @asynccontextmanager
-    async def connect(self, plan: Plan, on_retry: Callable[[str], None] = print) -> AsyncIterator[StandIn]:
+    async def connect(self, plan: Plan, on_retry: Callable[[str], None] = print) -> AsyncIterator[FakeStages]:
         self.plans.append(plan)
         await self._enter("connect")
         yield self

@@ -12,12 +12,12 @@ import anyio
 from drydock import stages
 from drydock.report import Archive, Image, Updates
 from tests.support import examples
-from tests.support.fake_stages import StandIn
+from tests.support.fake_stages import FakeStages
 
 ROOT = Path(__file__).parents[2]
 
 
-class Busy(StandIn):
+class Busy(FakeStages):
     """Reads its archive for a minute, in a thread that looks at nothing else."""
 
     async def inspect(self, archive: Archive) -> Image:
@@ -30,9 +30,9 @@ class Busy(StandIn):
 
 
 TRICKS = {
-    "good": StandIn,
+    "good": FakeStages,
     # A row that warns has an arrow in it.
-    "warned": lambda: StandIn(updated=Updates(pending=(examples.LIBC,))),
+    "warned": lambda: FakeStages(updated=Updates(pending=(examples.LIBC,))),
     "busy": Busy,
 }
 

@@ -16,7 +16,7 @@ from drydock.oci import archive
 from drydock.render import files
 from drydock.report import Archive, Scan
 from tests.support import examples
-from tests.support.fake_stages import StandIn
+from tests.support.fake_stages import FakeStages
 from tests.unit.oci.test_archive import layout
 
 ROOT = Path(__file__).parents[3]
@@ -33,13 +33,13 @@ def laptop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+def fake_stages(monkeypatch: pytest.MonkeyPatch) -> FakeStages:
     """The command line as it is, with stages that need no engine."""
-    stand_in = StandIn()
-    monkeypatch.setattr(stages, "connect", stand_in.connect)
+    fake_stages = FakeStages()
+    monkeypatch.setattr(stages, "connect", fake_stages.connect)
     for name in OURS:
         monkeypatch.delenv(name, raising=False)
-    return stand_in
+    return fake_stages
 
 
 def typed(
@@ -58,7 +58,7 @@ def typed(
 
 
 def test_a_run_prints_its_table_and_ends_with_its_exit_code(
-    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fake_stages: FakeStages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert commands.main([*COMMON, "--report-dir", str(tmp_path)]) == 0
     shown = capsys.readouterr()
@@ -71,7 +71,7 @@ def test_a_run_prints_its_table_and_ends_with_its_exit_code(
 
 
 def test_what_was_published_is_said_even_where_its_record_cannot_be_written(
-    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fake_stages: FakeStages, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise UsageError("the disk is full", next_step="free some space")
@@ -84,9 +84,9 @@ def test_what_was_published_is_said_even_where_its_record_cannot_be_written(
 
 
 def test_a_rejection_is_exit_code_1_and_its_own_last_line(
-    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fake_stages: FakeStages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stand_in.scanned = examples.scan([examples.HIGH])
+    fake_stages.scanned = examples.scan([examples.HIGH])
     assert commands.main([*COMMON, "--report-dir", str(tmp_path)]) == 1
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"rejected   1 of {len(checks.CHECKS)} checks failed; nothing was pushed"
@@ -100,14 +100,14 @@ def test_a_rejection_is_exit_code_1_and_its_own_last_line(
     ],
 )
 def test_what_breaks_has_its_own_exit_code_and_its_report(
-    stand_in: StandIn,
+    fake_stages: FakeStages,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     stage: str,
     error: EngineError | ScanError,
     exit_code: int,
 ) -> None:
-    stand_in.breaks = {stage: error}
+    fake_stages.breaks = {stage: error}
     assert commands.main([*COMMON, "--report-dir", str(tmp_path)]) == exit_code
     assert f"  next      {error.next_step}" in capsys.readouterr().out
     assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == exit_code
@@ -115,13 +115,13 @@ def test_what_breaks_has_its_own_exit_code_and_its_report(
 
 @pytest.mark.parametrize("flags", [[], ["--debug"]])
 def test_debug_shows_the_engines_whole_log(
-    stand_in: StandIn,
+    fake_stages: FakeStages,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     flags: list[str],
 ) -> None:
-    class Talking(StandIn):
+    class Talking(FakeStages):
         async def scan(self, archive: Archive) -> Scan:
             (tmp_path / "engine.log").write_text("what the engine said")
             return await super().scan(archive)
@@ -132,12 +132,12 @@ def test_debug_shows_the_engines_whole_log(
 
 
 def test_github_gets_the_report_with_no_command_in_it_and_then_its_annotations(
-    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fake_stages: FakeStages, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     said = "::set-output name=digest::evil"
-    stand_in.smoked = examples.smoke(ready_seconds=None, not_ready="it ended", log=f"{said}\n  {said}")
-    stand_in.breaks = {"scan": ScanError("no database", next_step="fetch it", log=said)}
+    fake_stages.smoked = examples.smoke(ready_seconds=None, not_ready="it ended", log=f"{said}\n  {said}")
+    fake_stages.breaks = {"scan": ScanError("no database", next_step="fetch it", log=said)}
     assert commands.main([*COMMON, "--report-dir", str(tmp_path)]) == 1
     shown = capsys.readouterr()
     assert shown.err == ""
@@ -155,7 +155,7 @@ def test_github_gets_the_report_with_no_command_in_it_and_then_its_annotations(
 
 
 def test_every_run_has_another_token(
-    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fake_stages: FakeStages, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     for _ in range(2):
@@ -177,7 +177,11 @@ def test_what_stops_a_run_before_its_report_is_no_command_either(tmp_path: Path)
 
 @pytest.mark.parametrize("value", ["", "false"])
 def test_a_laptop_gets_no_commands(
-    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, value: str
+    fake_stages: FakeStages,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    value: str,
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", value)
     commands.main([*COMMON, "--report-dir", str(tmp_path)])
@@ -342,7 +346,7 @@ def test_no_engine_is_exit_code_3_with_how_to_start_one_and_a_report(tmp_path: P
 
 
 def test_a_report_that_cannot_be_written_is_shown_all_the_same(
-    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fake_stages: FakeStages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "release.json").mkdir()
     assert commands.main([*COMMON, "--report-dir", str(tmp_path)]) == 2
@@ -422,15 +426,15 @@ def of(project: Path) -> list[str]:
 
 
 def test_train_puts_the_model_where_the_policy_says(
-    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str]
+    fake_stages: FakeStages, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert commands.main(["train", *of(project)]) == 0
-    assert stand_in.trained_into == [project / "models/[b]"]
+    assert fake_stages.trained_into == [project / "models/[b]"]
     assert capsys.readouterr().err == "trained    models/[b]/model.json, and the model that it names\n"
 
 
 def test_where_nothing_is_trained_train_says_so_before_anything_starts(
-    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str]
+    fake_stages: FakeStages, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (project / "pipeline.toml").write_text('[model]\ntrain = ""\n')
     assert commands.main(["train", *of(project)]) == 2
@@ -439,12 +443,12 @@ def test_where_nothing_is_trained_train_says_so_before_anything_starts(
         "  usually   pipeline.toml:2 says that the model is trained already\n"
         "  next      name a train command under [model], or run the pipeline as it is\n"
     )
-    assert stand_in.called == []
+    assert fake_stages.called == []
     assert not (project / "dist").exists()
 
 
 def test_a_new_key_pair_is_its_owners_and_never_in_the_place_of_another(
-    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fake_stages: FakeStages, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = project / "keys"
     asked = ["generate-key-pair", str(folder), *of(project)]
@@ -456,7 +460,10 @@ def test_a_new_key_pair_is_its_owners_and_never_in_the_place_of_another(
     )
     monkeypatch.setenv("COSIGN_PASSWORD", "open sesame")
     assert commands.main(asked) == 0
-    assert (stand_in.passwords, stand_in.called) == (["open sesame"], ["connect", "generate-key-pair", "disconnect"])
+    assert (fake_stages.passwords, fake_stages.called) == (
+        ["open sesame"],
+        ["connect", "generate-key-pair", "disconnect"],
+    )
     assert {path.name: path.read_text()[:10] for path in folder.iterdir()} == {
         "cosign.key": "private",
         "cosign.pub": "-----BEGIN",
@@ -474,16 +481,16 @@ def test_a_new_key_pair_is_its_owners_and_never_in_the_place_of_another(
 
 
 def test_contract_says_what_was_found_out_about_a_model(
-    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str]
+    fake_stages: FakeStages, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (project / "pipeline.toml").write_text('[image]\nname = "mine"\n\n[model]\ntrain = ""\n')
     (project / "link.pkl").symlink_to(project / "fitted.pkl")
-    stand_in.description = "model      regression: 1 [number] → a value\nnext       \x1b[31mred\n"
+    fake_stages.description = "model      regression: 1 [number] → a value\nnext       \x1b[31mred\n"
     given = [str(project / "link.pkl"), str(project / "rows.csv")]
     assert commands.main(["contract", *given, *of(project)]) == 0
     # The engine follows no links.
-    assert stand_in.described == [(project / "fitted.pkl", project / "rows.csv", "mine", "", [])]
-    assert stand_in.called == ["connect", "contract", "disconnect"]
+    assert fake_stages.described == [(project / "fitted.pkl", project / "rows.csv", "mine", "", [])]
+    assert fake_stages.called == ["connect", "contract", "disconnect"]
     shown = capsys.readouterr()
     assert (shown.err, shown.out) == (
         "",
@@ -492,23 +499,23 @@ def test_contract_says_what_was_found_out_about_a_model(
 
 
 def test_contract_takes_its_columns_and_a_name_and_says_what_would_pass_over_the_model(
-    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str]
+    fake_stages: FakeStages, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [str(project / "fitted.pkl"), str(project / "rows.csv")]
     asked = ["--target", "price", "--string-columns", "zip", "year", "--name", "yours"]
     assert commands.main(["contract", *given, *asked, *of(project)]) == 0
     files = (project / "fitted.pkl", project / "rows.csv")
-    assert stand_in.described == [(*files, "yours", "price", ["zip", "year"])]
+    assert fake_stages.described == [(*files, "yours", "price", ["zip", "year"])]
     assert capsys.readouterr().out == (
         'model      of a test\nnext       say train = "" under [model], or the next run trains a model of its own\n'
     )
 
 
 def test_contract_gives_github_no_command(
-    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fake_stages: FakeStages, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    stand_in.description = "::set-output name=digest::evil\n"
+    fake_stages.description = "::set-output name=digest::evil\n"
     assert commands.main(["contract", str(project / "fitted.pkl"), str(project / "rows.csv"), *of(project)]) == 0
     first, *_, last = capsys.readouterr().out.splitlines()
     assert re.fullmatch("::stop-commands::[0-9a-f]{32}", first)
@@ -517,7 +524,7 @@ def test_contract_gives_github_no_command(
 
 @pytest.mark.parametrize(("model", "data", "named"), [("none.pkl", "rows.csv", "none.pkl"), ("fitted.pkl", ".", ".")])
 def test_contract_of_what_is_not_there_is_exit_code_2_before_anything_starts(
-    model: str, data: str, named: str, stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str]
+    model: str, data: str, named: str, fake_stages: FakeStages, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert commands.main(["contract", str(project / model), str(project / data), *of(project)]) == 2
     assert capsys.readouterr().err == (
@@ -525,26 +532,26 @@ def test_contract_of_what_is_not_there_is_exit_code_2_before_anything_starts(
         "  usually   its name is written differently, or it is seen from another folder\n"
         "  next      drydock contract MODEL DATA: a model that joblib saved, and a CSV file\n"
     )
-    assert stand_in.called == []
+    assert fake_stages.called == []
     assert not (project / "dist").exists()
 
 
 def test_contract_takes_50_mb_of_rows_and_no_byte_more(
-    stand_in: StandIn, project: Path, capsys: pytest.CaptureFixture[str]
+    fake_stages: FakeStages, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = project / "rows.csv"
     asked = ["contract", str(project / "fitted.pkl"), str(rows), *of(project)]
     os.truncate(rows, 50_000_000)
     assert commands.main(asked) == 0
     os.truncate(rows, 50_000_001)
-    stand_in.called.clear()
+    fake_stages.called.clear()
     assert commands.main(asked) == 2
     assert capsys.readouterr().err == (
         f"{rows} has 50,000,001 bytes, and 50 MB are the most\n"
         "  usually   it is all that the model was trained on\n"
         "  next      name a file with some hundred rows that it has not seen: they are enough\n"
     )
-    assert stand_in.called == []
+    assert fake_stages.called == []
 
 
 def test_explain_says_where_the_bytes_are_and_needs_nothing_but_the_archive(tmp_path: Path) -> None:

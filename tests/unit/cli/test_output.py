@@ -22,7 +22,7 @@ from drydock.pipeline.record import create_record
 from drydock.render import files as report_files
 from drydock.report import Archive, Assessment, Report, Row, Scan, Verdict, faults, files, publication
 from tests.support import examples
-from tests.support.fake_stages import StandIn
+from tests.support.fake_stages import FakeStages
 from tests.unit.oci.test_archive import layout
 
 ROOT = Path(__file__).parents[3]
@@ -48,11 +48,11 @@ def laptop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+def fake_stages(monkeypatch: pytest.MonkeyPatch) -> FakeStages:
     """The command line as it is, with stages that need no engine."""
-    stand_in = StandIn()
-    monkeypatch.setattr(stages, "connect", stand_in.connect)
-    return stand_in
+    fake_stages = FakeStages()
+    monkeypatch.setattr(stages, "connect", fake_stages.connect)
+    return fake_stages
 
 
 def program(
@@ -158,7 +158,7 @@ def assessment(verdict: Verdict) -> Assessment:
     ids=lambda command: command[0],
 )
 def test_no_command_ends_with_1_because_its_words_cannot_be_written(
-    command: list[str], stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: list[str], fake_stages: FakeStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def good(*_: object) -> Assessment:
         return assessment(Verdict.PASS)
@@ -182,16 +182,16 @@ def test_no_command_ends_with_1_because_its_words_cannot_be_written(
 
 
 def test_a_rejected_image_stays_rejected_if_nothing_can_be_shown(
-    stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake_stages: FakeStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stand_in.scanned = examples.scan([examples.HIGH])
+    fake_stages.scanned = examples.scan([examples.HIGH])
     monkeypatch.setattr(sys, "stdout", Broken())
     assert commands.main([*COMMON, "--report-dir", str(tmp_path)]) == 1
     assert '"exit_code": 1' in (tmp_path / "report.json").read_text()
 
 
 def test_standard_output_that_was_closed_is_no_traceback(
-    stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fake_stages: FakeStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     assert commands.main([*COMMON, "--report-dir", str(tmp_path)]) == 2
@@ -200,7 +200,7 @@ def test_standard_output_that_was_closed_is_no_traceback(
 
 
 def test_progress_that_nobody_can_read_breaks_no_run(
-    stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake_stages: FakeStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdout", Broken())
     monkeypatch.setattr(sys, "stderr", Broken())
@@ -210,9 +210,9 @@ def test_progress_that_nobody_can_read_breaks_no_run(
 
 @pytest.mark.parametrize("stage", ["connect", "build", "smoke", "publish"])
 def test_a_mistake_of_our_own_ends_in_a_report_with_an_exit_code_of_its_own(
-    stage: str, stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stage: str, fake_stages: FakeStages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stand_in.breaks = {stage: ZeroDivisionError("division by zero\nsecond line")}
+    fake_stages.breaks = {stage: ZeroDivisionError("division by zero\nsecond line")}
     assert commands.main([*COMMON, "--report-dir", str(tmp_path)]) == 70
     shown = capsys.readouterr()
     assert "broke: Drydock itself broke: ZeroDivisionError: division by zero\n" in shown.out
@@ -223,7 +223,7 @@ def test_a_mistake_of_our_own_ends_in_a_report_with_an_exit_code_of_its_own(
 
 
 def test_a_mistake_before_there_is_a_report_has_the_same_exit_code(
-    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fake_stages: FakeStages, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def wrong(*_: object) -> Assessment:
         raise KeyError("no such key")
@@ -254,7 +254,7 @@ def test_where_the_report_directory_takes_no_file_the_traceback_is_kept_elsewher
 
 
 def test_a_file_that_cannot_be_written_keeps_no_other_from_being_written(
-    stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake_stages: FakeStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(_: Report) -> str:
         raise ZeroDivisionError
@@ -269,7 +269,7 @@ def test_a_file_that_cannot_be_written_keeps_no_other_from_being_written(
 
 
 def test_a_signal_while_the_record_is_written_waits_for_it(
-    stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fake_stages: FakeStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = files.write_atomic
 
@@ -321,7 +321,7 @@ def test_a_full_disk_keeps_no_lock_from_being_taken(tmp_path: Path, monkeypatch:
 
 
 def test_what_is_awaited_is_stopped_by_a_signal(
-    stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fake_stages: FakeStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def waiting(*_: object) -> Assessment:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -334,7 +334,7 @@ def test_what_is_awaited_is_stopped_by_a_signal(
     assert "stopped by a signal\n" in capsys.readouterr().err
 
 
-def test_a_terminal_that_nohup_took_away_stays_away(stand_in: StandIn, tmp_path: Path) -> None:
+def test_a_terminal_that_nohup_took_away_stays_away(fake_stages: FakeStages, tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with commands.INTERRUPTS.caught():
@@ -359,7 +359,7 @@ USING = re.compile(r"another run is using (.*): process \d+, since 20\d\d-\d\d-\
     ids=lambda command: command[0],
 )
 def test_of_two_runs_in_one_report_directory_the_second_is_refused(
-    command: list[str], stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: list[str], fake_stages: FakeStages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "release.json").write_text(examples.release().model_dump_json())
     for name in ("fitted.pkl", "rows.csv", "sbom.cdx.json"):
@@ -373,7 +373,7 @@ def test_of_two_runs_in_one_report_directory_the_second_is_refused(
         "  usually   make run was typed in two terminals\n",
         "  next      wait for its end, or name another folder with --report-dir\n",
     ]
-    assert stand_in.called == []
+    assert fake_stages.called == []
     assert (tmp_path / "sbom.cdx.json").read_text() == "of the first"
 
 
@@ -397,7 +397,7 @@ with files.exclusive(Path({str(tmp_path)!r})):
 def test_a_containers_words_steer_no_terminal(
     debug: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Steering(StandIn):
+    class Steering(FakeStages):
         async def scan(self, archive: Archive) -> Scan:
             (tmp_path / "engine.log").write_text(f"said\n{STEERING}\n")
             return await super().scan(archive)
@@ -419,13 +419,13 @@ def failing(error: DrydockError) -> Callable[..., object]:
 @pytest.mark.parametrize("command", ["train", "contract", "verify", "promote", "reproduce"])
 def test_what_a_broken_tool_printed_steers_no_terminal(
     command: str,
-    stand_in: StandIn,
+    fake_stages: FakeStages,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     error = BuildError(f"it said {STEERING}", usually=STEERING, next_step=STEERING, log=f"first\n{STEERING}\nlast")
-    stand_in.breaks = {"train": error, "contract": error}
+    fake_stages.breaks = {"train": error, "contract": error}
     for name in ("verify", "promote", "reproduce"):
         monkeypatch.setattr(released, name, failing(error))
     (tmp_path / "given").write_text("")
@@ -445,7 +445,7 @@ def test_what_a_broken_tool_printed_steers_no_terminal(
 
 
 def test_a_folder_whose_name_looks_like_markup_is_a_folder(
-    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fake_stages: FakeStages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report_dir = tmp_path / "a [bold] dist"
     assert commands.main([*COMMON, "--report-dir", str(report_dir)]) == 0

@@ -31,7 +31,7 @@ from drydock.tools.cosign import PublicKey, Statement, Trust, Verified
 from tests.integration.registry import archives, program, proxy
 from tests.integration.registry.proxy import ALWAYS, Door, Rule
 from tests.support import examples
-from tests.support.fake_stages import Silent, StandIn
+from tests.support.fake_stages import FakeStages, Silent
 from tests.unit.checks.test_verification import BY_WORKFLOW, KEYLESS, LABELS, SBOM
 from tests.unit.oci.test_archive import packed
 
@@ -55,7 +55,7 @@ class Noon(datetime):
 
 
 @dataclass
-class Shipyard(StandIn):
+class Shipyard(FakeStages):
     """Stages that note what they are told; `built` is what a build makes, `scans` what one scan after the other sees.
 
     `by_builder` is what verifies where only one builder is trusted, if that is something else.
@@ -827,7 +827,7 @@ def test_what_is_scanned_is_what_the_registry_serves_against_what_its_record_say
 
 def test_a_scan_of_something_else_is_none_of_the_image(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = world.published("1.2.3")
-    monkeypatch.setattr(Shipyard, "scan", StandIn.scan)
+    monkeypatch.setattr(Shipyard, "scan", FakeStages.scan)
     [row] = world.rescan(world.record(digest)).rows
     assert row.verdict is Verdict.NOT_RUN
     assert row.details[0].startswith(f"the scanner read image {examples.CONFIG_DIGEST}, the archive holds sha256:")

@@ -16,7 +16,7 @@ from drydock.render import text
 from drydock.report import IgnoreState, Report, Row, Secret, Treatment, Updates, Verdict
 from drydock.tools import trivy
 from tests.support import examples
-from tests.support.fake_stages import Silent, StandIn
+from tests.support.fake_stages import FakeStages, Silent
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def plan(tmp_path: Path) -> Plan:
     return examples.plan(tmp_path / "dist")
 
 
-def run(plan: Plan, stages: StandIn, tell: Silent | None = None) -> Report:
+def run(plan: Plan, stages: FakeStages, tell: Silent | None = None) -> Report:
     async def ran() -> Report:
         interruption = anyio.CancelScope()
         stages.interrupt = interruption.cancel
@@ -34,7 +34,7 @@ def run(plan: Plan, stages: StandIn, tell: Silent | None = None) -> Report:
 
 
 def test_a_good_image_is_published_after_everything_else(plan: Plan) -> None:
-    stages, tell = StandIn(), Silent()
+    stages, tell = FakeStages(), Silent()
     report = run(plan, stages, tell)
     assert stages.called[:5] == ["connect", "registry", "key", "train", "build"]
     assert set(stages.called[5:9]) == {"inspect", "smoke", "scan", "updates"}
@@ -47,13 +47,13 @@ def test_a_good_image_is_published_after_everything_else(plan: Plan) -> None:
 
 
 def test_what_is_published_is_the_archive_that_was_judged(plan: Plan) -> None:
-    stages = StandIn()
+    stages = FakeStages()
     run(plan, stages)
     assert [approval.manifest_digest for approval in stages.approvals] == [examples.MANIFEST_DIGEST]
 
 
 def test_what_is_attested_is_the_verdict_before_anything_was_tagged(plan: Plan) -> None:
-    stages = StandIn()
+    stages = FakeStages()
     report = run(plan, stages)
     [verdict] = stages.verdicts
     assert verdict.publication is None
@@ -63,7 +63,7 @@ def test_what_is_attested_is_the_verdict_before_anything_was_tagged(plan: Plan) 
 
 def test_a_tag_that_stays_where_it_is_is_warned_of_and_the_image_is_out(plan: Plan) -> None:
     reason = "ghcr.io answered 412 PRECONDITION to PUT manifest of owner/name"
-    stages = StandIn(publication=examples.publication().model_copy(update={"unmoved": {"1.2": reason, "1": reason}}))
+    stages = FakeStages(publication=examples.publication().model_copy(update={"unmoved": {"1.2": reason, "1": reason}}))
     report = run(plan, stages)
     assert report.exit_code == 0
     assert report.rows[-1] == Row(
@@ -81,7 +81,7 @@ def test_a_tag_that_stays_where_it_is_is_warned_of_and_the_image_is_out(plan: Pl
 
 
 def test_without_a_push_the_registry_is_not_even_asked(tmp_path: Path) -> None:
-    stages = StandIn()
+    stages = FakeStages()
     report = run(examples.plan(tmp_path, push=False), stages)
     assert {"registry", "key", "push", "attest", "publish"}.isdisjoint(stages.called)
     assert (report.exit_code, report.publication) == (0, None)
@@ -90,15 +90,15 @@ def test_without_a_push_the_registry_is_not_even_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stages", "failed"),
     [
-        (StandIn(image=examples.image(user="root"), smoked=examples.smoke(uid=0)), ["runs as non-root"]),
-        (StandIn(scanned=examples.scan([examples.HIGH])), ["HIGH or CRITICAL"]),
+        (FakeStages(image=examples.image(user="root"), smoked=examples.smoke(uid=0)), ["runs as non-root"]),
+        (FakeStages(scanned=examples.scan([examples.HIGH])), ["HIGH or CRITICAL"]),
         (
-            StandIn(smoked=examples.smoke(examples.answer(examples.SMALL, "large"))),
+            FakeStages(smoked=examples.smoke(examples.answer(examples.SMALL, "large"))),
             ["answers /predict as trained"],
         ),
     ],
 )
-def test_a_rejected_image_is_not_published(plan: Plan, stages: StandIn, failed: list[str]) -> None:
+def test_a_rejected_image_is_not_published(plan: Plan, stages: FakeStages, failed: list[str]) -> None:
     report = run(plan, stages)
     assert {"push", "attest", "publish"}.isdisjoint(stages.called)
     assert (report.exit_code, report.publication) == (1, None)
@@ -125,7 +125,7 @@ def test_a_rejected_image_is_not_published(plan: Plan, stages: StandIn, failed: 
 def test_whatever_breaks_the_run_ends_in_a_report_and_publishes_nothing(
     plan: Plan, stage: str, error: DrydockError
 ) -> None:
-    stages, tell = StandIn(breaks={stage: error}), Silent()
+    stages, tell = FakeStages(breaks={stage: error}), Silent()
     report = run(plan, stages, tell)
     assert [(failure.stage, failure.what) for failure in report.failures] == [(stage, error.what)]
     assert report.exit_code == error.exit_code
@@ -135,20 +135,20 @@ def test_whatever_breaks_the_run_ends_in_a_report_and_publishes_nothing(
 
 
 def test_an_engine_that_does_not_answer_is_a_report_too(plan: Plan) -> None:
-    report = run(plan, StandIn(breaks={"connect": EngineError("no engine answers", next_step="start it")}))
+    report = run(plan, FakeStages(breaks={"connect": EngineError("no engine answers", next_step="start it")}))
     assert [(failure.stage, failure.exit_code) for failure in report.failures] == [("engine", 3)]
     assert {(row.verdict, row.details) for row in report.rows} == {(Verdict.NOT_RUN, ("engine broke before it",))}
 
 
 def test_a_work_tree_that_changed_while_it_was_built_is_not_judged(plan: Plan) -> None:
-    stages = StandIn(breaks={"commit": UsageError("the work tree changed", next_step="run again")})
+    stages = FakeStages(breaks={"commit": UsageError("the work tree changed", next_step="run again")})
     report = run(plan, stages)
     assert (report.exit_code, report.failures[0].stage, report.image) == (2, "build", None)
     assert stages.called == ["connect", "registry", "key", "train", "build"]
 
 
 def test_one_look_that_breaks_leaves_the_others_their_verdicts(plan: Plan) -> None:
-    report = run(plan, StandIn(breaks={"scan": ScanError("no database", next_step="fetch it")}))
+    report = run(plan, FakeStages(breaks={"scan": ScanError("no database", next_step="fetch it")}))
     verdicts = {row.name: row.verdict for row in report.rows}
     assert verdicts["answers /predict as trained"] is Verdict.PASS
     assert verdicts["image size"] is Verdict.PASS
@@ -157,12 +157,14 @@ def test_one_look_that_breaks_leaves_the_others_their_verdicts(plan: Plan) -> No
 
 
 def test_a_rejection_outweighs_what_broke_besides(plan: Plan) -> None:
-    stages = StandIn(image=examples.image(user="root"), breaks={"scan": ScanError("no database", next_step="fetch it")})
+    stages = FakeStages(
+        image=examples.image(user="root"), breaks={"scan": ScanError("no database", next_step="fetch it")}
+    )
     assert run(plan, stages).exit_code == 1
 
 
 def test_a_scanner_that_saw_less_has_no_verdict(plan: Plan) -> None:
-    report = run(plan, StandIn(scanned=examples.scan(python_packages={})))
+    report = run(plan, FakeStages(scanned=examples.scan(python_packages={})))
     assert [failure.stage for failure in report.failures] == ["coverage"]
     assert report.exit_code == 5
     assert report.publication is None
@@ -171,13 +173,13 @@ def test_a_scanner_that_saw_less_has_no_verdict(plan: Plan) -> None:
 def test_a_policy_that_skips_what_a_broken_stage_should_have_shown_publishes_nothing(tmp_path: Path) -> None:
     names = [check.name for check in checks.CHECKS if "scan" in check.stages]
     plan = examples.plan(tmp_path, policy=examples.policy(skip=dict.fromkeys(names, "no database here")))
-    stages = StandIn(breaks={"scan": ScanError("no database", next_step="fetch it")})
+    stages = FakeStages(breaks={"scan": ScanError("no database", next_step="fetch it")})
     report = run(plan, stages)
     assert (report.exit_code, report.publication, stages.approvals) == (5, None, [])
 
 
 def test_what_warns_is_published_and_told(plan: Plan) -> None:
-    report = run(plan, StandIn(updated=Updates(pending=(examples.LIBC,))))
+    report = run(plan, FakeStages(updated=Updates(pending=(examples.LIBC,))))
     assert (report.exit_code, report.publication) == (0, examples.publication())
     assert report.updates == Updates(pending=(examples.LIBC,))
     assert [row.name for row in report.rows if row.verdict is Verdict.WARN] == ["no security update pending"]
@@ -186,7 +188,7 @@ def test_what_warns_is_published_and_told(plan: Plan) -> None:
 @pytest.mark.parametrize("push", [True, False])
 def test_a_check_that_could_not_be_made_is_no_success_even_where_nothing_broke(tmp_path: Path, push: bool) -> None:
     policy = examples.policy(scan={"pending_updates": "reject"})
-    stages = StandIn(updated=Updates(why_not="the image has no apt-get to ask"))
+    stages = FakeStages(updated=Updates(why_not="the image has no apt-get to ask"))
     report = run(examples.plan(tmp_path, policy=policy, push=push), stages)
     assert (report.exit_code, report.failures, stages.approvals) == (1, (), [])
 
@@ -194,7 +196,7 @@ def test_a_check_that_could_not_be_made_is_no_success_even_where_nothing_broke(t
 def test_a_report_has_every_finding_and_every_ignore_as_they_were_judged(plan: Plan) -> None:
     entry = IgnoreEntry(id=examples.HIGH.id, reason="never reached", owner="ana", expires=date(2026, 11, 22))
     policy = Policy(ignore=[entry])
-    report = run(replace(plan, policy=policy), StandIn(scanned=examples.scan([examples.HIGH, examples.UNFIXED])))
+    report = run(replace(plan, policy=policy), FakeStages(scanned=examples.scan([examples.HIGH, examples.UNFIXED])))
     assert [(each.finding.id, each.treatment) for each in report.findings] == [
         (examples.HIGH.id, Treatment.IGNORED),
         (examples.UNFIXED.id, Treatment.UNFIXED),
@@ -205,28 +207,28 @@ def test_a_report_has_every_finding_and_every_ignore_as_they_were_judged(plan: P
 
 def test_a_report_does_not_repeat_an_instruction_with_a_secret_in_it(plan: Plan) -> None:
     found = Secret(rule="github-pat", target=trivy.CONFIGURATION, severity="CRITICAL")
-    report = run(plan, StandIn(scanned=examples.scan(secrets=[found])))
+    report = run(plan, FakeStages(scanned=examples.scan(secrets=[found])))
     assert report.image
     assert report.image.layers[1].created_by == "COPY … (it may hold a secret)"
 
 
 def test_a_canary_that_was_missed_is_no_verdict(plan: Plan) -> None:
     blind = examples.scan(canary=examples.FOUND.model_copy(update={"found": ()}))
-    report = run(plan, StandIn(scanned=blind))
+    report = run(plan, FakeStages(scanned=blind))
     assert [(failure.stage, failure.exit_code) for failure in report.failures] == [("coverage", 5)]
     assert (report.scan, report.publication) == (None, None)
 
 
 @pytest.mark.parametrize("stage", ["build", "smoke", "scan", "updates", "push", "attest", "publish"])
 def test_an_interrupted_run_ends_in_a_report_and_publishes_nothing(plan: Plan, stage: str) -> None:
-    report = run(plan, StandIn(interrupted_in=stage))
+    report = run(plan, FakeStages(interrupted_in=stage))
     assert [(failure.stage, failure.exit_code) for failure in report.failures] == [(stage, 130)]
     assert report.publication is None
 
 
 @pytest.mark.parametrize("stage", ["connect", "build", "smoke", "publish"])
 def test_a_mistake_of_our_own_ends_in_a_report_too(plan: Plan, stage: str) -> None:
-    report = run(plan, StandIn(breaks={stage: ZeroDivisionError("division by zero")}))
+    report = run(plan, FakeStages(breaks={stage: ZeroDivisionError("division by zero")}))
     assert [(failure.stage, failure.exit_code) for failure in report.failures] == [
         ("engine" if stage == "connect" else stage, 70)
     ]
