@@ -6,6 +6,9 @@ not a mark's, since pytest-xdist 3.8 does not see its own mark `xdist_group` und
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -68,3 +71,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
     # In the order of `rank`, and not by how many tests a group has.
     config.option.loadscopereorder = False
     return ByGroup(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _no_nohup() -> Iterator[None]:
+    """A program that is started under nohup ignores SIGHUP, and so would the programs that tests start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

@@ -49,7 +49,7 @@ def test_make_run_on_an_engine_over_tcp_is_the_run_that_it_is_at_home(tiny: Proj
         check=False,
     )
     assert away.returncode == 0, away.stderr
-    assert "using the engine that the environment names; nothing was started\n" in away.stderr
+    assert "Using the engine that the environment names. Nothing was started.\n" in away.stderr
     digest = home.report["image"]["manifest_digest"]
     assert away.stdout.splitlines()[-1] == f"published  {REGISTRY}/{tiny.repository}:test@{digest}"
     report = json.loads((tiny.root / "away" / "report.json").read_text())

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -30,14 +30,6 @@ COMMON = ["--config", str(ROOT / "pipeline.toml"), "--tag", "test"]
 # Sets the clipboard, clears the screen, and begins a red line.
 STEERING = "\x1b]52;c;ZXZpbA==\x1b\\\x1b[2J\x1b[31mred\x07\r"
 HARMLESS = "\N{REPLACEMENT CHARACTER}]52;c;ZXZpbA==\N{REPLACEMENT CHARACTER}\\\N{REPLACEMENT CHARACTER}[2J"
-
-
-@pytest.fixture(autouse=True)
-def _no_nohup() -> Iterator[None]:
-    """A program that is started under nohup ignores SIGHUP, and so would these tests' runs."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(autouse=True)
