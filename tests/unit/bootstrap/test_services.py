@@ -36,10 +36,11 @@ def test_the_engine_runs_with_runc_and_limits_that_a_small_machine_allows(
     )
 
 
-def test_the_engine_takes_the_local_registry_for_docker_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_has_a_bounded_cache_and_a_mirror_of_docker_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "REGISTRY", "127.0.0.1:1234")
     assert services.engine_config() == {
-        "registries": {"docker.io": {"mirrors": ["127.0.0.1:1234"]}, "127.0.0.1:1234": {"http": True}}
+        "gc": {"maxUsedSpace": "20GB", "reservedSpace": "10GB", "minFreeSpace": "5GB"},
+        "registries": {"docker.io": {"mirrors": ["127.0.0.1:1234"]}, "127.0.0.1:1234": {"http": True}},
     }
 
 
