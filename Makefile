@@ -59,7 +59,7 @@ lock: .venv/dev
 	    --output-file bench/peers/mlserver.txt
 
 schema: .venv/dev
-	$(BIN)/python ci/drydock/report/schemas.py
+	$(BIN)/python -m drydock.report.schemas
 	$(BIN)/python -m export.schema >export/model.schema.json
 
 clean:

@@ -21,16 +21,16 @@ from typing import ClassVar
 class DrydockError(Exception):
     """A tool or an input that kept the run from its verdict.
 
-    `what` happened, in one sentence; `usually` is what that mostly means; `next_step` is what to type or change;
-    `log` is the tail of the broken tool's own words, if it had any.
+    `message` says what happened, in one sentence; `next_step` what to type or change; `log` is the tail of the
+    broken tool's own output, if it had any.
     """
 
     exit_code: ClassVar[int]
 
-    def __init__(self, what: str, *, usually: str = "", next_step: str, log: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.usually = usually
+    def __init__(self, message: str, *, likely_cause: str = "", next_step: str, log: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.likely_cause = likely_cause
         self.next_step = next_step
         self.log = log
 

@@ -111,7 +111,7 @@ class ScanSection(_Section):
     severities: Annotated[list[Severity], Field(min_length=1)] = ["HIGH", "CRITICAL"]
     unfixed: Literal["list", "reject"] = "list"
     pending_updates: Literal["warn", "reject"] = "warn"
-    dead_ignores: Literal["warn", "reject"] = "warn"
+    unused_ignores: Literal["warn", "reject"] = "warn"
     database_warn_hours: Count = 24
     database_max_hours: Count = 48
     timeout_seconds: Count = 600
@@ -194,7 +194,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Policy:
         where = origins.get("image.repository", "the default")
         raise UsageError(
             f"{where}: image.repository {policy.image.repository!r} is not host/name in lower case",
-            usually="the registry's host is missing, or the name has a capital or a tag in it",
+            likely_cause="the registry's host is missing, or the name has a capital or a tag in it",
             next_step="write it like ghcr.io/owner/name; the tag comes from git, or from --tag",
         )
     return policy
@@ -208,7 +208,7 @@ def require_near_expiry(policy: Policy, today: date) -> None:
             raise UsageError(
                 f"{policy.origins.get(f'ignore.{number}.expires', 'ignore')}: the ignore of {entry.id} expires on"
                 f" {entry.expires}, more than {IGNORE_DAYS} days from now",
-                usually="an ignore is a loan: somebody looks again before it is renewed",
+                likely_cause="an ignore is a loan: somebody looks again before it is renewed",
                 next_step=f"write {last} or an earlier day",
             )
 
@@ -236,7 +236,7 @@ def _explained(path: Path, text: str, error: ValidationError) -> UsageError:
     if first["type"] == "missing":
         return UsageError(
             f"{path}:{_line(text, key)}: {named} is missing",
-            usually="an ignore names the finding, a reason, an owner and the day on which it expires",
+            likely_cause="an ignore names the finding, a reason, an owner and the day on which it expires",
             next_step="add that key, then run again",
         )
     # Somebody may have written a secret there.
@@ -252,7 +252,7 @@ def _unknown_key(path: Path, text: str, key: Key) -> UsageError:
     nearest = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
     return UsageError(
         f"{path}:{_line(text, key)}: unknown key {'.'.join(part for part in key if isinstance(part, str))}",
-        usually=f"did you mean {nearest[0]}?" if nearest else f"known keys are {', '.join(known)}",
+        likely_cause=f"did you mean {nearest[0]}?" if nearest else f"known keys are {', '.join(known)}",
         next_step="mend or remove that line, then run again",
     )
 

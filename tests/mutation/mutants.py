@@ -68,9 +68,9 @@ def caught_by(finished: Finished) -> str:
 
 def reason(finished: Finished) -> str:
     """What the gate said."""
-    words = [detail for row in finished.report["rows"] if row["verdict"] == "FAIL" for detail in row["details"]]
-    words += [f"{row['measured']}" for row in finished.report["rows"] if row["verdict"] == "FAIL"]
-    words += [failure["what"] for failure in finished.report["failures"]]
+    words = [detail for row in finished.report["checks"] if row["verdict"] == "FAIL" for detail in row["details"]]
+    words += [f"{row['measured']}" for row in finished.report["checks"] if row["verdict"] == "FAIL"]
+    words += [failure["message"] for failure in finished.report["failures"]]
     return "\n".join(words)
 
 
@@ -262,12 +262,12 @@ MUTANTS = (
     ),
     Mutant(
         "an ignore of nothing",
-        "ignores are in order",
+        "no expired or unused ignores",
         "CVE-2024-24762 matches nothing",
         (
             ignored("CVE-2024-24762", YESTERDAY + timedelta(days=30)),
             policy("image", ""),
-            Edit("pipeline.toml", "[limits]", '[scan]\ndead_ignores = "reject"\n\n[limits]'),
+            Edit("pipeline.toml", "[limits]", '[scan]\nunused_ignores = "reject"\n\n[limits]'),
         ),
     ),
     Mutant(

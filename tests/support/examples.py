@@ -15,8 +15,10 @@ from drydock.report import (
     Archive,
     Artifact,
     Canary,
+    CheckResult,
     Contract,
     Contributor,
+    Disposition,
     Equivalence,
     Finding,
     GoldenRow,
@@ -32,13 +34,11 @@ from drydock.report import (
     Release,
     Report,
     Revision,
-    Row,
     Scan,
     Secret,
     Signing,
     Smoke,
     Stage,
-    Treatment,
     Updates,
     Verdict,
 )
@@ -124,14 +124,14 @@ DEPENDENCIES = Layer(
 )
 
 OFFICIAL = Images(
-    world="official",
+    base_images="official",
     builder="docker.io/library/python:3.13-trixie@sha256:" + "82" * 32,
-    runtime="docker.io/library/python:3.13-slim-trixie@sha256:" + "9d" * 32,
+    base="docker.io/library/python:3.13-slim-trixie@sha256:" + "9d" * 32,
     trivy="docker.io/aquasec/trivy:0.74.0@sha256:" + "62" * 32,
     cosign="ghcr.io/sigstore/cosign/cosign:v3.1.3@sha256:" + "9e" * 32,
     databases=("mirror.gcr.io/aquasec/trivy-db:2",),
 )
-STAND_IN = OFFICIAL.model_copy(update={"world": "stand-in", "databases": ("/sample/db",)})
+LOCAL = OFFICIAL.model_copy(update={"base_images": "local", "databases": ("/sample/db",)})
 
 REVISION = Revision(commit=COMMIT, dirty=False, source_url="https://github.com/owner/name")
 HIGH = Finding(
@@ -150,11 +150,11 @@ LIBC = PendingUpdate(package="libc6", installed_version="2.41-12", available_ver
 UNFIXED = Finding(id="CVE-2025-1", package="libc6", installed_version="2.41", fixed_version="", severity="CRITICAL")
 IGNORED = JudgedFinding(
     finding=HIGH,
-    treatment=Treatment.IGNORED,
+    disposition=Disposition.IGNORED,
     age_days=1014,
     note="no form is parsed (ana@example.com, until 2026-12-31)",
 )
-NO_FIX = JudgedFinding(finding=UNFIXED, treatment=Treatment.UNFIXED, age_days=None)
+NO_FIX = JudgedFinding(finding=UNFIXED, disposition=Disposition.UNFIXED, age_days=None)
 
 
 def policy(**sections: dict[str, object]) -> Policy:
@@ -211,7 +211,7 @@ def scan(
     python_packages: dict[str, str] | None = None,
     os_family: str = "debian",
     os_packages: int = 78,
-    os_is_abandoned: bool = False,
+    os_end_of_life: bool = False,
     config_digest: str = CONFIG_DIGEST,
     canary: Canary = FOUND,
     database_is_sample: bool = False,
@@ -229,7 +229,7 @@ def scan(
         config_digest=config_digest,
         os_family=os_family,
         os_version="13.1" if os_family else "",
-        os_is_abandoned=os_is_abandoned,
+        os_end_of_life=os_end_of_life,
         os_packages=os_packages,
         python_packages=LOCKED if python_packages is None else python_packages,
         locked_packages=LOCKED,
@@ -289,15 +289,17 @@ def publication(tag: str = "1.2.3") -> Publication:
 def report(**changed: object) -> Report:
     """A published image's report."""
     rows = (
-        Row(name="runs as non-root", measured="USER 10001:10001, uid 10001", limit="not 0", verdict=Verdict.PASS),
-        Row(name="image size", measured="270 MB", limit="500 MB", verdict=Verdict.PASS),
+        CheckResult(
+            name="runs as non-root", measured="USER 10001:10001, uid 10001", limit="not 0", verdict=Verdict.PASS
+        ),
+        CheckResult(name="image size", measured="270 MB", limit="500 MB", verdict=Verdict.PASS),
     )
     values: dict[str, object] = {
         "image_name": "iris-classifier",
         "repository": REPOSITORY,
         "tag": "1.2.3",
         "push": True,
-        "platform": "linux/amd64",
+        "platforms": ("linux/amd64",),
         "started_at": "2026-11-22T12:00:00+00:00",
         "revision": REVISION,
         "images": OFFICIAL,
@@ -305,7 +307,7 @@ def report(**changed: object) -> Report:
         "image": image(),
         "smoke": smoke(),
         "scan": scan(),
-        "rows": rows,
+        "checks": rows,
         "stages": (Stage(name="train", duration_seconds=3.2), Stage(name="build", duration_seconds=41.4)),
         "signing": SIGNED,
         "publication": publication(),
@@ -324,7 +326,7 @@ def release(digest: str = "sha256:" + "b2" * 32) -> Release:
         model_sha256=MODEL_SHA256,
         size_bytes=258_000_000,
         packages=(Package(name="scipy", version="1.15.0", kind="python", size_bytes=82_000_000),),
-        base_images={"builder": OFFICIAL.builder, "runtime": OFFICIAL.runtime},
+        pinned_images={"builder": OFFICIAL.builder, "base": OFFICIAL.base},
         scanner=OFFICIAL.trivy,
         scanner_version="0.74.0",
         database_version="2",
@@ -332,7 +334,7 @@ def release(digest: str = "sha256:" + "b2" * 32) -> Release:
         database_digest="sha256:db",
         signed_by="",
         checks=(),
-        world="official",
+        base_images="official",
         is_release=True,
     )
 

@@ -47,10 +47,10 @@ class FakeStages:
         self.called.append("disconnect")
 
     async def reach_registry(self) -> None:
-        await self._enter("registry")
+        await self._enter("check-registry")
 
     async def try_key(self) -> None:
-        await self._enter("key")
+        await self._enter("check-signing-key")
 
     async def generate_key_pair(self, password: str) -> KeyPair:
         self.passwords.append(password)
@@ -93,7 +93,7 @@ class FakeStages:
         return self.scanned
 
     async def updates(self, archive: Archive) -> Updates:
-        await self._enter("updates")
+        await self._enter("pending-updates")
         return self.updated
 
     async def push(self, approval: Approval) -> None:
@@ -106,7 +106,7 @@ class FakeStages:
         return examples.SIGNED
 
     async def publish(self, approval: Approval) -> Publication:
-        await self._enter("publish")
+        await self._enter("tag")
         return self.publication
 
     async def hold(self, path: Path) -> Archive:

@@ -7,9 +7,11 @@ from drydock.report import (
     Artifact,
     Canary,
     Change,
+    CheckResult,
     Comparison,
     Contract,
     Contributor,
+    Disposition,
     Failure,
     File,
     Finding,
@@ -23,9 +25,7 @@ from drydock.report import (
     Package,
     PendingUpdate,
     Report,
-    Row,
     Stage,
-    Treatment,
     Updates,
     Verdict,
     Waste,
@@ -101,28 +101,30 @@ FINDINGS = (
             *("HIGH", "GHSA-7f5h-v6xp-fcq8", "starlette", "0.48.0", "0.49.1", "Range header merging is quadratic"),
             debian=False,
         ),
-        treatment=Treatment.REJECTS,
+        disposition=Disposition.REJECTS,
         age_days=28,
     ),
     JudgedFinding(
         finding=finding("HIGH", IGNORED, "tar", "1.35+dfsg-3.1", "1.35+dfsg-4", "Files are written beside the target"),
-        treatment=Treatment.IGNORED,
+        disposition=Disposition.IGNORED,
         age_days=134,
         note="nothing in the image unpacks a tar (ana@example.com, until 2026-12-31)",
     ),
     *(
-        JudgedFinding(finding=finding(severity, name, package, installed, "", title), treatment=treatment, age_days=age)
-        for severity, name, package, installed, title, treatment, age in (
-            *(("CRITICAL", "CVE-2026-0861", "libc6", "2.41-12", "Overflow in memalign", Treatment.UNFIXED, 1),),
-            *(("HIGH", "CVE-2025-6297", "dpkg", "1.22.21", "", Treatment.UNFIXED, 143),),
-            *(("HIGH", "CVE-2025-7458", "libsqlite3-0", "3.46.1-7", "Integer overflow", Treatment.UNFIXED, None),),
-            *(("MEDIUM", "CVE-2025-9714", "libxml2", "2.12.7", "Recursion", Treatment.LISTED, 77),),
+        JudgedFinding(
+            finding=finding(severity, name, package, installed, "", title), disposition=disposition, age_days=age
+        )
+        for severity, name, package, installed, title, disposition, age in (
+            *(("CRITICAL", "CVE-2026-0861", "libc6", "2.41-12", "Overflow in memalign", Disposition.UNFIXED, 1),),
+            *(("HIGH", "CVE-2025-6297", "dpkg", "1.22.21", "", Disposition.UNFIXED, 143),),
+            *(("HIGH", "CVE-2025-7458", "libsqlite3-0", "3.46.1-7", "Integer overflow", Disposition.UNFIXED, None),),
+            *(("MEDIUM", "CVE-2025-9714", "libxml2", "2.12.7", "Recursion", Disposition.LISTED, 77),),
         )
     ),
     *(
         JudgedFinding(
             finding=finding("LOW", f"CVE-2011-{3000 + number}", "apt", "3.0.3", "", "It trusts what it is told"),
-            treatment=Treatment.LISTED,
+            disposition=Disposition.LISTED,
             age_days=5300 + number,
         )
         for number in range(14)
@@ -149,13 +151,13 @@ IGNORES = (
         reason="forms are never parsed",
         owner="ana@example.com",
         expires="2027-01-15",
-        state=IgnoreState.DEAD,
+        state=IgnoreState.UNUSED,
     ),
 )
 
 
-def row(name: str, verdict: Verdict, measured: str, limit: str, *details: str) -> Row:
-    return Row(name=name, verdict=verdict, measured=measured, limit=limit, details=details)
+def row(name: str, verdict: Verdict, measured: str, limit: str, *details: str) -> CheckResult:
+    return CheckResult(name=name, verdict=verdict, measured=measured, limit=limit, details=details)
 
 
 ROWS = (
@@ -168,12 +170,12 @@ ROWS = (
     row("runs as non-root", Verdict.PASS, "USER 10001:10001, uid 10001", "not 0"),
     row("image size", Verdict.PASS, "310 MB", "500 MB"),
     row("largest layer", Verdict.PASS, "91 MB", "120 MB"),
-    row("scanner saw what is inside", Verdict.PASS, "19 locked, 78 of debian 13.1", "19 locked"),
-    row("scanner finds the canary", Verdict.PASS, "2 of 2 hidden", "2"),
+    row("scanner covers every package", Verdict.PASS, "19 locked, 78 of debian 13.1", "19 locked"),
+    row("scanner passes its self-test", Verdict.PASS, "2 of 2 hidden", "2"),
     row("advisories are recent", Verdict.PASS, "12 h old", "48 h"),
     row("HIGH or CRITICAL", Verdict.PASS, "0 in 97 packages", "0", f"ignored: {IGNORED} HIGH tar 1.35+dfsg-3.1"),
     row(
-        *("ignores are in order", Verdict.WARN, "1 of 3 in use", "3"),
+        *("no expired or unused ignores", Verdict.WARN, "1 of 3 in use", "3"),
         "GHSA-7f5h-v6xp-fcq8 expired on 2026-11-01: ben@example.com fixes it, or says again why not",
         "CVE-2024-47874 matches nothing: remove it, ana@example.com",
     ),
@@ -266,7 +268,15 @@ def report(**changed: object) -> Report:
     answers[0] = answers[0].model_copy(update={"duration_seconds": 0.143})
     canary = Canary(expected=("CVE-1 in a", "CVE-2 in b"), found=("CVE-1 in a", "CVE-2 in b"))
     openssl = PendingUpdate(package="tzdata", installed_version="2025b-4", available_version="2025c-1", security=False)
-    seconds = {"registry": 0.1, "train": 3.2, "build": 41.4, "inspect": 2.3, "updates": 4.9, "smoke": 6.4, "scan": 8.8}
+    seconds = {
+        "check-registry": 0.1,
+        "train": 3.2,
+        "build": 41.4,
+        "inspect": 2.3,
+        "pending-updates": 4.9,
+        "smoke": 6.4,
+        "scan": 8.8,
+    }
     values: dict[str, object] = {
         "contract": contract(),
         "image": image(),
@@ -299,21 +309,21 @@ def report(**changed: object) -> Report:
         ),
         "findings": FINDINGS[1:],
         "ignores": IGNORES,
-        "rows": ROWS,
+        "checks": ROWS,
         "stages": tuple(
-            Stage(name=name, duration_seconds=duration) for name, duration in {**seconds, "publish": 1.7}.items()
+            Stage(name=name, duration_seconds=duration) for name, duration in {**seconds, "tag": 1.7}.items()
         ),
     }
     return examples.report(**{**values, **changed})
 
 
 def rejected() -> Report:
-    """Not published, for a layer and a finding; made on stand-ins from a tree with changes."""
+    """Not published, for a layer and a finding; built on local base images from a tree with changes."""
     return report(
         publication=None,
-        rows=REJECTED_ROWS,
+        checks=REJECTED_ROWS,
         findings=FINDINGS,
-        images=examples.STAND_IN,
+        images=examples.LOCAL,
         revision=examples.REVISION.model_copy(update={"dirty": True}),
     )
 
@@ -323,15 +333,15 @@ def interrupted() -> Report:
     failure = Failure(
         stage="build",
         exit_code=130,
-        what="stopped by a signal",
-        usually="",
+        message="stopped by a signal",
+        likely_cause="",
         next_step="run again; nothing has to be cleaned up",
         log="",
     )
     rows = [row(each.name, Verdict.NOT_RUN, "", "", "build broke before it") for each in ROWS]
     nothing: dict[str, object] = dict.fromkeys(("image", "smoke", "scan", "updates", "comparison", "publication"))
     stages = (Stage(name="train", duration_seconds=3.2), Stage(name="build", duration_seconds=12.0))
-    return report(**nothing, rows=tuple(rows), findings=(), ignores=(), failures=(failure,), stages=stages)
+    return report(**nothing, checks=tuple(rows), findings=(), ignores=(), failures=(failure,), stages=stages)
 
 
 def no_verdict() -> Report:
@@ -339,15 +349,15 @@ def no_verdict() -> Report:
     failure = Failure(
         stage="scan",
         exit_code=5,
-        what="Trivy stopped without a report (exit code 1)",
-        usually="its database is damaged, or was written by another version",
+        message="Trivy stopped without a report (exit code 1)",
+        likely_cause="its database is damaged, or was written by another version",
         next_step="fetch the database anew: drydock bootstrap clean, then make run",
         log="2026-11-22T12:00:41Z\tINFO\t[vuln] Vulnerability scanning is enabled\n"
         "2026-11-22T12:00:42Z\tFATAL\tFatal error\trun error: init error: DB error: failed to open bolt: invalid",
     )
     unscanned = ("scanner saw", "scanner finds", "advisories", "HIGH", "ignores", "secrets")
     rows = tuple(
-        row(each.name, Verdict.NOT_RUN, "", "", failure.what) if each.name.startswith(unscanned) else each
+        row(each.name, Verdict.NOT_RUN, "", "", failure.message) if each.name.startswith(unscanned) else each
         for each in ROWS
     )
-    return report(publication=None, scan=None, findings=(), ignores=(), rows=rows, failures=(failure,))
+    return report(publication=None, scan=None, findings=(), ignores=(), checks=rows, failures=(failure,))

@@ -51,7 +51,7 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "what", "usually"),
+    ("text", "what", "likely_cause"),
     [
         ("[limits]\n\nimage_sise_mb = 400\n", ":3: unknown key limits.image_sise_mb", "did you mean image_size_mb?"),
         ("[limit]\nimage_size_mb = 400\n", ":1: unknown key limit", "did you mean limits?"),
@@ -101,8 +101,8 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
             "",
         ),
         (
-            '[scan]\ndead_ignores = "delete"\n',
-            ":2: scan.dead_ignores is 'delete': input should be 'warn' or 'reject'",
+            '[scan]\nunused_ignores = "delete"\n',
+            ":2: scan.unused_ignores is 'delete': input should be 'warn' or 'reject'",
             "",
         ),
         (
@@ -120,10 +120,10 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
         ('[ignore]\nid = "CVE-1"\n', ":1: ignore is {'id': 'CVE-1'}: input should be a valid list", ""),
     ],
 )
-def test_a_wrong_key_or_type_names_file_line_and_key(tmp_path: Path, text: str, what: str, usually: str) -> None:
+def test_a_wrong_key_or_type_names_file_line_and_key(tmp_path: Path, text: str, what: str, likely_cause: str) -> None:
     path = written(tmp_path, text)
     error = refused(path)
-    assert (error.what, error.usually, error.exit_code) == (f"{path}{what}", usually, 2)
+    assert (error.message, error.likely_cause, error.exit_code) == (f"{path}{what}", likely_cause, 2)
     assert error.next_step
 
 
@@ -132,11 +132,11 @@ def test_a_section_that_is_none_is_said_even_where_the_environment_names_one_of_
     tmp_path: Path, text: str
 ) -> None:
     path = written(tmp_path, text)
-    assert refused(path, {"DRYDOCK_REPOSITORY": "127.0.0.1:5000/a"}).what.startswith(f"{path}:1: image is ")
+    assert refused(path, {"DRYDOCK_REPOSITORY": "127.0.0.1:5000/a"}).message.startswith(f"{path}:1: image is ")
 
 
 @pytest.mark.parametrize(
-    ("second", "what", "usually"),
+    ("second", "what", "likely_cause"),
     [
         (
             'id = "CVE-2"\nowner = "bo"\nexpires = 2026-12-01\n',
@@ -181,10 +181,10 @@ def test_a_section_that_is_none_is_said_even_where_the_environment_names_one_of_
         ),
     ],
 )
-def test_the_second_ignore_is_found_by_its_own_lines(tmp_path: Path, second: str, what: str, usually: str) -> None:
+def test_the_second_ignore_is_found_by_its_own_lines(tmp_path: Path, second: str, what: str, likely_cause: str) -> None:
     path = written(tmp_path, f"{IGNORE}\n[[ignore]]\n{second}")
     error = refused(path)
-    assert (error.what, error.usually, error.exit_code) == (f"{path}{what}", usually, 2)
+    assert (error.message, error.likely_cause, error.exit_code) == (f"{path}{what}", likely_cause, 2)
     assert error.next_step
 
 
@@ -208,7 +208,7 @@ def test_an_ignore_is_a_loan_of_90_days_at_most(tmp_path: Path, today: date, tak
         return
     with pytest.raises(UsageError) as refused:
         config.require_near_expiry(policy, today)
-    assert refused.value.what == (
+    assert refused.value.message == (
         "pipeline.toml:11: the ignore of CVE-2 expires on 2026-12-01, more than 90 days from now"
     )
     assert refused.value.next_step == "write 2026-11-30 or an earlier day"
@@ -216,10 +216,12 @@ def test_an_ignore_is_a_loan_of_90_days_at_most(tmp_path: Path, today: date, tak
 
 def test_a_file_that_is_no_toml_or_not_there_is_said_in_a_sentence(tmp_path: Path) -> None:
     path = written(tmp_path, "[limits\n")
-    assert refused(path).what.startswith(f"{path} is not TOML: ")
-    assert refused(tmp_path / "none.toml").what == f"{tmp_path / 'none.toml'} cannot be read: No such file or directory"
+    assert refused(path).message.startswith(f"{path} is not TOML: ")
+    assert (
+        refused(tmp_path / "none.toml").message == f"{tmp_path / 'none.toml'} cannot be read: No such file or directory"
+    )
     path.write_bytes(b"\xff\xfe")
-    assert refused(path).what.startswith(f"{path} is not TOML: ")
+    assert refused(path).message.startswith(f"{path} is not TOML: ")
 
 
 @pytest.mark.parametrize(
@@ -242,9 +244,9 @@ def test_a_repository_that_no_registry_takes_is_refused_from_file_and_environmen
     tmp_path: Path, repository: str
 ) -> None:
     path = written(tmp_path, f"[image]\nrepository = '{repository}'\n")
-    assert f"image.repository {repository!r} is not host/name in lower case" in refused(path).what
-    assert refused(path).what.startswith("pipeline.toml:2: ")
-    assert refused(written(tmp_path, ""), {"DRYDOCK_REPOSITORY": repository}).what.startswith("DRYDOCK_REPOSITORY: ")
+    assert f"image.repository {repository!r} is not host/name in lower case" in refused(path).message
+    assert refused(path).message.startswith("pipeline.toml:2: ")
+    assert refused(written(tmp_path, ""), {"DRYDOCK_REPOSITORY": repository}).message.startswith("DRYDOCK_REPOSITORY: ")
 
 
 @pytest.mark.parametrize("repository", ["ghcr.io/owner/name", "127.0.0.1:5000/a", "r.example/a_b/c--d/e.f"])
@@ -254,7 +256,7 @@ def test_a_repository_that_registries_take_is_taken(tmp_path: Path, repository: 
 
 def test_a_section_that_is_none_is_refused_whatever_the_environment_says(tmp_path: Path) -> None:
     error = refused(written(tmp_path, "image = 3\n"), {"DRYDOCK_REPOSITORY": "ghcr.io/owner/name"})
-    assert "pipeline.toml:1: image is 3: " in error.what
+    assert "pipeline.toml:1: image is 3: " in error.message
 
 
 @pytest.mark.parametrize("runtime", ["compiled", "sklearn", "pandas"])
@@ -270,7 +272,7 @@ def test_a_model_that_is_trained_already_needs_no_command(train: str, tmp_path: 
 
 
 def test_a_build_that_may_read_nothing_in_particular_is_refused(tmp_path: Path) -> None:
-    assert "pipeline.toml:2: build.context is []" in refused(written(tmp_path, "[build]\ncontext = []\n")).what
+    assert "pipeline.toml:2: build.context is []" in refused(written(tmp_path, "[build]\ncontext = []\n")).message
 
 
 def test_an_ignore_may_name_one_package_or_the_place_of_one_secret(tmp_path: Path) -> None:
@@ -284,7 +286,7 @@ def test_an_ignore_may_name_one_package_or_the_place_of_one_secret(tmp_path: Pat
 
 def test_an_ignore_of_a_package_and_a_path_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, IGNORE + 'package = "numpy"\npath = "/a/b.key"\n')
-    assert refused(path).what == (
+    assert refused(path).message == (
         f"{path}:1: the ignore of CVE-1 has a package and a path: a secret has a path, a vulnerability a package, and"
         " none has both"
     )

@@ -97,7 +97,9 @@ def up(cache: Cache, *, with_cosign: bool = False) -> None:
         pins["cosign"] = _push_image(cache, "sigstore/cosign/cosign", tag, cosign_image, COSIGN_CONFIG)
     lines = [f'{name} = "docker.io/{pin}"' for name, pin in pins.items()]
     lines += [] if cosign_build else ['cosign = ""']
-    write_atomic(images_path(cache.root), "\n".join(['world = "stand-in"', *lines, f'databases = ["{database}"]', ""]))
+    write_atomic(
+        images_path(cache.root), "\n".join(['base_images = "local"', *lines, f'databases = ["{database}"]', ""])
+    )
     services.start_engine(cache, engine_image)
 
 
@@ -110,7 +112,7 @@ def _build_root_file_systems(cache: Cache, mirrors: Sequence[Mirror]) -> tuple[P
     )
     return engine, {
         "builder": _push_image(cache, "library/python", "3.13-trixie", builder, PYTHON_CONFIG),
-        "runtime": _push_image(cache, "library/python", "3.13-slim-trixie", runtime, PYTHON_CONFIG),
+        "base": _push_image(cache, "library/python", "3.13-slim-trixie", runtime, PYTHON_CONFIG),
     }
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from packaging.utils import canonicalize_name
 
 from drydock.policy import IgnoreEntry, Policy
-from drydock.report import Finding, Ignore, IgnoreState, JudgedFinding, Scan, Secret, Treatment
+from drydock.report import Disposition, Finding, Ignore, IgnoreState, JudgedFinding, Scan, Secret
 
 SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
 
@@ -18,7 +18,7 @@ class JudgedSecret(NamedTuple):
     """A secret and what the policy makes of it; `note` says why."""
 
     secret: Secret
-    treatment: Treatment
+    disposition: Disposition
     note: str
 
 
@@ -38,7 +38,7 @@ def judge_ignores(scan: Scan, policy: Policy) -> tuple[Ignore, ...]:
             state=IgnoreState.EXPIRED if entry.expires < today else IgnoreState.ACTIVE,
         )
         is_of_use = any(_is_of(ignore, found) for found in everything)
-        return ignore if is_of_use else ignore.model_copy(update={"state": IgnoreState.DEAD})
+        return ignore if is_of_use else ignore.model_copy(update={"state": IgnoreState.UNUSED})
 
     return tuple(map(judged, policy.ignore))
 
@@ -48,13 +48,13 @@ def judge(scan: Scan, policy: Policy) -> tuple[JudgedFinding, ...]:
     ignores = judge_ignores(scan, policy)
 
     def judged(found: Finding) -> JudgedFinding:
-        treatment, note = _apply_ignores(found, ignores)
-        if treatment is not Treatment.IGNORED:
+        disposition, note = _apply_ignores(found, ignores)
+        if disposition is not Disposition.IGNORED:
             if found.severity not in policy.scan.severities:
-                treatment = Treatment.LISTED
+                disposition = Disposition.LISTED
             elif not found.fixed_version and policy.scan.unfixed == "list":
-                treatment = Treatment.UNFIXED
-        return JudgedFinding(finding=found, treatment=treatment, age_days=_age_days(found, scan), note=note)
+                disposition = Disposition.UNFIXED
+        return JudgedFinding(finding=found, disposition=disposition, age_days=_age_days(found, scan), note=note)
 
     return tuple(sorted(map(judged, scan.findings), key=_by_weight))
 
@@ -63,17 +63,17 @@ def judge_secrets(scan: Scan, policy: Policy) -> tuple[JudgedSecret, ...]:
     """Each secret and what the policy makes of it: what rejects the image first."""
     ignores = judge_ignores(scan, policy)
     judged = (JudgedSecret(secret, *_apply_ignores(secret, ignores)) for secret in scan.secrets)
-    return tuple(sorted(judged, key=lambda each: list(Treatment).index(each.treatment)))
+    return tuple(sorted(judged, key=lambda each: list(Disposition).index(each.disposition)))
 
 
-def _apply_ignores(found: Finding | Secret, ignores: Sequence[Ignore]) -> tuple[Treatment, str]:
+def _apply_ignores(found: Finding | Secret, ignores: Sequence[Ignore]) -> tuple[Disposition, str]:
     """Whether an ignore lets a finding through, and the words that go with it."""
     matching = [ignore for ignore in ignores if _is_of(ignore, found)]
     for ignore in matching:
         if ignore.state is IgnoreState.ACTIVE:
-            return Treatment.IGNORED, f"{ignore.reason} ({ignore.owner}, until {ignore.expires})"
+            return Disposition.IGNORED, f"{ignore.reason} ({ignore.owner}, until {ignore.expires})"
     note = f"its ignore expired on {matching[0].expires} ({matching[0].owner})" if matching else ""
-    return Treatment.REJECTS, note
+    return Disposition.REJECTS, note
 
 
 def _is_of(ignore: Ignore, found: Finding | Secret) -> bool:
@@ -96,7 +96,7 @@ def in_words(judged: JudgedFinding) -> str:
 def secret_in_words(judged: JudgedSecret) -> str:
     """A secret on one line: its rule, its place, and why it is treated as it is."""
     words = f"{judged.secret.rule} in {judged.secret.target}"
-    if judged.treatment is Treatment.IGNORED:
+    if judged.disposition is Disposition.IGNORED:
         return f"{words}, ignored: {judged.note}"
     return f"{words}; {judged.note}" if judged.note else words
 
@@ -110,4 +110,4 @@ def _age_days(found: Finding, scan: Scan) -> int | None:
 def _by_weight(judged: JudgedFinding) -> tuple[int, int, str, str]:
     found = judged.finding
     severity = SEVERITIES.index(found.severity) if found.severity in SEVERITIES else len(SEVERITIES)
-    return (list(Treatment).index(judged.treatment), severity, found.package, found.id)
+    return (list(Disposition).index(judged.disposition), severity, found.package, found.id)

@@ -12,7 +12,7 @@ from drydock import report
 from drydock.checks import findings
 from drydock.errors import UsageError
 from drydock.policy import Policy
-from drydock.report import MB, IgnoreState, Row, Treatment, Verdict
+from drydock.report import MB, CheckResult, Disposition, IgnoreState, Verdict
 
 Fact = TypeVar("Fact")
 DAYS_FROM_HOURS = 72
@@ -38,7 +38,7 @@ class Approval:
     manifest_digest: str
 
 
-def approve(archive: report.Archive, facts: Facts, rows: Sequence[Row]) -> Approval | None:
+def approve(archive: report.Archive, facts: Facts, rows: Sequence[CheckResult]) -> Approval | None:
     """Approve where something passed and nothing failed or was left out; no rows at all are never an approval.
 
     Nor is a run in which a stage broke, whatever the policy skips: its exit code is that stage's.
@@ -59,22 +59,24 @@ def require_known_skips(policy: Policy) -> None:
             nearest = difflib.get_close_matches(skipped, names, n=1, cutoff=0.4)
             raise UsageError(
                 f"{policy.origins.get(f'skip.{skipped}', 'skip')}: there is no check {skipped!r} to skip",
-                usually=f"did you mean {nearest[0]!r}?" if nearest else f"the checks are {', '.join(map(repr, names))}",
+                likely_cause=f"did you mean {nearest[0]!r}?"
+                if nearest
+                else f"the checks are {', '.join(map(repr, names))}",
                 next_step="mend or remove that line, then run again",
             )
 
 
-def judge(facts: Facts, policy: Policy) -> tuple[Row, ...]:
+def judge(facts: Facts, policy: Policy) -> tuple[CheckResult, ...]:
     """Every check of the house, in the order in which people read them."""
     return tuple(check.row(facts, policy) for check in CHECKS)
 
 
-def signed(signing: report.Signing) -> Row:
+def signed(signing: report.Signing) -> CheckResult:
     """Whether what was approved is signed, with all that a stranger needs to believe it; no gate, but a row of it."""
     name = "signed and attested"
-    if signing.why_not:
-        return Row(name=name, measured="", limit="", verdict=Verdict.SKIP, details=(signing.why_not,))
-    return Row(
+    if signing.reason:
+        return CheckResult(name=name, measured="", limit="", verdict=Verdict.SKIP, details=(signing.reason,))
+    return CheckResult(
         name=name,
         measured=", ".join(signing.attached),
         limit="",
@@ -83,14 +85,14 @@ def signed(signing: report.Signing) -> Row:
     )
 
 
-def unmoved(reasons: Mapping[str, str]) -> tuple[Row, ...]:
+def unmoved(reasons: Mapping[str, str]) -> tuple[CheckResult, ...]:
     """A warning of tags that stay where they are, each with its reason; nothing if all of them moved."""
     if not reasons:
         return ()
     details = [f"{tag}: {reason}" for tag, reason in reasons.items()]
     way_out = "if the registry lets no tag move: moving_tags = false under [image] gives none"
     return (
-        Row(
+        CheckResult(
             name="moving tags",
             measured=f"{', '.join(reasons)} {'stays where it is' if len(reasons) == 1 else 'stay where they are'}",
             limit="",
@@ -108,7 +110,7 @@ class Outcome:
     measured: str
     limit: str
     details: Iterable[str] = ()
-    place: str = ""
+    location: str = ""
 
 
 NOT_READY = Outcome(Verdict.NOT_RUN, "", "", ("the image never got ready to be asked",))
@@ -124,24 +126,24 @@ class Check(Generic[Fact]):
     needs: Callable[[Facts], Fact | None]
     judge: Callable[[Fact, Policy], Outcome]
 
-    def row(self, facts: Facts, policy: Policy) -> Row:
+    def row(self, facts: Facts, policy: Policy) -> CheckResult:
         """Judge, unless the policy skips this check or its facts are missing."""
         if reason := policy.skip.get(self.name):
-            return Row(name=self.name, measured="", limit="", verdict=Verdict.SKIP, details=(reason,))
+            return CheckResult(name=self.name, measured="", limit="", verdict=Verdict.SKIP, details=(reason,))
         fact = self.needs(facts)
         if fact is None:
             reasons = [facts.reasons[stage] for stage in self.stages if stage in facts.reasons]
             reasons += [f"{stage} broke before it" for stage in facts.reasons]
             reason = reasons[0] if reasons else "the run ended before it"
-            return Row(name=self.name, measured="", limit="", verdict=Verdict.NOT_RUN, details=(reason,))
+            return CheckResult(name=self.name, measured="", limit="", verdict=Verdict.NOT_RUN, details=(reason,))
         outcome = self.judge(fact, policy)
-        return Row(
+        return CheckResult(
             name=self.name,
             measured=outcome.measured,
             limit=outcome.limit,
             verdict=outcome.verdict,
             details=tuple(outcome.details),
-            place=outcome.place,
+            location=outcome.location,
         )
 
 
@@ -277,13 +279,15 @@ def advisories(scan: report.Scan, policy: Policy) -> Outcome:
 def vulnerabilities(scan: report.Scan, policy: Policy) -> Outcome:
     """No finding of the policy's severities, but for what is ignored or, where the policy says so, has no fix yet."""
     judged = findings.judge(scan, policy)
-    by_treatment = {treatment: [each for each in judged if each.treatment is treatment] for treatment in Treatment}
-    rejecting = by_treatment[Treatment.REJECTS]
+    by_disposition = {
+        disposition: [each for each in judged if each.disposition is disposition] for disposition in Disposition
+    }
+    rejecting = by_disposition[Disposition.REJECTS]
     details = [findings.in_words(each) for each in rejecting]
     if set(policy.scan.severities) != {"HIGH", "CRITICAL"}:
         details.append(f"only {', '.join(policy.scan.severities)} counts, as scan.severities in the policy says")
-    for treatment, words in ((Treatment.IGNORED, "ignored"), (Treatment.UNFIXED, "without a fix yet")):
-        if count := len(by_treatment[treatment]):
+    for disposition, words in ((Disposition.IGNORED, "ignored"), (Disposition.UNFIXED, "without a fix yet")):
+        if count := len(by_disposition[disposition]):
             details.append(f"{count} {words}, listed below")
     return Outcome(_pass_if(not rejecting), f"{len(rejecting)} in {scan.package_count} packages", "0", details)
 
@@ -292,10 +296,10 @@ def ignores_in_order(scan: report.Scan, policy: Policy) -> Outcome:
     """Every ignore of the policy hides something; an expired one hides nothing, and a dead one had nothing to hide."""
     ignores = findings.judge_ignores(scan, policy)
     stale = [ignore for ignore in ignores if ignore.state is not IgnoreState.ACTIVE]
-    stale_verdict = Verdict.FAIL if policy.scan.dead_ignores == "reject" else Verdict.WARN
+    stale_verdict = Verdict.FAIL if policy.scan.unused_ignores == "reject" else Verdict.WARN
     words = {
         IgnoreState.EXPIRED: "{subject} expired on {expires}: {owner} fixes it, or says again why not",
-        IgnoreState.DEAD: "{subject} matches nothing: remove it, {owner}",
+        IgnoreState.UNUSED: "{subject} matches nothing: remove it, {owner}",
     }
     return Outcome(
         stale_verdict if stale else Verdict.PASS,
@@ -309,10 +313,10 @@ def ignores_in_order(scan: report.Scan, policy: Policy) -> Outcome:
 def pending_updates(updates: report.Updates, policy: Policy) -> Outcome:
     """The distribution has no security update for what is in the image: a second opinion beside the scanner's."""
     verdict = Verdict.FAIL if policy.scan.pending_updates == "reject" else Verdict.WARN
-    if updates.why_not:
+    if updates.reason:
         # What could not be asked is no failure of the image, and where the answer is demanded no pass either.
         unasked = Verdict.NOT_RUN if policy.scan.pending_updates == "reject" else Verdict.WARN
-        return Outcome(unasked, "" if unasked is Verdict.NOT_RUN else "not asked", "0", (updates.why_not,))
+        return Outcome(unasked, "" if unasked is Verdict.NOT_RUN else "not asked", "0", (updates.reason,))
     pending = updates.security
     details = [f"{each.package} {each.installed_version} → {each.available_version}" for each in pending]
     if details:
@@ -323,7 +327,7 @@ def pending_updates(updates: report.Updates, policy: Policy) -> Outcome:
 def secrets(scan: report.Scan, policy: Policy) -> Outcome:
     """No token or key in a layer, the environment or the history, but for those that the policy ignores one by one."""
     judged = findings.judge_secrets(scan, policy)
-    rejecting = sum(each.treatment is Treatment.REJECTS for each in judged)
+    rejecting = sum(each.disposition is Disposition.REJECTS for each in judged)
     details = [findings.secret_in_words(each) for each in judged]
     return Outcome(_pass_if(not rejecting), f"{rejecting} found", "0", details)
 
@@ -341,12 +345,12 @@ CHECKS: tuple[Check[Any], ...] = (
     Check("image size", ("inspect",), lambda facts: facts.image, image_size),
     Check("largest layer", ("inspect",), lambda facts: facts.image, largest_layer),
     Check("wasted space", ("inspect",), lambda facts: facts.image, wasted_space),
-    Check("scanner saw what is inside", ("scan", "coverage"), lambda facts: facts.scan, coverage),
-    Check("scanner finds the canary", ("scan", "coverage"), lambda facts: facts.scan, canary),
+    Check("scanner covers every package", ("scan", "coverage"), lambda facts: facts.scan, coverage),
+    Check("scanner passes its self-test", ("scan", "coverage"), lambda facts: facts.scan, canary),
     Check("advisories are recent", ("scan", "coverage"), lambda facts: facts.scan, advisories),
     Check("HIGH or CRITICAL", ("scan", "coverage"), lambda facts: facts.scan, vulnerabilities),
-    Check("ignores are in order", ("scan", "coverage"), lambda facts: facts.scan, ignores_in_order),
-    Check("no security update pending", ("updates",), lambda facts: facts.updates, pending_updates),
+    Check("no expired or unused ignores", ("scan", "coverage"), lambda facts: facts.scan, ignores_in_order),
+    Check("no security update pending", ("pending-updates",), lambda facts: facts.updates, pending_updates),
     Check("secrets in the image", ("scan", "coverage"), lambda facts: facts.scan, secrets),
 )
 

@@ -13,7 +13,7 @@ from drydock import checks
 from drydock.checks import Facts
 from drydock.oci import tags
 from drydock.policy import Policy, TrustSection
-from drydock.report import Report, Row, Verdict, units
+from drydock.report import CheckResult, Report, Verdict, units
 from drydock.tools import attestations, cosign, trivy
 from drydock.tools.cosign import PublicKey, Trust, Verified
 
@@ -39,7 +39,7 @@ class Evidence:
     tags: tuple[str, ...] = ()
 
 
-def judge(evidence: Evidence, policy: Policy, *, trust: Trust, source: str, now: datetime) -> tuple[Row, ...]:
+def judge(evidence: Evidence, policy: Policy, *, trust: Trust, source: str, now: datetime) -> tuple[CheckResult, ...]:
     """Every line, in the order in which trust is built: who signed, what they built from, what they measured.
 
     `trust` says whose word counts and `source`, a web address, whose code may have been built. The verdict's facts are
@@ -84,14 +84,14 @@ def _pattern(signer: str) -> str:
     )
 
 
-def _signature(evidence: Evidence, *, by_key: bool) -> Row:
-    if why_not := evidence.verified.why_not_signed:
-        return _row("signature", "none that holds", Verdict.FAIL, why_not)
+def _signature(evidence: Evidence, *, by_key: bool) -> CheckResult:
+    if reason := evidence.verified.signature_failure:
+        return _row("signature", "none that holds", Verdict.FAIL, reason)
     signer = "the trusted key" if by_key else "a trusted workflow"
     return _row("signature", f"by {signer}", Verdict.PASS)
 
 
-def _provenance(evidence: Evidence, policy: Policy, source: str, *, by_key: bool) -> Row:
+def _provenance(evidence: Evidence, policy: Policy, source: str, *, by_key: bool) -> CheckResult:
     name = "provenance"
     predicate = _provenance_of(evidence.verified, evidence.tags)
     if predicate is None:
@@ -120,7 +120,7 @@ def _provenance(evidence: Evidence, policy: Policy, source: str, *, by_key: bool
     return _row(name, measured, Verdict.PASS)
 
 
-def _tag_row(evidence: Evidence, tag: str) -> Row:
+def _tag_row(evidence: Evidence, tag: str) -> CheckResult:
     """A tag can be made to point to any image that is well signed; only its builder can say that it belongs there."""
     predicate = _provenance_of(evidence.verified, evidence.tags) or {}
     by_commit = tag.startswith(tags.BY_COMMIT)
@@ -137,7 +137,7 @@ def _tag_row(evidence: Evidence, tag: str) -> Row:
     return _row("tag", measured, Verdict.FAIL, cause, limit=tag)
 
 
-def _model(evidence: Evidence, report: Report | None) -> Row:
+def _model(evidence: Evidence, report: Report | None) -> CheckResult:
     name, labelled = "model", evidence.labels.get(MODEL_LABEL, "")
     if report is None or report.contract is None:
         return _row(name, "unknown", Verdict.FAIL, "no verdict that holds names it")
@@ -149,7 +149,7 @@ def _model(evidence: Evidence, report: Report | None) -> Row:
     return _row(name, f"sha256 {judged[:12]}, {scores} on {holdout.rows} rows", Verdict.PASS)
 
 
-def _verdict_row(evidence: Evidence, report: Report | None, policy: Policy) -> Row:
+def _verdict_row(evidence: Evidence, report: Report | None, policy: Policy) -> CheckResult:
     name = "verdict"
     if report is None:
         return _none(name, evidence, cosign.VERDICT)
@@ -161,7 +161,7 @@ def _verdict_row(evidence: Evidence, report: Report | None, policy: Policy) -> R
     return _row(name, measured, Verdict.FAIL if against else Verdict.PASS, *details)
 
 
-def _age(report: Report | None, policy: Policy, now: datetime) -> Row:
+def _age(report: Report | None, policy: Policy, now: datetime) -> CheckResult:
     name, limit = "last scan", f"{policy.trust.scan_max_days} days"
     if report is None or report.scan is None:
         return _row(name, "unknown", Verdict.FAIL, limit=limit)
@@ -176,7 +176,7 @@ def _age(report: Report | None, policy: Policy, now: datetime) -> Row:
     return _row(name, f"{days} days ago", Verdict.PASS, limit=limit)
 
 
-def _sbom(evidence: Evidence) -> Row:
+def _sbom(evidence: Evidence) -> CheckResult:
     found = evidence.verified.statements.get(cosign.SBOM, ())
     components = found[-1].predicate.get("components") if found else None
     if not isinstance(components, list) or not components:
@@ -184,11 +184,11 @@ def _sbom(evidence: Evidence) -> Row:
     return _row("SBOM", f"{len(components)} components", Verdict.PASS)
 
 
-def _world(report: Report | None) -> Row:
+def _world(report: Report | None) -> CheckResult:
     if report is None:
         return _row(WORLD, "unknown", Verdict.FAIL)
-    if report.images.world == "stand-in":
-        return _row(WORLD, "stand-ins", Verdict.WARN, "made on a machine without a container registry; no release")
+    if report.images.base_images == "local":
+        return _row(WORLD, "local", Verdict.WARN, "made on a machine without a container registry; no release")
     return _row(WORLD, "official", Verdict.PASS)
 
 
@@ -229,10 +229,10 @@ def _started(predicate: Mapping[str, Any]) -> str:
         return ""
 
 
-def _none(name: str, evidence: Evidence, predicate_type: str) -> Row:
-    why_not = evidence.verified.why_not.get(predicate_type, "it is of another form, or about another image")
-    return _row(name, "none that holds", Verdict.FAIL, why_not)
+def _none(name: str, evidence: Evidence, predicate_type: str) -> CheckResult:
+    reason = evidence.verified.failures.get(predicate_type, "it is of another form, or about another image")
+    return _row(name, "none that holds", Verdict.FAIL, reason)
 
 
-def _row(name: str, measured: str, verdict: Verdict, *details: str, limit: str = "") -> Row:
-    return Row(name=name, measured=measured, limit=limit, verdict=verdict, details=details)
+def _row(name: str, measured: str, verdict: Verdict, *details: str, limit: str = "") -> CheckResult:
+    return CheckResult(name=name, measured=measured, limit=limit, verdict=verdict, details=details)

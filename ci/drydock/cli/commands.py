@@ -80,7 +80,7 @@ def _train(asked: Namespace, terminal: Terminal) -> int:
     if not model.train:
         raise UsageError(
             "there is nothing to train: model.train is empty",
-            usually=f"{run.policy.origins['model.train']} says that the model is trained already",
+            likely_cause=f"{run.policy.origins['model.train']} says that the model is trained already",
             next_step="name a train command under [model], or run the pipeline as it is",
         )
 
@@ -102,7 +102,7 @@ def _contract(asked: Namespace, terminal: Terminal) -> int:
     if size_bytes > limit_bytes:
         raise UsageError(
             f"{asked.data} has {checks.megabytes(size_bytes, limit_bytes)}, and {DATA_LIMIT_MB} MB are the most",
-            usually="it is all that the model was trained on",
+            likely_cause="it is all that the model was trained on",
             next_step="name a file with some hundred rows that it has not seen: they are enough",
         )
 
@@ -127,7 +127,7 @@ def _given(path: Path) -> Path:
         return path.resolve()
     raise UsageError(
         f"{path} is no file that is there",
-        usually="its name is written differently, or it is seen from another folder",
+        likely_cause="its name is written differently, or it is seen from another folder",
         next_step="drydock contract MODEL DATA: a model that joblib saved, and a CSV file",
     )
 
@@ -176,7 +176,7 @@ def _rescan(asked: Namespace, terminal: Terminal) -> int:
         assessment = await released.rescan(run, released_images, stages.connect, live)
         if asked.issues:
             # Of an image that was not scanned there is nothing to say.
-            for row in (row for row in assessment.rows if row.verdict is not Verdict.NOT_RUN):
+            for row in (row for row in assessment.checks if row.verdict is not Verdict.NOT_RUN):
                 await github_issue.say(github_issue.compose(row), os.environ)
         return assessment
 
@@ -215,7 +215,7 @@ def preamble(run: plan.Plan) -> str:
     """What the run is about to do, and where each value that was set comes from."""
     target = f"push to {run.reference}" if run.push else "push nothing"
     origins = run.policy.origins.get("image.repository", "default")
-    images = f"{run.images.world} images"
+    images = f"{run.images.base_images} images"
     return f"policy     {run.root.name}: {target} ({origins}); {images}; report in {run.report_dir.name}/\n"
 
 
@@ -224,7 +224,7 @@ def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
     if not archive.is_file():
         raise UsageError(
             f"{archive} is not there",
-            usually="no run has built an image yet, or its report went into another folder",
+            likely_cause="no run has built an image yet, or its report went into another folder",
             next_step="run the pipeline first, or name an OCI archive with --archive",
         )
     if layer is not None:

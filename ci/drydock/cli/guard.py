@@ -34,9 +34,9 @@ def run_guarded(command: Callable[[], int], terminal: Terminal, interrupts: Inte
 def show_error(error: DrydockError, terminal: Terminal) -> int:
     """Show what happened, the tool's own output, the likely cause and the next step; return the exit code."""
     with terminal.no_commands():
-        terminal.note(f"{error.what}\n", style="bold red")
+        terminal.note(f"{error.message}\n", style="bold red")
         terminal.note("".join(f"  {line}\n" for line in error.log.splitlines()))
-        terminal.note(f"  usually   {error.usually}\n" if error.usually else "")
+        terminal.note(f"  usually   {error.likely_cause}\n" if error.likely_cause else "")
         terminal.note(f"  next      {error.next_step}\n")
     return error.exit_code
 
@@ -48,7 +48,7 @@ def _check_output(exit_code: int, terminal: Terminal) -> int:
         return exit_code
     error = UsageError(
         f"standard output cannot be written: {broken.strerror}",
-        usually="its disk is full, or its terminal was closed",
+        likely_cause="its disk is full, or its terminal was closed",
         next_step="read the report in the report directory; a command without one has to be run again",
     )
     return show_error(error, terminal)

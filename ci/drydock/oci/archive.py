@@ -78,7 +78,7 @@ def layer_files(archive: Path, number: int) -> tuple[report.Layer, tuple[Touched
     if not 1 <= number <= len(written):
         raise UsageError(
             f"{archive} has no layer {number}",
-            usually="layers count from 1, the base's first",
+            likely_cause="layers count from 1, the base's first",
             next_step=f"name one from 1 to {len(written)}",
         )
     return image.layers[number - 1], analysis.touched(written[number - 1])
@@ -93,7 +93,7 @@ def open_archive(archive: Path) -> Iterator[tarfile.TarFile]:
     except BROKEN as error:
         raise BuildError(
             f"{archive} is not a whole OCI archive: {error}",
-            usually="the disk is full, something else wrote the file, or it was made to cost more than it weighs",
+            likely_cause="the disk is full, something else wrote the file, or it was made to cost more than it weighs",
             next_step="free some space, then run again",
         ) from error
 

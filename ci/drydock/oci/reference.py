@@ -41,7 +41,7 @@ def parse(words: str, *, repository: str = "") -> Reference:
     ):
         raise UsageError(
             f"{words!r} names no image",
-            usually="the registry's host is missing, or the digest is not whole",
+            likely_cause="the registry's host is missing, or the digest is not whole",
             next_step="write it like ghcr.io/owner/name:1.2.3, or ghcr.io/owner/name@sha256:…",
         )
     return Reference(name, tag, digest)

@@ -117,10 +117,10 @@ def make(
     if push and name.is_version:
         revision.require_release(root, commit, name.tag, inputs)
     host = policy.image.repository.partition("/")[0]
-    if push and images.world == "stand-in" and name.is_version and not registry.is_local(host):
+    if push and images.base_images == "local" and name.is_version and not registry.is_local(host):
         raise UsageError(
-            f"{name.tag} would be a release built on stand-in images",
-            usually="this machine reaches no container registry, so its base images are not the official ones",
+            f"{name.tag} would be a release built on local base images",
+            likely_cause="this machine reaches no container registry, so its base images are not the official ones",
             next_step="tag the commit and let a machine with the official images release it, or say --no-push",
         )
     signer = cosign.signer(environment) if publishes else cosign.NoSigner("nothing is published")
@@ -132,12 +132,12 @@ def make(
         if not policy.image.attachments:
             raise UsageError(
                 f"{name.tag} would be a release that nobody signed: {signer.reason}",
-                usually="the registry takes images only",
+                likely_cause="the registry takes images only",
                 next_step="push it to a registry that takes signatures, without that line; then run again",
             )
         raise UsageError(
             f"{name.tag} would be a release that nobody signed: {signer.reason}",
-            usually="COSIGN_KEY is not set, or the workflow's job has not the permission id-token: write",
+            likely_cause="COSIGN_KEY is not set, or the workflow's job has not the permission id-token: write",
             next_step=f"set {cosign.KEY_VARIABLE} and {cosign.PASSWORD_VARIABLE}, then run again",
         )
     return Plan(
@@ -204,7 +204,7 @@ def _with_readable_source(policy: Policy) -> Policy:
         return policy.model_copy(update={"image": policy.image.model_copy(update={"source": address})})
     raise UsageError(
         f"{policy.origins.get('image.source', 'the policy')}: image.source is no web address",
-        usually="it is a path, or has a character that no address has",
+        likely_cause="it is a path, or has a character that no address has",
         next_step="write it like https://github.com/owner/name, or leave it empty: then it is that of origin",
     )
 
@@ -216,7 +216,7 @@ def _root(policy_path: Path, policy: Policy) -> Path:
         return root
     raise UsageError(
         f"{policy.origins.get('build.root', 'the default')}: build.root is no folder: {root}",
-        usually="it is seen from the folder of the policy, not from where the command was typed",
+        likely_cause="it is seen from the folder of the policy, not from where the command was typed",
         next_step='name the folder that has the Dockerfile, such as ".." for the one above the policy',
     )
 
@@ -231,7 +231,7 @@ def _trust(policy: Policy, root: Path, source: str, key: Path | None) -> cosign.
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{key} is no public key that can be read: {error}",
-            usually="trust.key in the policy, or --key, names another file",
+            likely_cause="trust.key in the policy, or --key, names another file",
             next_step="name the cosign.pub that was made with the private key",
         ) from error
 
@@ -244,7 +244,7 @@ def _locked_packages(path: Path, policy: Policy) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{path} is no lock of packages: {error}",
-            usually="build.lock in the policy names another file than the Dockerfile installs, or none",
+            likely_cause="build.lock in the policy names another file than the Dockerfile installs, or none",
             next_step="name the requirements.txt with hashes that the Dockerfile installs",
         ) from error
 
@@ -255,16 +255,16 @@ def _images(path: Path) -> Images:
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise UsageError(
             f"{path} does not name the images of a run: {str(error).splitlines()[0]}",
-            usually=f"it is missing, or {IMAGES_VARIABLE} names another file",
+            likely_cause=f"it is missing, or {IMAGES_VARIABLE} names another file",
             next_step="git checkout images.toml, or drydock bootstrap where no container registry is reached",
         ) from error
     # Only who signs or verifies needs cosign, and bootstrap makes a local one when it is asked for.
-    pinned = ("builder", "runtime", *(["cosign"] if images.cosign or images.world == "official" else []))
+    pinned = ("builder", "base", *(["cosign"] if images.cosign or images.base_images == "official" else []))
     for name in pinned:
         if not PINNED.search(getattr(images, name)):
             raise UsageError(
                 f"{path} names {name} by no digest: {getattr(images, name)}",
-                usually="a tag was written by hand, and nobody could say afterwards which image that was",
+                likely_cause="a tag was written by hand, and nobody could say afterwards which image that was",
                 next_step="drydock update-pins writes the digests that the tags have now",
             )
     return images

@@ -16,7 +16,7 @@ def create_record(report: Report) -> Release:
     not_because = [
         reason
         for applies, reason in (
-            (report.images.world == "stand-in", "built on stand-in base images and scanned with sample advisories"),
+            (report.images.base_images == "local", "built on local base images and scanned with sample advisories"),
             (report.revision.dirty, "built from a work tree with uncommitted changes"),
             (not is_version(published.tag), f"{published.tag} is no version"),
             (report.signing is None or not report.signing.signed_by, "nobody signed it"),
@@ -32,15 +32,15 @@ def create_record(report: Report) -> Release:
         model_sha256=contract.artifact.sha256,
         size_bytes=image.size_bytes,
         packages=image.packages,
-        base_images={"builder": report.images.builder, "runtime": report.images.runtime},
+        pinned_images={"builder": report.images.builder, "base": report.images.base},
         scanner=report.images.trivy,
         scanner_version=scan.scanner_version,
         database_version=scan.database_version,
         database_updated_at=scan.database_updated_at,
         database_digest=scan.database_digest,
         signed_by=report.signing.signed_by if report.signing else "",
-        checks=report.rows,
-        world=report.images.world,
+        checks=report.checks,
+        base_images=report.images.base_images,
         is_release=not not_because,
         not_a_release_because="; ".join(not_because),
     )

@@ -102,7 +102,7 @@ class Journal:
             repository=plan.policy.image.repository,
             tag=plan.name.tag,
             push=plan.push,
-            platform=plan.policy.build.platform,
+            platforms=(plan.policy.build.platform,),
             started_at=self._started_at.isoformat(timespec="seconds"),
             revision=plan.revision,
             images=plan.images,
@@ -116,7 +116,7 @@ class Journal:
             updates=facts.updates,
             findings=findings.judge(scan, plan.policy) if scan else (),
             ignores=findings.judge_ignores(scan, plan.policy) if scan else (),
-            rows=(
+            checks=(
                 *checks.judge(facts, plan.policy),
                 *([checks.signed(signing)] if signing else []),
                 *checks.unmoved(publication.unmoved if publication else {}),
@@ -129,13 +129,13 @@ class Journal:
 
     def _note(self, stage: str, broken: Exception) -> None:
         error = broken if isinstance(broken, DrydockError) else faults.internal_error(broken, self._plan.report_dir)
-        self.reasons[stage] = error.what
+        self.reasons[stage] = error.message
         self._failures.append(
             Failure(
                 stage=stage,
                 exit_code=error.exit_code,
-                what=error.what,
-                usually=error.usually,
+                message=error.message,
+                likely_cause=error.likely_cause,
                 next_step=error.next_step,
                 log=error.log,
             )

@@ -25,7 +25,7 @@ from drydock.pipeline.plan import SOURCE_LABEL, VERSION_LABEL, Plan
 from drydock.pipeline.recorder import Tell, told
 from drydock.pipeline.run import Connect
 from drydock.render import diff as in_words
-from drydock.report import Assessment, Release, Row, Treatment, Verdict, files, units
+from drydock.report import Assessment, CheckResult, Disposition, Release, Verdict, files, units
 from drydock.stages import threads
 from drydock.tools import attestations, cosign, revision, trivy
 from drydock.tools.cosign import Identity, Verified
@@ -67,7 +67,7 @@ async def _verified(run: Plan, asked: Reference, named: tuple[str, ...], connect
     against = sum(row.verdict is Verdict.FAIL for row in rows)
     name = Reference(asked.repository, asked.tag, digest)
     conclusion = f"refused    {against} of {len(rows)} lines fail for {name}" if against else f"verified   {name}"
-    return _Judgement(Assessment(rows=rows, conclusion=conclusion), digest, trusted)
+    return _Judgement(Assessment(checks=rows, conclusion=conclusion), digest, trusted)
 
 
 async def _require_an_identity(repository: Repository, asked: Reference, digest: str) -> None:
@@ -77,7 +77,7 @@ async def _require_an_identity(repository: Repository, asked: Reference, digest:
     if bundles and all(bundle.by_key for bundle in bundles):
         raise UsageError(
             f"{asked} was signed with a key, and no public key was given to verify it",
-            usually="it was released on a laptop, and not by a workflow of GitHub Actions",
+            likely_cause="it was released on a laptop, and not by a workflow of GitHub Actions",
             next_step=(
                 'give the public key of whoever released it: --key FILE, or key = "cosign.pub" under [trust] in the'
                 " policy"
@@ -97,12 +97,12 @@ async def promote(run: Plan, source: Reference, target: Reference, connect: Conn
     if assessment.exit_code:
         return assessment
     host = target.repository.partition("/")[0]
-    if any(row.name == verification.WORLD and row.verdict is Verdict.WARN for row in assessment.rows) and (
+    if any(row.name == verification.WORLD and row.verdict is Verdict.WARN for row in assessment.checks) and (
         not registry.is_local(host)
     ):
         raise UsageError(
-            f"{source} was built on stand-in images and cannot leave this machine",
-            usually="it was built where no container registry is reached",
+            f"{source} was built on local base images and cannot leave this machine",
+            likely_cause="it was built where no container registry is reached",
             next_step="let a machine with the official images release it, then promote that",
         )
     async with (
@@ -114,7 +114,7 @@ async def promote(run: Plan, source: Reference, target: Reference, connect: Conn
         if not listed.issuperset(copied) or await there.digest(digest) != digest:
             raise RegistryError(
                 f"{target.repository} does not list all that belongs to {digest}",
-                usually="something else writes to the list of its referrers at the same time",
+                likely_cause="something else writes to the list of its referrers at the same time",
                 next_step="run again; what is there already is not sent twice",
             )
         unmoved: Mapping[str, str] = {}
@@ -123,8 +123,8 @@ async def promote(run: Plan, source: Reference, target: Reference, connect: Conn
             named = await told(tell, "tag", tagging.name(there, digest, name, moving_tags=moving_tags))
             unmoved = named.unmoved
     promoted = Reference(target.repository, name.tag, digest)
-    rows = (*assessment.rows, _copy_row(copied, left), *checks.unmoved(unmoved))
-    return Assessment(rows=rows, conclusion=f"promoted   {promoted}")
+    rows = (*assessment.checks, _copy_row(copied, left), *checks.unmoved(unmoved))
+    return Assessment(checks=rows, conclusion=f"promoted   {promoted}")
 
 
 async def _copy(
@@ -149,20 +149,20 @@ async def _copy(
     if missing:
         raise RegistryError(
             f"{here.where} does not serve all that verified of {digest}",
-            usually="something else wrote to the list of its referrers since, or made it too long to be read",
+            likely_cause="something else wrote to the list of its referrers since, or made it too long to be read",
             next_step="look at what refers to the image (oras discover), remove what is not yours, then run again",
         )
     await here.copy(digest, there, verified)
     return {manifest.digest for manifest in verified}, tuple(left)
 
 
-def _copy_row(copied: set[str], left: Sequence[Descriptor]) -> Row:
+def _copy_row(copied: set[str], left: Sequence[Descriptor]) -> CheckResult:
     """How much of what refers to an image was copied; a warning names the rest."""
     because = "no trusted signer vouches for it"
     details = [f"left {each.digest}, {each.artifact_type[:100] or 'of no type'}: {because}" for each in left]
     if len(details) > LEFT_SHOWN:
         details = [*details[:LEFT_SHOWN], f"left {len(details) - LEFT_SHOWN} more"]
-    return Row(
+    return CheckResult(
         name="copied",
         measured=f"1 image, {len(copied)} of {len(copied) + len(left)} referrers",
         limit="",
@@ -177,24 +177,24 @@ async def rescan(run: Plan, releases: Sequence[Release], connect: Connect, tell:
     What is found against it is new: it had none when it was published. One that cannot be scanned keeps no other from
     its line.
     """
-    rows: list[Row] = []
+    rows: list[CheckResult] = []
     broken_exit_code = 0
     for record in releases:
         try:
             rows.append(await told(tell, f"rescan {record.digest[7:15]}", _rescanned(run, record, connect, tell)))
         except DrydockError as error:
             broken_exit_code = broken_exit_code or error.exit_code
-            why = (error.what, error.next_step, *error.log.splitlines())
-            rows.append(Row(name=record.image, measured="", limit="", verdict=Verdict.NOT_RUN, details=why))
+            why = (error.message, error.next_step, *error.log.splitlines())
+            rows.append(CheckResult(name=record.image, measured="", limit="", verdict=Verdict.NOT_RUN, details=why))
     counts = {verdict: sum(row.verdict is verdict for row in rows) for verdict in (Verdict.FAIL, Verdict.NOT_RUN)}
     images = f"{len(rows)} image{'' if len(rows) == 1 else 's'}"
     against = f"; {counts[Verdict.FAIL]} should be released anew" if counts[Verdict.FAIL] else ""
     unseen = f"; {counts[Verdict.NOT_RUN]} could not be scanned" if counts[Verdict.NOT_RUN] else ""
     conclusion = f"rescanned  {images}{against}{unseen}"
-    return Assessment(rows=tuple(rows), conclusion=conclusion, broken_exit_code=broken_exit_code)
+    return Assessment(checks=tuple(rows), conclusion=conclusion, broken_exit_code=broken_exit_code)
 
 
-async def _rescanned(run: Plan, record: Release, connect: Connect, tell: Tell) -> Row:
+async def _rescanned(run: Plan, record: Release, connect: Connect, tell: Tell) -> CheckResult:
     repository = record.image.partition("@")[0].rpartition(":")[0]
     run = _reading(run, repository, run.policy.image.repository)
     python: dict[str, str] = {
@@ -212,15 +212,15 @@ async def _rescanned(run: Plan, record: Release, connect: Connect, tell: Tell) -
     new = [
         findings.in_words(judged)
         for judged in (findings.judge(scan, run.policy) if scan else ())
-        if judged.treatment is Treatment.REJECTS
+        if judged.disposition is Disposition.REJECTS
     ]
     # Today's scanner may see one that the release's own did not.
     new += [
         findings.secret_in_words(secret)
         for secret in (findings.judge_secrets(scan, run.policy) if scan else ())
-        if secret.treatment is Treatment.REJECTS
+        if secret.disposition is Disposition.REJECTS
     ]
-    return Row(
+    return CheckResult(
         name=record.image,
         measured=f"{len(new)} new",
         limit="0",
@@ -244,7 +244,7 @@ async def reproduce(run: Plan, digest: str, record: Release | None, connect: Con
             raise UsageError(
                 f"{digest} was built from {units.printable(released_from) or 'no commit'},"
                 f" and this checkout is {run.revision.name}",
-                usually="another commit is checked out, or the work tree holds more than its commit",
+                likely_cause="another commit is checked out, or the work tree holds more than its commit",
                 next_step=f"git checkout {released_from}, then run again" if is_commit else "name another image",
             )
         run = _named_alike(run, labels)
@@ -254,18 +254,20 @@ async def reproduce(run: Plan, digest: str, record: Release | None, connect: Con
             await stages.recheck_commit()
         built = await threads.run(lambda is_cancelled: image.read(archive.path, is_cancelled=is_cancelled))
         if built.manifest_digest == digest:
-            row = Row(name="digest", measured=digest, limit="", verdict=Verdict.PASS)
-            return Assessment(rows=(row,), conclusion=f"reproduced {repository_name}@{digest}")
+            row = CheckResult(name="digest", measured=digest, limit="", verdict=Verdict.PASS)
+            return Assessment(checks=(row,), conclusion=f"reproduced {repository_name}@{digest}")
         path = run.report_dir / "released.tar"
         await told(tell, "pull", repository.pull(digest, path))
     differences = await threads.run(partial(diff.between, path, archive.path))
     path.unlink()
     details = tuple(in_words.lines(differences))
-    if record and record.base_images != {"builder": run.images.builder, "runtime": run.images.runtime}:
+    if record and record.pinned_images != {"builder": run.images.builder, "base": run.images.base}:
         details = ("the base images are not those of the release", *details)
-    row = Row(name="digest", measured=built.manifest_digest, limit=digest, verdict=Verdict.FAIL, details=details)
+    row = CheckResult(
+        name="digest", measured=built.manifest_digest, limit=digest, verdict=Verdict.FAIL, details=details
+    )
     return Assessment(
-        rows=(row,), conclusion=f"differs    {repository_name}@{digest} cannot be had from this commit here"
+        checks=(row,), conclusion=f"differs    {repository_name}@{digest} cannot be had from this commit here"
     )
 
 
@@ -284,7 +286,7 @@ def _reading(run: Plan, repository: str, written: str) -> Plan:
         host, variables = repository.partition("/")[0], " and ".join(registry.SOURCE_VARIABLES[:2])
         raise UsageError(
             f"{variables} are those of {run.source_login.host}, and not of {host}",
-            usually="they were set for another image",
+            likely_cause="they were set for another image",
             next_step=(
                 f"set {registry.SOURCE_VARIABLES[2]}={host} if they are its credentials, else unset all three; "
                 "then run again"
@@ -305,13 +307,13 @@ async def _digest(repository: Repository, asked: Reference) -> str:
     if found and asked.digest and asked.tag and await repository.digest(asked.tag) != found:
         raise RegistryError(
             f"{asked.repository}:{asked.tag} serves another image than {asked.digest}",
-            usually="the tag has moved on since somebody wrote both down",
+            likely_cause="the tag has moved on since somebody wrote both down",
             next_step="name the image by its digest alone, or find out who moved the tag",
         )
     if found is None:
         raise RegistryError(
             f"there is no {asked}",
-            usually="it was never pushed, or its tag or name is misspelt",
+            likely_cause="it was never pushed, or its tag or name is misspelt",
             next_step="look it up in the registry; release.json has the digest of the last one that was published",
         )
     return found
@@ -329,6 +331,6 @@ async def _labels(repository: Repository, digest: str) -> dict[str, str]:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RegistryError(
             f"{repository.where}@{digest} is no image of one platform",
-            usually="it is an index of several, or something other than an image",
+            likely_cause="it is an index of several, or something other than an image",
             next_step="name the manifest of one platform by its digest",
         ) from error

@@ -54,8 +54,8 @@ async def run(plan: Plan, connect: Connect, tell: Tell, interruption: anyio.Canc
     with interruption, journal.ends_in_a_report():
         async with connect(plan, tell.notes) as stages:
             if plan.push:
-                await journal.stage("registry", stages.reach_registry())
-                await journal.stage("key", stages.try_key())
+                await journal.stage("check-registry", stages.reach_registry())
+                await journal.stage("check-signing-key", stages.try_key())
             model = await journal.stage("train", stages.train())
             contract = model.contract
             archive = await journal.stage("build", stages.build(model))
@@ -64,7 +64,7 @@ async def run(plan: Plan, connect: Connect, tell: Tell, interruption: anyio.Canc
                 image = side_by_side.create_task(journal.attempt("inspect", stages.inspect(archive)))
                 smoke = side_by_side.create_task(journal.attempt("smoke", stages.smoke(archive, model)))
                 scan = side_by_side.create_task(journal.attempt("scan", stages.scan(archive)))
-                updates = side_by_side.create_task(journal.attempt("updates", stages.updates(archive)))
+                updates = side_by_side.create_task(journal.attempt("pending-updates", stages.updates(archive)))
             covered = await journal.attempt("coverage", trivy.covered(scan.result(), image.result()))
             shown = trivy.shown(image.result(), covered)
             facts = Facts(shown, smoke.result(), covered, updates.result(), journal.reasons)
@@ -74,7 +74,7 @@ async def run(plan: Plan, connect: Connect, tell: Tell, interruption: anyio.Canc
                 verdict = journal.report(contract, facts)
                 signing = await journal.stage("attest", stages.attest(approval, verdict))
                 # The tags come last: whoever pulls by one finds all that belongs to the image.
-                publication = await journal.stage("publish", stages.publish(approval))
+                publication = await journal.stage("tag", stages.publish(approval))
     if interruption.cancelled_caught:
         journal.interrupted()
     return journal.report(contract, facts, signing, publication)

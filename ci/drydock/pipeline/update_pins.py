@@ -42,7 +42,7 @@ async def refresh(path: Path, ask: Ask) -> list[str]:
         if digest is None:
             raise RegistryError(
                 f"{pin['repository']} has no tag {pin['tag']}",
-                usually="it was misspelt, or its makers took it back",
+                likely_cause="it was misspelt, or its makers took it back",
                 next_step=f"mend the line of {pin['name']} in {path.name}, then run again",
             )
         renewed += [text[kept : pin.start("digest")], digest]

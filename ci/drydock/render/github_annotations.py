@@ -5,7 +5,7 @@ Escaped as GitHub's own toolkit does (actions/toolkit, packages/core/src/command
 
 from __future__ import annotations
 
-from drydock.report import Report, Row, Verdict, units
+from drydock.report import CheckResult, Report, Verdict, units
 
 
 def render(report: Report) -> str:
@@ -13,13 +13,13 @@ def render(report: Report) -> str:
 
     GitHub shows the first ten errors and the first ten warnings of a step, so what weighs most comes first.
     """
-    by_verdict = {verdict: [row for row in report.rows if row.verdict is verdict] for verdict in Verdict}
+    by_verdict = {verdict: [row for row in report.checks if row.verdict is verdict] for verdict in Verdict}
     errors = by_verdict[Verdict.FAIL]
     # Where a stage broke, its own words say why the rest was not run.
     unmade = [] if report.failures else by_verdict[Verdict.NOT_RUN]
     commands = [_row("error", row, _against(row)) for row in errors]
     commands += [
-        _command("error", f"{failure.stage} broke", failure.what, failure.usually, f"next: {failure.next_step}")
+        _command("error", f"{failure.stage} broke", failure.message, failure.likely_cause, f"next: {failure.next_step}")
         for failure in report.failures
     ]
     commands += [_row("error", row, "could not be made") for row in unmade]
@@ -29,18 +29,18 @@ def render(report: Report) -> str:
     return "".join(commands)
 
 
-def _against(row: Row) -> str:
+def _against(row: CheckResult) -> str:
     return f"{row.measured}, limit {row.limit}" if row.limit else row.measured
 
 
-def _row(name: str, row: Row, first: str) -> str:
-    return _command(name, row.name, first, *units.shortened(row.details), place=row.place)
+def _row(name: str, row: CheckResult, first: str) -> str:
+    return _command(name, row.name, first, *units.shortened(row.details), location=row.location)
 
 
-def _command(name: str, title: str, *lines: str, place: str = "") -> str:
+def _command(name: str, title: str, *lines: str, location: str = "") -> str:
     message = "\n".join(filter(None, lines))
-    file, _, line = place.rpartition(":")
-    where = f"file={_property(file)},line={_property(line)}," if place else ""
+    file, _, line = location.rpartition(":")
+    where = f"file={_property(file)},line={_property(line)}," if location else ""
     return units.printable(f"::{name} {where}title={_property(title)}::{_data(message)}") + "\n"
 
 

@@ -19,7 +19,7 @@ import squarify
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from drydock.render import text
-from drydock.report import MB, Image, JudgedFinding, Report, Treatment, Verdict, units
+from drydock.report import MB, Disposition, Image, JudgedFinding, Report, Verdict, units
 
 # The line to quote has its first word in a column of this width.
 WORD_WIDTH = 11
@@ -235,17 +235,17 @@ def _kinds(image: Image) -> Iterator[tuple[str, str, int]]:
             yield kind, title, total[kind]
 
 
-def _folded(findings: Iterable[JudgedFinding]) -> Iterator[tuple[Treatment, list[JudgedFinding], bool]]:
+def _folded(findings: Iterable[JudgedFinding]) -> Iterator[tuple[Disposition, list[JudgedFinding], bool]]:
     """The findings by what they mean, in their order; long lists of what rejects nothing begin folded."""
-    for treatment, judged in itertools.groupby(findings, key=lambda each: each.treatment):
+    for disposition, judged in itertools.groupby(findings, key=lambda each: each.disposition):
         group = list(judged)
-        harmless = treatment in (Treatment.UNFIXED, Treatment.LISTED)
-        yield treatment, group, not harmless or len(group) <= FINDINGS_UNFOLDED
+        harmless = disposition in (Disposition.UNFIXED, Disposition.LISTED)
+        yield disposition, group, not harmless or len(group) <= FINDINGS_UNFOLDED
 
 
 def _limit_bytes(report: Report) -> int:
     """What a layer may have, out of its check's row; 0 where that is not said."""
-    limits = [re.fullmatch(r"([0-9]+) MB", row.limit) for row in report.rows if row.name == "largest layer"]
+    limits = [re.fullmatch(r"([0-9]+) MB", row.limit) for row in report.checks if row.name == "largest layer"]
     return int(limits[0][1]) * MB if limits and limits[0] else 0
 
 
@@ -253,12 +253,12 @@ def _why(report: Report, stages: tuple[str, ...]) -> str:
     """Why the facts of these stages are missing."""
     for failure in report.failures:
         if failure.stage in stages:
-            return failure.what
+            return failure.message
     return f"{report.failures[0].stage} broke before it" if report.failures else "the run ended before it"
 
 
 def _count(report: Report, verdict: Verdict) -> int:
-    return sum(row.verdict is verdict for row in report.rows)
+    return sum(row.verdict is verdict for row in report.checks)
 
 
 def _total(shares: Iterable[Share]) -> int:

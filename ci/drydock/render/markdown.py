@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from drydock.render import text
-from drydock.report import Comparison, Image, JudgedFinding, Report, Treatment, Verdict, units
+from drydock.report import Comparison, Disposition, Image, JudgedFinding, Report, Verdict, units
 
 MARK = {Verdict.PASS: "✅", Verdict.WARN: "⚠️", Verdict.FAIL: "❌", Verdict.SKIP: "⏭️", Verdict.NOT_RUN: "⚪"}
 # GitHub takes a summary of 1 MiB or none of it; what is ignored was written by hand, and is always here.
@@ -27,7 +27,7 @@ def render(report: Report) -> str:
         lines += ["", f"Tags: {_cell(', '.join(report.publication.tags))}."]
     lines += _table(("verdict", "check", "measured", "limit"), _checks(report))
     for failure in report.failures:
-        lines += ["", f"**{failure.stage} broke:** {_cell(failure.what)}", "", f"Next: {_cell(failure.next_step)}"]
+        lines += ["", f"**{failure.stage} broke:** {_cell(failure.message)}", "", f"Next: {_cell(failure.next_step)}"]
     lines += _table(("findings", "severity", "id", "package", "fixed in", "age", "why"), _findings(report.findings))
     ignores = ([ignore.subject, ignore.state, ignore.owner, ignore.expires, ignore.reason] for ignore in report.ignores)
     lines += _table(("ignore", "state", "owner", "last day", "reason"), [list(map(_cell, each)) for each in ignores])
@@ -35,8 +35,8 @@ def render(report: Report) -> str:
         lines += _bytes(report.image)
     if report.comparison:
         lines += ["", _changes(report.comparison)]
-    if report.images.world == "stand-in":
-        lines += ["", "Built on stand-in base images; the result is no release."]
+    if report.images.base_images == "local":
+        lines += ["", "Built on base images made on this machine; the result cannot be released."]
     return "\n".join([*lines, ""])
 
 
@@ -53,23 +53,23 @@ def _table(titles: tuple[str, ...], rows: Iterable[list[str]]) -> list[str]:
 
 
 def _checks(report: Report) -> Iterator[list[str]]:
-    for row in report.rows:
+    for row in report.checks:
         why = "".join(f"<br>{_cell(detail)}" for detail in units.shortened(row.details))
         yield [f"{MARK[row.verdict]} {row.verdict}", f"{row.name}{why}", _cell(row.measured), _cell(row.limit)]
 
 
 def _findings(findings: tuple[JudgedFinding, ...]) -> Iterator[list[str]]:
     """The findings that bear on the verdict; how many more there are of each kind."""
-    for treatment in Treatment:
-        judged = [each for each in findings if each.treatment is treatment]
-        shown = {Treatment.IGNORED: len(judged), Treatment.LISTED: 0}.get(treatment, FINDINGS_SHOWN)
+    for disposition in Disposition:
+        judged = [each for each in findings if each.disposition is disposition]
+        shown = {Disposition.IGNORED: len(judged), Disposition.LISTED: 0}.get(disposition, FINDINGS_SHOWN)
         for each in judged[:shown]:
             found = each.finding
             package = f"{found.package} {found.installed_version}"
-            cells = (treatment, found.severity, found.id, package, found.fixed_version, units.age(each), each.note)
+            cells = (disposition, found.severity, found.id, package, found.fixed_version, units.age(each), each.note)
             yield list(map(_cell, cells))
         if more := len(judged[shown:]):
-            yield [treatment, "", f"{more} {'more ' if shown else ''}in report.json", "", "", "", ""]
+            yield [disposition, "", f"{more} {'more ' if shown else ''}in report.json", "", "", "", ""]
 
 
 def _bytes(image: Image) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from drydock.errors import VersionTaken
 from drydock.render import layers
-from drydock.report import Assessment, Failure, Publication, Report, Row, Treatment, Verdict, units
+from drydock.report import Assessment, CheckResult, Disposition, Failure, Publication, Report, Verdict, units
 
 LABEL = " {verdict:<7} {name:<28} {measured:<28} {limit}"
 DETAIL_INDENT = " " * 9
@@ -18,43 +18,43 @@ def render(report: Report) -> str:
     """The table of a run, what it let through, what broke in it, and its verdict."""
     lines = [_header(report), *_model(report), ""]
     # The terminal has the first details of a row, and report.json all of them.
-    lines += _rows(row.model_copy(update={"details": units.shortened(row.details)}) for row in report.rows)
+    lines += _rows(row.model_copy(update={"details": units.shortened(row.details)}) for row in report.checks)
     lines += _let_through(report)
     if report.image:
         lines += ["", *layers.section(report.image, report.comparison)]
     for failure in report.failures:
-        lines += ["", f"{failure.stage} broke: {failure.what}"]
+        lines += ["", f"{failure.stage} broke: {failure.message}"]
         lines += [f"  {line}" for line in failure.log.splitlines()]
-        if failure.usually:
-            lines.append(f"  usually   {failure.usually}")
+        if failure.likely_cause:
+            lines.append(f"  usually   {failure.likely_cause}")
         lines.append(f"  next      {failure.next_step}")
-    if report.images.world == "stand-in":
-        lines += ["", "stand-in   base images and advisories are this machine's own; the result is no release"]
+    if report.images.base_images == "local":
+        lines += ["", "local      base images and advisories were made on this machine; the result cannot be released"]
     lines.append("")
     if report.publication:
         lines += _published(report.publication)
-    if warned := sum(row.verdict is Verdict.WARN for row in report.rows):
-        lines.append(f"warned     {warned} of {len(report.rows)} checks; read them above")
+    if warned := sum(row.verdict is Verdict.WARN for row in report.checks):
+        lines.append(f"warned     {warned} of {len(report.checks)} checks; read them above")
     return "\n".join([*map(units.printable, [*lines, verdict(report)]), ""])
 
 
 def assessment(assessed: Assessment) -> str:
     """What was found about published images, in the same form and in full, and what to quote of it."""
-    return "\n".join([*map(units.printable, [*_rows(assessed.rows), "", assessed.conclusion]), ""])
+    return "\n".join([*map(units.printable, [*_rows(assessed.checks), "", assessed.conclusion]), ""])
 
 
 def verdict(report: Report) -> str:
     """The one line to quote: published, approved, rejected or no verdict."""
-    counts = {verdict: sum(row.verdict is verdict for row in report.rows) for verdict in Verdict}
+    counts = {verdict: sum(row.verdict is verdict for row in report.checks) for verdict in Verdict}
     if report.publication:
         return f"published  {report.publication.reference}"
     if failed := counts[Verdict.FAIL]:
-        return f"rejected   {failed} of {len(report.rows)} checks failed; nothing was pushed"
+        return f"rejected   {failed} of {len(report.checks)} checks failed; nothing was pushed"
     if report.failures:
         first = report.failures[0]
         return f"no verdict {first.stage} broke (exit code {report.exit_code}); {_pushed(first)}"
     if not_run := counts[Verdict.NOT_RUN]:
-        return f"rejected   {not_run} of {len(report.rows)} checks could not be made; nothing was pushed"
+        return f"rejected   {not_run} of {len(report.checks)} checks could not be made; nothing was pushed"
     if report.exit_code == 0:
         digest = report.image.manifest_digest if report.image else ""
         return f"approved   {report.image_name}@{digest}; not pushed, as asked"
@@ -64,22 +64,30 @@ def verdict(report: Report) -> str:
 def _published(publication: Publication) -> list[str]:
     """What a reader of the last line may want to know besides."""
     return [
-        *(["existed    it was there already under this tag, with this very digest"] if publication.existed else []),
-        *([f"replaced   {publication.tag} was {publication.replaced} before"] if publication.replaced else []),
+        *(
+            ["existed    it was there already under this tag, with this very digest"]
+            if publication.already_published
+            else []
+        ),
+        *(
+            [f"replaced   {publication.tag} was {publication.previous_digest} before"]
+            if publication.previous_digest
+            else []
+        ),
         *([f"tags       {', '.join(publication.tags)}"] if len(publication.tags) > 1 else []),
     ]
 
 
 def _pushed(failure: Failure) -> str:
     """What the registry may have of an image whose run broke: its tags come last of all."""
-    if failure.exit_code == VersionTaken.exit_code or failure.stage not in ("push", "attest", "publish"):
+    if failure.exit_code == VersionTaken.exit_code or failure.stage not in ("push", "attest", "tag"):
         return "nothing was pushed"
-    if failure.stage == "publish":
+    if failure.stage == "tag":
         return "the registry may serve what nobody confirmed"
     return "no tag leads to what was pushed"
 
 
-def _rows(rows: Iterable[Row]) -> list[str]:
+def _rows(rows: Iterable[CheckResult]) -> list[str]:
     lines = []
     for row in rows:
         limit = f"limit {row.limit}" if row.limit else ""
@@ -92,17 +100,17 @@ def _rows(rows: Iterable[Row]) -> list[str]:
 
 def _let_through(report: Report) -> list[str]:
     """The findings that are ignored, each with its reason, owner and last day, and those that nobody can mend yet."""
-    ignored = [judged for judged in report.findings if judged.treatment is Treatment.IGNORED]
-    unfixed = [judged for judged in report.findings if judged.treatment is Treatment.UNFIXED]
+    ignored = [judged for judged in report.findings if judged.disposition is Disposition.IGNORED]
+    unfixed = [judged for judged in report.findings if judged.disposition is Disposition.UNFIXED]
     lines = [""] if ignored or unfixed else []
     for judged in [*ignored, *unfixed[:UNFIXED_SHOWN]]:
         found = judged.finding
         about = ", ".join(filter(None, (f"{found.package} {found.installed_version}", units.age(judged))))
-        lines.append(f"{judged.treatment:<10} {found.severity:<8} {found.id:<16} {about}")
+        lines.append(f"{judged.disposition:<10} {found.severity:<8} {found.id:<16} {about}")
         if judged.note:
             lines.append(f"{DETAIL_INDENT}  → {judged.note}")
     if more := len(unfixed[UNFIXED_SHOWN:]):
-        lines.append(f"{Treatment.UNFIXED:<10} {more} more, in report.json")
+        lines.append(f"{Disposition.UNFIXED:<10} {more} more, in report.json")
     return lines
 
 
@@ -118,9 +126,7 @@ def _model(report: Report) -> list[str]:
 def _header(report: Report) -> str:
     durations = {stage.name: stage.duration_seconds for stage in report.stages}
     took = [
-        f"{name} {durations[name]:.0f} s"
-        for name in ("train", "build", "smoke", "scan", "publish")
-        if name in durations
+        f"{name} {durations[name]:.0f} s" for name in ("train", "build", "smoke", "scan", "tag") if name in durations
     ]
     size = units.size(report.image.size_bytes) if report.image else "not built"
     return f"image      {report.image_name} {_commit(report)}   {size}   {', '.join(took)}".rstrip()

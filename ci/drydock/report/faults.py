@@ -18,7 +18,7 @@ def internal_error(error: Exception, report_dir: Path) -> InternalError:
     first_line = next(iter(str(cause).splitlines()), "")
     return InternalError(
         f"Drydock itself broke: {type(cause).__name__}{': ' if first_line else ''}{first_line}",
-        usually="a mistake in Drydock, which says nothing about the image",
+        likely_cause="a mistake in Drydock, which says nothing about the image",
         next_step=f"report it, with {_keep_traceback(error, report_dir)}",
     )
 

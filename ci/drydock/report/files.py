@@ -44,7 +44,7 @@ def exclusive(report_dir: Path) -> Iterator[None]:
                 lock.seek(0)
                 raise UsageError(
                     f"another run is using {report_dir}: {lock.read(100).strip() or 'it has just begun'}",
-                    usually="make run was typed in two terminals",
+                    likely_cause="make run was typed in two terminals",
                     next_step="wait for its end, or name another folder with --report-dir",
                 ) from error
         # Who has it is a courtesy to others, and no reason to stop where the disk is full.
@@ -91,7 +91,7 @@ def writing() -> Iterator[None]:
     except OSError as error:
         raise UsageError(
             f"{error.filename2 or error.filename or 'the report'} cannot be written: {error.strerror}",
-            usually="the disk is full, or the folder belongs to somebody else",
+            likely_cause="the disk is full, or the folder belongs to somebody else",
             next_step="free some space, or name another folder with --report-dir, then run again",
         ) from error
 

@@ -36,7 +36,7 @@ def read(path: Path) -> Release:
         return record
     raise UsageError(
         f"{path} is no record of a published image",
-        usually="nothing was published from here yet, or another version of Drydock wrote it",
+        likely_cause="nothing was published from here yet, or another version of Drydock wrote it",
         next_step="name a release.json, such as one that a GitHub release has",
     )
 

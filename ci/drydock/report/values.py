@@ -56,13 +56,13 @@ class Revision(Value):
 class Images(Value):
     """The images that a run builds on, scans and signs with, each by digest, and where the advisories come from.
 
-    `world` is `official`, or `stand-in` where the images were made from Debian packages because no container
+    `base_images` is `official`, or `local` if the images were made from Debian packages because no container
     registry could be reached. `databases` are tried in turn: OCI repositories, or a folder with trivy.db in it.
     """
 
-    world: Literal["official", "stand-in"]
+    base_images: Literal["official", "local"]
     builder: str
-    runtime: str
+    base: str
     trivy: str
     cosign: str
     databases: tuple[str, ...] = Field(min_length=1)
@@ -365,10 +365,10 @@ class PendingUpdate(Value):
 
 
 class Updates(Value):
-    """What the image's own package manager says is pending; `why_not` has the reason where it could not be asked."""
+    """What the image's own package manager says is pending; `reason` has the reason where it could not be asked."""
 
     pending: tuple[PendingUpdate, ...] = ()
-    why_not: str = ""
+    reason: str = ""
 
     @property
     def security(self) -> tuple[PendingUpdate, ...]:
@@ -423,7 +423,7 @@ class Scan(Value):
     config_digest: str
     os_family: str
     os_version: str
-    os_is_abandoned: bool = Field(description="whether its maintainers publish no advisories for this version any more")
+    os_end_of_life: bool = Field(description="whether its maintainers publish no advisories for this version any more")
     os_packages: int = Field(description="how many packages of the operating system the scanner saw")
     python_packages: dict[str, str] = Field(description="name to version, as the scanner saw them")
     locked_packages: dict[str, str] = Field(description="name to version, as the image's lock file has them")
@@ -464,10 +464,10 @@ class Verdict(StrEnum):
     NOT_RUN = "NOT RUN"
 
 
-class Row(Value):
+class CheckResult(Value):
     """One check: what was measured, what was allowed, and why it came out as it did.
 
-    `place` is where in the checkout the cause stands, as `file:line`; empty where it stands in no one line.
+    `location` is where in the checkout the cause stands, as `file:line`; empty where it stands in no one line.
     """
 
     name: str
@@ -475,10 +475,10 @@ class Row(Value):
     limit: str
     verdict: Verdict
     details: tuple[str, ...] = ()
-    place: str = ""
+    location: str = ""
 
 
-class Treatment(StrEnum):
+class Disposition(StrEnum):
     """What a finding means for the verdict, by the policy."""
 
     REJECTS = "rejects the image"
@@ -491,7 +491,7 @@ class JudgedFinding(Value):
     """A finding and what the policy makes of it; `note` says why, `age_days` is None where nobody knows."""
 
     finding: Finding
-    treatment: Treatment
+    disposition: Disposition
     age_days: int | None
     note: str = ""
 
@@ -501,7 +501,7 @@ class IgnoreState(StrEnum):
 
     ACTIVE = "active"
     EXPIRED = "expired"
-    DEAD = "dead"
+    UNUSED = "unused"
 
 
 class Ignore(Value):
@@ -526,17 +526,17 @@ class Failure(Value):
 
     stage: str
     exit_code: int = Field(description="what the run would end with, had nothing else happened")
-    what: str
-    usually: str
+    message: str
+    likely_cause: str
     next_step: str
     log: str
 
 
 class Signing(Value):
-    """What was attached to the published image, and who signed it; `why_not` has the reason where nobody did."""
+    """What was attached to the published image, and who signed it; `reason` has the reason where nobody did."""
 
     signed_by: str = ""
-    why_not: str = ""
+    reason: str = ""
     attached: tuple[str, ...] = Field(default=(), description="in plain words: signature, SBOM, provenance, verdict")
 
 
@@ -547,8 +547,10 @@ class Publication(Value):
     tag: str
     digest: str
     tags: tuple[str, ...] = Field(default=(), description="all that lead to this digest now, `tag` among them")
-    existed: bool = Field(default=False, description="whether it was there already, with this very digest")
-    replaced: str = Field(default="", description="the digest that `tag` had before, where it was another image's")
+    already_published: bool = Field(default=False, description="whether it was there already, with this very digest")
+    previous_digest: str = Field(
+        default="", description="the digest that `tag` had before, where it was another image's"
+    )
     unmoved: dict[str, str] = Field(
         default={}, description="tags that should lead to this digest and stay where they are, each with the reason"
     )
@@ -574,7 +576,7 @@ class Report(Value):
     repository: str
     tag: str
     push: bool
-    platform: str = Field(description="what the image runs on, as linux/amd64")
+    platforms: tuple[str, ...] = Field(description="what the image runs on, as linux/amd64; one entry today")
     started_at: Time
     revision: Revision
     images: Images
@@ -587,7 +589,7 @@ class Report(Value):
     comparison: Comparison | None = None
     findings: tuple[JudgedFinding, ...] = ()
     ignores: tuple[Ignore, ...] = ()
-    rows: tuple[Row, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
     stages: tuple[Stage, ...] = ()
     failures: tuple[Failure, ...] = ()
     signing: Signing | None = None
@@ -597,26 +599,26 @@ class Report(Value):
     @property
     def exit_code(self) -> int:
         """A rejected image is 1 even where a tool broke as well: what was seen to fail stays failed."""
-        if any(row.verdict is Verdict.FAIL for row in self.rows):
+        if any(row.verdict is Verdict.FAIL for row in self.checks):
             return 1
         if self.failures:
             return self.failures[0].exit_code
         published_as_asked = self.publication is not None or not self.push
-        verdicts = {row.verdict for row in self.rows}
+        verdicts = {row.verdict for row in self.checks}
         return 0 if published_as_asked and Verdict.PASS in verdicts and Verdict.NOT_RUN not in verdicts else 1
 
 
 class Assessment(Value):
     """What was found about images that are published: a line each, and in the end what to quote."""
 
-    rows: tuple[Row, ...]
+    checks: tuple[CheckResult, ...]
     conclusion: str
     broken_exit_code: int = Field(default=0, description="that of the first error that kept something from its line")
 
     @property
     def exit_code(self) -> int:
         """1 where anything fails, else the error's that kept us from looking, and 1 where nothing speaks for it."""
-        verdicts = {row.verdict for row in self.rows}
+        verdicts = {row.verdict for row in self.checks}
         if self.broken_exit_code and Verdict.FAIL not in verdicts:
             return self.broken_exit_code
         return 0 if Verdict.PASS in verdicts and not verdicts & {Verdict.FAIL, Verdict.NOT_RUN} else 1
@@ -634,15 +636,15 @@ class Release(Value):
     model_sha256: str
     size_bytes: int
     packages: tuple[Package, ...]
-    base_images: dict[str, str]
+    pinned_images: dict[str, str]
     scanner: str
     scanner_version: str
     database_version: str
     database_updated_at: Time
     database_digest: str
     signed_by: str
-    checks: tuple[Row, ...]
-    world: Literal["official", "stand-in"]
+    checks: tuple[CheckResult, ...]
+    base_images: Literal["official", "local"]
     is_release: bool
     not_a_release_because: str = ""
 

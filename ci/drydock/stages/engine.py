@@ -59,7 +59,7 @@ async def connect(plan: Plan, on_retry: Callable[[str], None] = registry.silent)
     except BuildError as error:
         # The engine has written all of its log by now; its answer has only the instruction's exit code.
         error.log = dagger_log.failed_instruction(path.read_text(encoding="utf-8", errors="replace")) or error.log
-        error.what, error.log = (dagger_log.masked(words, secrets) for words in (error.what, error.log))
+        error.message, error.log = (dagger_log.masked(words, secrets) for words in (error.message, error.log))
         raise
     finally:
         if secrets and path.exists():
@@ -108,7 +108,7 @@ class EngineStages:
         if await _read(self._given, policy.build.runtime) != contract:
             raise BuildError(
                 f"the model in {self._given} was changed while it was read",
-                usually="another run, or a copy of a model, writes there at the same time",
+                likely_cause="another run, or a copy of a model, writes there at the same time",
                 next_step="wait for its end, then run again",
             )
         return Model(contract, files)
@@ -132,7 +132,7 @@ class EngineStages:
         made = self._stage("contract", context, arguments)
         with _build_errors(
             f"the contract of {model.name}",
-            usually="the model needs other packages than the image has, or the data are no rows of it",
+            likely_cause="the model needs other packages than the image has, or the data are no rows of it",
             next_step="the log ends with what to change; then run again",
         ):
             summary = await made.file("/summary.txt").contents()
@@ -238,7 +238,7 @@ class EngineStages:
         if isinstance(plan.signer, cosign.NoSigner):
             if plan.policy.image.attachments:
                 await self._attach_sbom(digest, sbom)
-            return Signing(why_not=plan.signer.reason)
+            return Signing(reason=plan.signer.reason)
         signed_by, trust = await self._signed_by(plan.signer)
         predicates = attestations.predicates(verdict, plan.builder, sbom)
         unsigned, lost = True, predicates
@@ -249,13 +249,13 @@ class EngineStages:
             # Another length each time, so that two runs do not go on to write at the same moment.
             await anyio.sleep(tagging.SETTLE_SECONDS * random.uniform(1, 2))  # noqa: S311 - no secret
             verified = await self._verified(repository, digest, trust, registry.login_for(repository, plan.login))
-            unsigned, lost = bool(verified.why_not_signed), attestations.lost(predicates, verified)
+            unsigned, lost = bool(verified.signature_failure), attestations.lost(predicates, verified)
             if not unsigned and not lost and listed in await self._referrers(digest):
                 attached = ("signature", *(attestations.WORDS[kind] for kind in predicates))
                 return Signing(signed_by=signed_by, attached=attached)
         raise RegistryError(
             f"{repository} does not keep all that was signed of {digest}",
-            usually="something else writes to the list of its referrers all the time",
+            likely_cause="something else writes to the list of its referrers all the time",
             next_step="find out who writes to the repository, then run again",
         )
 
@@ -272,8 +272,8 @@ class EngineStages:
             tag=plan.name.tag,
             digest=digest,
             tags=named.tags,
-            existed=named.before == digest,
-            replaced=named.before if named.before != digest else "",
+            already_published=named.before == digest,
+            previous_digest=named.before if named.before != digest else "",
             unmoved=dict(named.unmoved),
         )
 
@@ -324,7 +324,7 @@ class EngineStages:
         images, policy = self.plan.images, self.plan.policy
         common = {
             "BUILDER": images.builder,
-            "BASE_IMAGE": images.runtime,
+            "BASE_IMAGE": images.base,
             "MODEL_RUNTIME": policy.build.runtime,
             "MODEL": policy.build.model,
             "TRAIN": policy.model.train,
@@ -359,7 +359,7 @@ async def _plain_files(directory: dagger.Directory) -> list[str]:
     if len(names) > FILES_LIMIT:
         raise BuildError(
             f"training wrote {len(names)} files beside the model, and {FILES_LIMIT} are the most",
-            usually="its own notes or checkpoints are in the folder of the model",
+            likely_cause="its own notes or checkpoints are in the folder of the model",
             next_step="let it write them into another folder",
         )
     plain = [
@@ -370,7 +370,7 @@ async def _plain_files(directory: dagger.Directory) -> list[str]:
     if other := [name for name in names if name.rstrip("/") in MODEL_FILES and name not in plain]:
         raise BuildError(
             f"what was trained has {other[0]} as a link or a folder",
-            usually="the command linked the model to where it lies",
+            likely_cause="the command linked the model to where it lies",
             next_step="let it write a copy of the file itself",
         )
     return plain
@@ -396,7 +396,7 @@ async def _read(directory: Path, runtime: str | None = None) -> Contract:
 @contextmanager
 def _build_errors(
     what: str,
-    usually: str = "a package or a base image cannot be had, a hash does not match, or an instruction fails",
+    likely_cause: str = "a package or a base image cannot be had, a hash does not match, or an instruction fails",
     next_step: str = "mend the instruction that the log ends with; --debug shows all of the engine's log",
 ) -> Iterator[None]:
     with session.engine_errors():
@@ -405,7 +405,7 @@ def _build_errors(
         except dagger.QueryError as error:
             raise BuildError(
                 f"{what} did not build: {dagger_log.first_line(str(error))}",
-                usually=usually,
+                likely_cause=likely_cause,
                 next_step=next_step,
                 log=dagger_log.tail(
                     error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)

@@ -41,6 +41,6 @@ def _require_plain(path: Path) -> None:
     if unknown:
         raise UsageError(
             f"the engine cannot read the folder {place}: its name has {unknown}",
-            usually="the engine takes a folder's name for a pattern",
+            likely_cause="the engine takes a folder's name for a pattern",
             next_step="rename the folder, or move what is in it to another one",
         )

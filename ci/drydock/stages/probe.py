@@ -36,13 +36,13 @@ class Problem:
     """Why no engine answers. `may_pass`: an engine that is only just starting looks the same."""
 
     what: str
-    usually: str
+    likely_cause: str
     next_step: str
     may_pass: bool = False
 
     def error(self) -> EngineError:
         """The same as an error that ends a run."""
-        return EngineError(self.what, usually=self.usually, next_step=self.next_step)
+        return EngineError(self.what, likely_cause=self.likely_cause, next_step=self.next_step)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ async def archive(
     options += ["--healthcheck", json.dumps(healthcheck)] if healthcheck else []
     with _normal_errors():
         platform = dagger.Platform(plan.policy.build.platform)
-        base = dag.container(platform=platform).from_(plan.images.runtime)
+        base = dag.container(platform=platform).from_(plan.images.base)
         container = (
             # Of the image's own platform, even where it is emulated: there, too, the bytes are those of its zlib.
             dag.container(platform=platform)
@@ -56,7 +56,9 @@ def _normal_errors() -> Iterator[None]:
             reason = dagger_log.last_line(said) if said.strip() else dagger_log.first_line(str(error))
             raise BuildError(
                 f"the image was built, but not written in its normal form: {reason}",
-                usually="the disk is full, a layer has a form that is not read, or the builder's image has no `python`",
+                likely_cause=(
+                    "the disk is full, a layer has a form that is not read, or the builder's image has no `python`"
+                ),
                 next_step="free some space, or name other images under builder or runtime in images.toml",
                 log=dagger_log.tail(
                     error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)

@@ -119,11 +119,11 @@ async def _database(plan: Plan, scanner: dagger.Container) -> tuple[trivy.Databa
             words = error.stderr if isinstance(error, dagger.ExecError) else str(error)
             refusals.append(f"{source}: {dagger_log.last_line(words)}")
         else:
-            is_sample = plan.images.world == "stand-in"
+            is_sample = plan.images.base_images == "local"
             return trivy.database(metadata, source=source, digest=digest, is_sample=is_sample), files
     raise ScanError(
         "no source of the advisory database could be read",
-        usually="the network does not reach them, they are asked too often, or a folder is not there",
+        likely_cause="the network does not reach them, they are asked too often, or a folder is not there",
         next_step="wait and run again, or name another source under databases in images.toml",
         log="\n".join(refusals),
     )
@@ -160,7 +160,7 @@ def _scan_errors() -> Iterator[None]:
         except TimeoutError as error:
             raise ScanError(
                 "the scanner took longer than scan.timeout_seconds",
-                usually="the machine is overloaded, or the image has very many files",
+                likely_cause="the machine is overloaded, or the image has very many files",
                 next_step="run again, or raise scan.timeout_seconds in the policy",
             ) from error
         except dagger.ExecError as error:
@@ -168,7 +168,7 @@ def _scan_errors() -> Iterator[None]:
         except dagger.QueryError as error:
             raise ScanError(
                 f"the scanner or its database could not be had: {dagger_log.first_line(str(error))}",
-                usually="images.toml names a scanner or a database that this machine cannot reach",
+                likely_cause="images.toml names a scanner or a database that this machine cannot reach",
                 next_step="check the network; on a machine without a container registry: drydock bootstrap",
                 log=dagger_log.rest(str(error)),
             ) from error
@@ -177,7 +177,7 @@ def _scan_errors() -> Iterator[None]:
 def _scanner_broke(log: str) -> ScanError:
     return ScanError(
         "Trivy stopped without a report",
-        usually="its database is damaged or of another schema, or the archive is not an image to it",
+        likely_cause="its database is damaged or of another schema, or the archive is not an image to it",
         next_step="read its last lines below; where they name the database, fetch it anew",
         log=dagger_log.tail(log),
     )

@@ -159,7 +159,7 @@ def _kill_client() -> None:
 def _no_engine(what: str, log: str = "") -> EngineError:
     return EngineError(
         what,
-        usually="it is not running, or it was stopped in mid-run",
+        likely_cause="it is not running, or it was stopped in mid-run",
         next_step=probe.MAKE_RUN,
         log=log,
     )

@@ -38,7 +38,7 @@ async def public_key(image: str, key: Key) -> str:
         if await opened.exit_code():
             raise UsageError(
                 f"{cosign.KEY_VARIABLE} cannot be used: {cosign.reason(await opened.stderr())}",
-                usually=f"{cosign.PASSWORD_VARIABLE} is not set, or is the password of another key",
+                likely_cause=f"{cosign.PASSWORD_VARIABLE} is not set, or is the password of another key",
                 next_step=f"set {cosign.PASSWORD_VARIABLE} to the password of this key, then run again",
             )
         # Not from the standard output, where the engine masks whatever looks like the password.
@@ -89,7 +89,7 @@ async def sign(
             usually, next_step = cosign.why_unsigned(error.stderr)
             raise RegistryError(
                 f"{repository}@{digest} is in the registry, but could not be signed: {cosign.reason(error.stderr)}",
-                usually=usually,
+                likely_cause=usually,
                 next_step=next_step,
                 log=dagger_log.tail(error.stderr),
             ) from error
@@ -119,10 +119,10 @@ async def verify(
     with _cosign_errors():
         answers = await asyncio.gather(*(_answered(container, question) for question in questions))
     for answer in answers:
-        if answer.exit_code and not cosign.is_verdict(answer.why_not):
+        if answer.exit_code and not cosign.is_verdict(answer.reason):
             raise RegistryError(
-                f"{repository}@{digest} could not be verified: {answer.why_not}",
-                usually=(
+                f"{repository}@{digest} could not be verified: {answer.reason}",
+                likely_cause=(
                     "the credentials may not read there"
                     if isinstance(trust, PublicKey)
                     else "this machine does not reach Sigstore, which vouches for a workflow, or may not read the image"
@@ -139,23 +139,23 @@ async def verify(
         each: cosign.about(cosign.statements(answer.stdout), digest, each) if answer.exit_code == 0 else ()
         for each, answer in zip(types, answers, strict=True)
     }
-    why_not = {each: answer.why_not for each, answer in zip(types, answers, strict=True) if not statements[each]}
+    failures = {each: answer.reason for each, answer in zip(types, answers, strict=True) if not statements[each]}
     signatures = statements.pop(cosign.SIGNATURE)
-    return Verified(why_not.pop(cosign.SIGNATURE, ""), statements, why_not, signatures)
+    return Verified(failures.pop(cosign.SIGNATURE, ""), statements, failures, signatures)
 
 
 @dataclass(frozen=True)
 class _Answer:
     exit_code: int
     stdout: str
-    why_not: str
+    reason: str
 
 
 async def _answered(container: dagger.Container, question: list[str]) -> _Answer:
     asked = container.with_exec(question, use_entrypoint=True, expect=ReturnType.ANY)
     exit_code, stderr = await asked.exit_code(), await asked.stderr()
-    why_not = cosign.reason(stderr) if exit_code else SOMETHING_ELSE
-    return _Answer(exit_code, await asked.stdout(), why_not)
+    reason = cosign.reason(stderr) if exit_code else SOMETHING_ELSE
+    return _Answer(exit_code, await asked.stdout(), reason)
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class _Place:
 def _cosign(image: str, certificates: str = "") -> dagger.Container:
     return (
         session.with_certificates(dag.container().from_(cosign.require_image(image)), certificates)
-        # The official image runs as a user who can read no secret that is mounted; the stand-in knows no users.
+        # The official image runs as a user who can read no secret that is mounted; the local image has no users.
         .with_user("0:0")
         .with_env_variable("HOME", "/tmp")  # noqa: S108 - in cosign's own container
         .with_mounted_temp("/tmp")  # noqa: S108
@@ -227,7 +227,7 @@ def _cosign_errors() -> Iterator[None]:
         except dagger.QueryError as error:
             raise RegistryError(
                 f"cosign could not be had: {dagger_log.first_line(str(error))}",
-                usually="images.toml names a cosign that this machine cannot reach",
+                likely_cause="images.toml names a cosign that this machine cannot reach",
                 next_step="check the network; on a machine without a container registry: drydock bootstrap",
                 log=dagger_log.rest(str(error)),
             ) from error

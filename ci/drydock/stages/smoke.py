@@ -96,9 +96,9 @@ async def updates(plan: Plan, archive: Archive) -> Updates:
                 asked = container.with_exec(list(pending.COMMAND), expect=ReturnType.ANY)
                 return pending.read(await asked.exit_code(), await asked.stdout(), await asked.stderr())
         except TimeoutError:
-            return Updates(why_not="apt-get took longer than scan.timeout_seconds")
+            return Updates(reason="apt-get took longer than scan.timeout_seconds")
         except dagger.QueryError as error:
-            return Updates(why_not=f"the image has no shell to ask in: {dagger_log.first_line(str(error))}")
+            return Updates(reason=f"the image has no shell to ask in: {dagger_log.first_line(str(error))}")
 
 
 async def _uid(container: dagger.Container) -> int | None:

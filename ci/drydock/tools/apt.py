@@ -43,11 +43,11 @@ def read(exit_code: int, stdout: str, stderr: str) -> Updates:
     """Read what COMMAND printed; an exit code other than 0 means that it could not say."""
     if exit_code:
         words = [line for line in stderr.splitlines() if line.strip() and not line.startswith("W:")]
-        return Updates(why_not=f"apt-get could not say: {words[0] if words else f'exit code {exit_code}'}")
+        return Updates(reason=f"apt-get could not say: {words[0] if words else f'exit code {exit_code}'}")
     upgrades = [line for line in map(INSTALLS.match, stdout.splitlines()) if line]
     counted = COUNT.search(stdout)
     if not counted or int(counted["upgraded"]) != len(upgrades):
-        return Updates(why_not=f"apt-get counts other upgrades than the {len(upgrades)} that are read of it")
+        return Updates(reason=f"apt-get counts other upgrades than the {len(upgrades)} that are read of it")
     newer = {table["package"]: table["newer"] for table in TABLE.finditer(f"{stdout}\n")}
     return Updates(
         pending=tuple(

@@ -67,7 +67,7 @@ def provenance(report: Report, builder: Builder) -> dict[str, Any]:
         _image(name, reference)
         for name, reference in (
             ("builder", images.builder),
-            ("runtime", images.runtime),
+            ("runtime", images.base),
             ("trivy", images.trivy),
             ("cosign", images.cosign),
         )
@@ -82,7 +82,11 @@ def provenance(report: Report, builder: Builder) -> dict[str, Any]:
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": {"source": source, "image": report.image_name, "tag": report.tag},
-            "internalParameters": {"dirty": revision.dirty, "world": images.world, "platform": report.platform},
+            "internalParameters": {
+                "dirty": revision.dirty,
+                "base_images": images.base_images,
+                "platforms": list(report.platforms),
+            },
             "resolvedDependencies": [source, *materials, *tools],
         },
         "runDetails": {"builder": {"id": builder.id}, "metadata": metadata},

@@ -33,7 +33,7 @@ def _require_mounts(policy: Policy, root: Path) -> None:
             nearest = difflib.get_close_matches(name, mounted, n=1, cutoff=0.5)
             raise UsageError(
                 f"{_place(policy, name)}: no instruction of {policy.build.dockerfile} mounts the secret {name}",
-                usually=f"did you mean {nearest[0]}?" if nearest else "its id is written in another way there",
+                likely_cause=f"did you mean {nearest[0]}?" if nearest else "its id is written in another way there",
                 next_step=f"add --mount=type=secret,id={name} to the RUN that needs it, or remove this line",
             )
 
@@ -48,20 +48,20 @@ def _text(policy: Policy, name: str, source: str, root: Path, environment: Mappi
         case _:
             raise UsageError(
                 f"{place}: the secret {name} is read neither from env:// nor from file://",
-                usually="the secret itself was written there, or the prefix is missing",
+                likely_cause="the secret itself was written there, or the prefix is missing",
                 next_step='write "env://NAME" for a variable of the environment, or "file://PATH" for a file',
             )
     if not text:
         raise UsageError(
             f"{place}: the secret {name} is not set: {source}: {reason}",
-            usually="it is on another machine; GitHub gives no secret to a pull request from a fork",
+            likely_cause="it is on another machine; GitHub gives no secret to a pull request from a fork",
             next_step="set it, then run again; a build that does without removes this line",
         )
     size_bytes = len(text.encode("utf-8", errors="replace"))
     if size_bytes > LARGEST_BYTES:
         raise UsageError(
             f"{place}: the secret {name} has {size_bytes} bytes; a build takes {LARGEST_BYTES} at most",
-            usually="another file was named: a secret is a password, a token, or the configuration that has them",
+            likely_cause="another file was named: a secret is a password, a token, or the configuration that has them",
             next_step="name the file that has the secret alone",
         )
     return text

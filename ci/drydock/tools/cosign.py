@@ -133,7 +133,7 @@ def require_image(image: str) -> str:
         return image
     raise UsageError(
         "cosign is not on this machine yet, and only cosign signs and verifies",
-        usually="it takes minutes to build, so bootstrap builds it only if COSIGN_KEY is set or it is asked for",
+        likely_cause="it takes minutes to build, so bootstrap builds it only if COSIGN_KEY is set or it is asked for",
         next_step="drydock bootstrap --with-cosign, then run again",
     )
 
@@ -144,7 +144,7 @@ def new_password(environment: Mapping[str, str], folder: Path) -> str:
         if (folder / name).exists():
             raise UsageError(
                 f"{folder / name} exists, and no key is ever written over another",
-                usually="the key pair was made before",
+                likely_cause="the key pair was made before",
                 next_step=f"set {KEY_VARIABLE} to the path of that {PRIVATE_KEY}, or name another folder",
             )
     if password := environment.get(PASSWORD_VARIABLE):
@@ -165,7 +165,7 @@ def write_key_pair(pair: KeyPair, folder: Path) -> None:
     except OSError as error:
         raise UsageError(
             f"{error.filename or folder} cannot be written: {error.strerror}",
-            usually="the folder belongs to somebody else, or is a file",
+            likely_cause="the folder belongs to somebody else, or is a file",
             next_step="name another folder, then run again",
         ) from error
 
@@ -192,7 +192,7 @@ def _private_key(key: str) -> str:
 def _no_key(what: str) -> UsageError:
     return UsageError(
         what,
-        usually="it names the public key, a key that another tool made, or a file that is not there",
+        likely_cause="it names the public key, a key that another tool made, or a file that is not there",
         next_step=f"drydock generate-key-pair FOLDER makes one; set {KEY_VARIABLE} to its path or its text",
     )
 
@@ -288,15 +288,15 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Verified:
-    """What of an image verified: `why_not_signed` is empty where its signature did.
+    """What of an image verified: `signature_failure` is empty where its signature did.
 
     Both mappings have the predicate types that were asked for: `statements` all of them, with what verified, and
-    `why_not` those of which nothing did, with cosign's reason.
+    `failures` those of which nothing did, with cosign's reason.
     """
 
-    why_not_signed: str
+    signature_failure: str
     statements: Mapping[str, tuple[Statement, ...]]
-    why_not: Mapping[str, str]
+    failures: Mapping[str, str]
     signatures: tuple[Statement, ...] = field(default=(), compare=False)
 
     @property

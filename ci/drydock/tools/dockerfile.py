@@ -133,7 +133,7 @@ def _nanoseconds(duration: str) -> int:
 def _wrong(words: str) -> BuildError:
     return BuildError(
         f"HEALTHCHECK has {words!r}, which Docker does not take",
-        usually="an option or the unit of a time is missing or misspelt",
+        likely_cause="an option or the unit of a time is missing or misspelt",
         next_step="write HEALTHCHECK --interval=10s CMD and the command, or HEALTHCHECK NONE",
     )
 

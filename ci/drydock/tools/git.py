@@ -105,7 +105,7 @@ def _start(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     except OSError as error:
         raise UsageError(
             f"git cannot be started to say which commit {root} is: {error.strerror}",
-            usually="git is not installed, or not on the PATH",
+            likely_cause="git is not installed, or not on the PATH",
             next_step="install git, then run again",
         ) from error
 
@@ -134,7 +134,7 @@ def _failure(root: Path, said: str) -> UsageError:
     )
     return UsageError(
         f"git cannot say what is checked out in {root}: {sentence}",
-        usually=usually,
+        likely_cause=usually,
         next_step=next_step.format(root=root),
         log=rest.strip(),
     )

@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from drydock.errors import RegistryError, UsageError
 from drydock.oci import registry
-from drydock.report import Row, Verdict, units
+from drydock.report import CheckResult, Verdict, units
 
 # Anybody can open an issue of any title; a label takes the right to triage.
 LABEL = "drydock-rescan"
@@ -56,7 +56,7 @@ class _Known(BaseModel):
 KNOWN = TypeAdapter(list[_Known])
 
 
-def compose(row: Row) -> Issue:
+def compose(row: CheckResult) -> Issue:
     """The issue of a released image: `row` has its reference as name, and in its details what speaks against it."""
     title = f"New advisories for {units.printable(row.name)}"
     if row.verdict is Verdict.PASS:
@@ -88,7 +88,7 @@ async def say(issue: Issue, environment: Mapping[str, str]) -> None:
     if not token or not repository:
         raise UsageError(
             f"there is no {'GITHUB_TOKEN' if repository else 'GITHUB_REPOSITORY'} in the environment",
-            usually="this is no run of GitHub Actions, or its step was not given the token",
+            likely_cause="this is no run of GitHub Actions, or its step was not given the token",
             next_step="leave the issues out, or set GITHUB_TOKEN and GITHUB_REPOSITORY=owner/name",
         )
     url = f"{environment.get('GITHUB_API_URL') or 'https://api.github.com'}/repos/{repository}/issues"
@@ -105,7 +105,7 @@ async def say(issue: Issue, environment: Mapping[str, str]) -> None:
         # Only the kind of the error: its words may quote the header that has the token.
         raise RegistryError(
             f"GitHub does not answer about the issue {issue.title!r}: {type(error).__name__}",
-            usually="the network does not reach it, or GITHUB_API_URL names something else",
+            likely_cause="the network does not reach it, or GITHUB_API_URL names something else",
             next_step="run again; the issue is as it was, or has been written already",
         ) from None
 
@@ -148,7 +148,7 @@ async def _open(client: httpx.AsyncClient, url: str, issue: Issue) -> None:
     if LABEL not in {label.name for label in opened.labels}:
         raise RegistryError(
             f"GitHub opened issue {opened.number} without its label {LABEL}",
-            usually="the token may open issues, but not label them",
+            likely_cause="the token may open issues, but not label them",
             next_step=f"label it {LABEL} by hand, or the next scan will open another one",
         )
 
@@ -160,7 +160,7 @@ async def _ask(
     if not response.is_success:
         raise RegistryError(
             f"GitHub answered {response.status_code} when asked to {to_do}",
-            usually="the token may not write issues, or the repository has none",
+            likely_cause="the token may not write issues, or the repository has none",
             next_step="give the job the permission issues: write, and see that issues are switched on; then run again",
         )
     return response

@@ -39,7 +39,9 @@ def read(directory: Path, runtime: str | None = None) -> Contract:
     except OSError as error:
         raise BuildError(
             f"{error.filename} cannot be read: {error.strerror}",
-            usually=f'the policy says model.train = "", and git brought no model into {directory}/ with this clone',
+            likely_cause=(
+                f'the policy says model.train = "", and git brought no model into {directory}/ with this clone'
+            ),
             next_step=f"copy model.json and the model that it names into {directory}/ from where they were made; or"
             " make both: drydock contract MODEL DATA; or name a train command under [model]",
         ) from error
@@ -57,7 +59,7 @@ def read(directory: Path, runtime: str | None = None) -> Contract:
     if runtime not in (None, contract.runtime):
         raise BuildError(
             f"{path} is of a model for the runtime {contract.runtime}, and build.runtime is {runtime}",
-            usually="the policy was changed after the model was trained or converted",
+            likely_cause="the policy was changed after the model was trained or converted",
             next_step=f'say runtime = "{contract.runtime}" under [build], or train the model again',
         )
     return contract
@@ -85,7 +87,7 @@ def _plain_file(path: Path) -> Iterator[BinaryIO]:
 def _no_plain_file(path: Path, what: str) -> BuildError:
     return BuildError(
         f"{path} is {what}",
-        usually="it was linked to its place, or what trained the model did so",
+        likely_cause="it was linked to its place, or what trained the model did so",
         next_step="put a copy of the file itself there",
     )
 
@@ -93,7 +95,7 @@ def _no_plain_file(path: Path, what: str) -> BuildError:
 def _another_model(name: str, why: str) -> BuildError:
     return BuildError(
         f"{name} is not the recorded model: {why}",
-        usually="the file was cut short in a copy, or the model was trained again without its contract",
+        likely_cause="the file was cut short in a copy, or the model was trained again without its contract",
         next_step="copy both files again from where the model was trained",
     )
 

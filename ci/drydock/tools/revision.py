@@ -63,7 +63,7 @@ def require_unchanged(root: Path, revision: Revision, inputs: Inputs) -> None:
         names = _listed(found) if found else f"another commit is checked out, {commit}"
         raise UsageError(
             f"the work tree changed while it was being built from: {names}",
-            usually="somebody saved a file, or changed the branch, during the run",
+            likely_cause="somebody saved a file, or changed the branch, during the run",
             next_step="commit the change or take it back, then run again",
         )
 
@@ -75,7 +75,7 @@ def require_plausible_time(revision: Revision, now: datetime) -> None:
         raise UsageError(
             f"the commit {revision.commit[:12]} is dated {revision.committed_at}, and it is"
             f" {now.strftime('%Y-%m-%dT%H:%M:%SZ')} here",
-            usually="the clock of the machine that made the commit was wrong, or this machine's clock is",
+            likely_cause="the clock of the machine that made the commit was wrong, or this machine's clock is",
             next_step="correct the clock, or date the commit again: git commit --amend --no-edit --date=now",
         )
 
@@ -134,14 +134,14 @@ def require_release(root: Path, revision: Revision, version: str, inputs: Inputs
     if not _points_at(root, git_tag, revision.commit):
         raise UsageError(
             f"the git tag {git_tag!r} does not point at the commit that is checked out",
-            usually="the tag is still to be made, it was moved or not fetched, or another commit was checked out",
+            likely_cause="the tag is still to be made, it was moved or not fetched, or another commit was checked out",
             next_step=f"check the tag out, or make it: git tag {git_tag}; then run again",
         )
     if revision.dirty:
         raise UsageError(
             f"{git_tag} would be built from a work tree that is not the tag's commit:"
             f" {_listed(worktree.changes(root, inputs))}",
-            usually="these files were changed or added after the commit, or git was told to pass over them",
+            likely_cause="these files were changed or added after the commit, or git was told to pass over them",
             next_step="commit them (git add --force takes ignored ones), or remove them; then run again",
         )
 
@@ -164,13 +164,13 @@ def named(tag: str, by_commit: str = "", where: str = "--tag") -> Name:
     if not TAG.fullmatch(tag):
         raise UsageError(
             f"{where} {tag!r} is not a tag",
-            usually="a tag is 1 to 128 letters, digits, underscores, dots and dashes, the first no dot or dash",
+            likely_cause="a tag is 1 to 128 letters, digits, underscores, dots and dashes, the first no dot or dash",
             next_step="choose another one",
         )
     if tag == "latest":
         raise UsageError(
             f"{where} latest is refused",
-            usually="nobody can say later which image a `latest` was",
+            likely_cause="nobody can say later which image a `latest` was",
             next_step="leave it out, and deploy by the digest",
         )
     if LIKE_A_VERSION.match(tag):
@@ -184,7 +184,7 @@ def named(tag: str, by_commit: str = "", where: str = "--tag") -> Name:
 def _no_version(where: str, tag: str) -> UsageError:
     return UsageError(
         f"{where} {tag!r} is not a version",
-        usually="a release is vX.Y.Z or vX.Y.Z-rc.1: three numbers without leading zeros, and no +build",
+        likely_cause="a release is vX.Y.Z or vX.Y.Z-rc.1: three numbers without leading zeros, and no +build",
         next_step="name it like v1.2.3",
     )
 
@@ -195,6 +195,6 @@ def _utc(commit: str, seconds: str) -> str:
     except (ValueError, OverflowError, OSError) as error:
         raise UsageError(
             f"the commit {commit} has no time that can be read: {seconds}",
-            usually="a program wrote the commit, and not git",
+            likely_cause="a program wrote the commit, and not git",
             next_step="date it again: git commit --amend --no-edit --date=now",
         ) from error

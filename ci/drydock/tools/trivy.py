@@ -139,7 +139,7 @@ def require_pinned(image: str) -> None:
     if not re.search(r"@sha256:[0-9a-f]{64}$", image):
         raise ScanError(
             f"the scanner {image} is not pinned by its digest",
-            usually="images.toml was changed by hand; a tag can be moved to a scanner that finds nothing",
+            likely_cause="images.toml was changed by hand; a tag can be moved to a scanner that finds nothing",
             next_step="write it as name:tag@sha256:…, then run again",
         )
 
@@ -152,13 +152,13 @@ def database(metadata: str, *, source: str, digest: str, is_sample: bool) -> Dat
     except (ValueError, KeyError, TypeError) as error:
         raise ScanError(
             f"the advisory database of {source} does not say what it is: {error!r}",
-            usually="its metadata.json was cut short",
+            likely_cause="its metadata.json was cut short",
             next_step="fetch the database anew, then run again",
         ) from error
     if version != DATABASE_VERSION:
         raise ScanError(
             f"the advisory database of {source} is of schema {version}; the scanner reads schema {DATABASE_VERSION}",
-            usually="images.toml names the database of an older or a newer Trivy",
+            likely_cause="images.toml names the database of an older or a newer Trivy",
             next_step=f"name a database with the tag {DATABASE_VERSION}, then run again",
         )
     return Database(source, is_sample, digest, version, updated_at)
@@ -170,14 +170,14 @@ def require_recent(database: Database, now: datetime, policy: ScanSection) -> No
     if age_hours < -CLOCK_HOURS:
         raise ScanError(
             f"the advisory database of {database.source} is of {database.updated_at:%Y-%m-%d %H:%M}, which is to come",
-            usually="the clock of this machine is wrong, and no age can be told",
+            likely_cause="the clock of this machine is wrong, and no age can be told",
             next_step="set the clock, then run again",
         )
     if not database.is_sample and age_hours > policy.database_max_hours:
         raise ScanError(
             f"the advisory database of {database.source} is {age_hours:.0f} h old, allowed are"
             f" {policy.database_max_hours} h",
-            usually="the machine keeps a copy that nobody renews, or upstream has stopped to",
+            likely_cause="the machine keeps a copy that nobody renews, or upstream has stopped to",
             next_step="renew the copy, or raise scan.database_max_hours in the policy",
         )
 
@@ -213,7 +213,7 @@ def _readable() -> Iterator[None]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScanError(
             f"Trivy's report could not be read: {error!r}",
-            usually="the scanner was stopped while it wrote, or it is of another version",
+            likely_cause="the scanner was stopped while it wrote, or it is of another version",
             next_step="run again with --debug; the report is in the report directory as trivy.json",
         ) from error
 
@@ -251,7 +251,7 @@ def _read(
         config_digest=metadata["ImageID"],
         os_family=system.get("Family", ""),
         os_version=system.get("Name", ""),
-        os_is_abandoned=system.get("EOSL", False),
+        os_end_of_life=system.get("EOSL", False),
         os_packages=sum(len(_all(result, "Packages")) for result in results if result["Class"] == "os-pkgs"),
         python_packages=dict(python_packages + locked),
         locked_packages=locked_packages,
@@ -329,7 +329,7 @@ def require_agreement(scan: report.Scan, severities: Sequence[str], gate_exit_co
     if gate_exit_code != (1 if severe else 0):
         raise ScanError(
             f"Trivy's own gate ended with exit code {gate_exit_code}, our reading of its report has {severe} findings",
-            usually="the report's form changed with Trivy's version",
+            likely_cause="the report's form changed with Trivy's version",
             next_step="open an issue with trivy.json from the report directory",
         )
 
@@ -393,14 +393,14 @@ async def covered(scan: report.Scan | None, image: report.Image | None) -> repor
     if image and scan.config_digest != image.config_digest:
         raise ScanError(
             f"the scanner read image {scan.config_digest}, the archive holds {image.config_digest}",
-            usually="something replaced the archive during the run",
+            likely_cause="something replaced the archive during the run",
             next_step="run again, and let nothing else write to the report directory",
         )
     if unseen := scan.unseen_packages:
         expected = len(scan.locked_packages)
         raise ScanError(
             f"the scanner saw {expected - len(unseen)} of the lock's {expected} packages, not {', '.join(unseen)}",
-            usually="a step of the Dockerfile removed *.dist-info folders, by which a scanner knows a package",
+            likely_cause="a step of the Dockerfile removed *.dist-info folders, by which a scanner knows a package",
             next_step="keep *.dist-info in the image, or name the lock that the image really installs in the policy",
         )
     system_packages = sum(package.kind == "debian" for package in image.packages) if image else 0
@@ -409,13 +409,15 @@ async def covered(scan: report.Scan | None, image: report.Image | None) -> repor
         raise ScanError(
             f"the scanner saw {seen} and {scan.os_packages} system packages, expected at least"
             f" {max(system_packages, 1)}",
-            usually="a step of the Dockerfile removed /etc/os-release or /var/lib/dpkg/status",
+            likely_cause="a step of the Dockerfile removed /etc/os-release or /var/lib/dpkg/status",
             next_step="keep both in the image: without them no vulnerability of the system can be found",
         )
-    if scan.os_family not in FAMILIES or scan.os_is_abandoned:
+    if scan.os_family not in FAMILIES or scan.os_end_of_life:
         raise ScanError(
             f"the scanner has no advisories of today for {scan.os_family} {scan.os_version}",
-            usually="the base image is of a system that Trivy only lists, or of a release that is no longer maintained",
+            likely_cause=(
+                "the base image is of a system that Trivy only lists, or of a release that is no longer maintained"
+            ),
             next_step="build on a maintained release of a system that Trivy scans, such as Debian or Alpine",
         )
     return scan
@@ -463,6 +465,6 @@ def require_canary(scan: report.Scan) -> None:
     if missed := scan.canary.missed:
         raise ScanError(
             f"the scanner did not find {', '.join(missed)} in the canary, an image known to be vulnerable",
-            usually="its advisory database is not whole, or the scanner does not look where it should",
+            likely_cause="its advisory database is not whole, or the scanner does not look where it should",
             next_step="fetch the database anew; the canary's report is in the report directory as canary.json",
         )

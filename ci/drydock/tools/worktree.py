@@ -84,7 +84,7 @@ def changes(root: Path, inputs: Inputs) -> tuple[Change, ...]:
     if not root.is_relative_to(top):
         raise UsageError(
             f"the repository of {root} has its work tree elsewhere, in {top}",
-            usually="core.worktree in .git/config names another folder",
+            likely_cause="core.worktree in .git/config names another folder",
             next_step="git config --unset core.worktree, or run in that folder",
         )
     commit = _Commit(top, dict(_tree(top)))

@@ -49,5 +49,5 @@ def _executable() -> str:
                 Cache(cache_root(os.environ), CommandRunner(Console(stderr=True))), {"chromium": "chromium"}
             )
         except EngineError as error:
-            pytest.skip(f"Chromium could not be installed: {error.what}")
+            pytest.skip(f"Chromium could not be installed: {error.message}")
     return next(found for name in NAMES if (found := shutil.which(name)))

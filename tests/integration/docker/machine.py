@@ -79,7 +79,7 @@ def with_docker() -> Iterator[Machine]:
     try:
         debian.install_packages(Cache(root, CommandRunner(Console(stderr=True))), PACKAGES)
     except EngineError as error:
-        pytest.skip(f"Docker could not be installed: {error.what}")
+        pytest.skip(f"Docker could not be installed: {error.message}")
     image = read_output(["podman", "inspect", "--format", "{{.ImageName}}", services.ENGINE])
     assert image, "no engine of ours runs here; make test starts one"
     # A socket's path has room for 107 characters.

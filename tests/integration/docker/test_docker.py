@@ -144,7 +144,7 @@ def assert_named(machine: Machine, folder: Path, address: str, what: str) -> Non
     project = there(machine, in_miniature(folder))
     finished = end(project, project.start(environment=using(machine, address)), address or "no address")
     project.assert_broken(finished, "engine", 3)
-    assert finished.report["failures"][0]["what"].startswith(what)
+    assert finished.report["failures"][0]["message"].startswith(what)
 
 
 def end(project: Project, process: subprocess.Popen[str], name: str, limit_seconds: float = LIMIT_SECONDS) -> Finished:

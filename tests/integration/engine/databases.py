@@ -44,7 +44,7 @@ def folder(environment: dict[str, str] | None = None) -> Path:
     pins = Path((environment or os.environ)["DRYDOCK_IMAGES"]).read_text()
     found = re.search(r'(?m)^databases = \["(/[^"]+)"\]', pins)
     if not found:
-        pytest.skip("the sample database is there only in the stand-in world")
+        pytest.skip("the sample database is there only with local base images")
     return Path(found[1])
 
 
@@ -64,7 +64,7 @@ def built(directory: Path, *, python: Sequence[str] = (), debian: Sequence[str] 
     """A database of these lines, in the form of python.csv and debian.csv, beside those of the sample or alone."""
     kept = cache.Cache(cache.cache_root(os.environ), CommandRunner(Console(file=io.StringIO())))
     if modes.recorded_mode(kept.root) is not Mode.LOCAL:
-        pytest.skip("the builder of databases is there only in the stand-in world")
+        pytest.skip("the builder of databases is there only with local base images")
     go = binaries.find_go(kept)
     trivy = binaries.build_binaries(kept, binaries.TRIVY, go)
     samples = directory / "samples"

@@ -28,10 +28,10 @@ class Finished:
     report_dir: Path
 
     def row(self, name: str) -> dict[str, Any]:
-        return next(row for row in self.report["rows"] if row["name"] == name)
+        return next(row for row in self.report["checks"] if row["name"] == name)
 
     def failed(self) -> list[str]:
-        return [row["name"] for row in self.report["rows"] if row["verdict"] == "FAIL"]
+        return [row["name"] for row in self.report["checks"] if row["verdict"] == "FAIL"]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def test_a_failing_instruction_is_named_with_its_own_last_words(tiny: Project) -
     finished = tiny.run()
     tiny.assert_broken(finished, "build", 4)
     failure = finished.report["failures"][0]
-    assert "echo no room in the dock" in failure["what"]
+    assert "echo no room in the dock" in failure["message"]
     assert failure["log"].splitlines()[0] == "no room in the dock"
 
 
@@ -35,7 +35,7 @@ def test_a_package_that_nobody_has_stops_the_build(shipped: Project) -> None:
         lock.write(f"drydock-nonesuch==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
     finished = shipped.run()
     shipped.assert_broken(finished, "train", 4)
-    assert "pip install -r image-pandas.txt" in finished.report["failures"][0]["what"]
+    assert "pip install -r image-pandas.txt" in finished.report["failures"][0]["message"]
     assert "No matching distribution found for drydock-nonesuch==1.0" in finished.report["failures"][0]["log"]
 
 
@@ -43,7 +43,7 @@ def test_a_base_image_that_is_gone_stops_the_build(tiny: Project) -> None:
     tiny.edit("Dockerfile", "FROM ${BASE_IMAGE}", "FROM python:3.13-nonesuch")
     finished = tiny.run()
     tiny.assert_broken(finished, "build", 4)
-    assert "python:3.13-nonesuch" in finished.report["failures"][0]["what"]
+    assert "python:3.13-nonesuch" in finished.report["failures"][0]["message"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut short", "another"])
@@ -73,7 +73,7 @@ def test_a_model_that_is_not_its_contracts_stops_the_run_before_anything_is_buil
     (artifacts / "model.json").write_text(json.dumps(contract))
     finished = tiny.run()
     tiny.assert_broken(finished, "train", 4)
-    assert [stage["name"] for stage in finished.report["stages"]] == ["registry", "key", "train"]
+    assert [stage["name"] for stage in finished.report["stages"]] == ["check-registry", "check-signing-key", "train"]
 
 
 def test_a_registry_that_does_not_answer_is_known_before_any_work(tiny: Project) -> None:
@@ -81,8 +81,8 @@ def test_a_registry_that_does_not_answer_is_known_before_any_work(tiny: Project)
         free.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{free.getsockname()[1]}"
     finished = tiny.run(environment={"DRYDOCK_REPOSITORY": f"{host}/tiny"})
-    tiny.assert_broken(finished, "registry", 6)
-    assert [stage["name"] for stage in finished.report["stages"]] == ["registry"]
+    tiny.assert_broken(finished, "check-registry", 6)
+    assert [stage["name"] for stage in finished.report["stages"]] == ["check-registry"]
 
 
 def test_a_model_of_another_scikit_learn_is_refused_with_both_versions(shipped: Project) -> None:

@@ -17,14 +17,14 @@ from tests.support import tls
 
 
 def failure(finished: Finished) -> str:
-    return str(finished.report["failures"][0]["what"])
+    return str(finished.report["failures"][0]["message"])
 
 
 def test_a_source_that_is_asked_too_often_or_down_is_passed_over(tiny: Project, tmp_path: Path) -> None:
     recent = databases.copied(tmp_path / "db", UpdatedAt=databases.now())
     with databases.served(recent) as (host, asked):
         sources = [f"{host}/refuses-429/db:2", f"{host}/refuses-503/db:2", f"{host}/whole/db:2"]
-        environment = databases.images(tmp_path / "images.toml", world="official", databases=sources)
+        environment = databases.images(tmp_path / "images.toml", base_images="official", databases=sources)
         finished = tiny.run("--no-push", environment=environment)
     assert finished.exit_code == 0, finished.output
     assert finished.report["scan"]["database_source"] == sources[2]
@@ -43,7 +43,7 @@ def test_a_database_can_be_pinned_by_its_digest_and_comes_from_a_server_of_a_pri
         trusting = ssl.create_default_context(cafile=certificates)
         digest = httpx.head(url, verify=trusting).headers["Docker-Content-Digest"]
         sources = [f"{host}/whole/db@{digest}"]
-        environment = databases.images(tmp_path / "images.toml", world="official", databases=sources)
+        environment = databases.images(tmp_path / "images.toml", base_images="official", databases=sources)
         finished = tiny.run("--no-push", environment={**environment, "SSL_CERT_FILE": str(certificates)})
     assert finished.exit_code == 0, finished.output
     assert finished.report["scan"]["database_source"] == sources[0]
@@ -89,7 +89,7 @@ def test_a_database_without_the_canarys_advisories_is_no_verdict(tiny: Project, 
 def test_a_database_older_than_the_policy_allows_is_no_verdict(tiny: Project, tmp_path: Path) -> None:
     old = (datetime.now(UTC) - timedelta(hours=49)).isoformat()
     database = databases.copied(tmp_path / "db", UpdatedAt=old)
-    environment = databases.images(tmp_path / "images.toml", world="official", databases=[str(database)])
+    environment = databases.images(tmp_path / "images.toml", base_images="official", databases=[str(database)])
     finished = tiny.run(environment=environment)
     tiny.assert_broken(finished, "scan", 5)
     assert f"the advisory database of {database} is 49 h old, allowed are 48 h" == failure(finished)
@@ -97,7 +97,7 @@ def test_a_database_older_than_the_policy_allows_is_no_verdict(tiny: Project, tm
 
 def test_a_database_of_yesterday_is_told_of(tiny: Project, tmp_path: Path) -> None:
     database = databases.copied(tmp_path / "db", UpdatedAt=(datetime.now(UTC) - timedelta(hours=30)).isoformat())
-    environment = databases.images(tmp_path / "images.toml", world="official", databases=[str(database)])
+    environment = databases.images(tmp_path / "images.toml", base_images="official", databases=[str(database)])
     finished = tiny.run("--no-push", environment=environment)
     assert finished.exit_code == 0, finished.output
     row = finished.row("advisories are recent")

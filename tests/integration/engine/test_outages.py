@@ -138,8 +138,8 @@ def test_a_run_from_empty_caches_has_the_verdict_of_the_one_before(
     assert (first.exit_code, second.exit_code) == (0, 0), second.output
     assert second.report["findings"] == first.report["findings"]
     timed = "answers in time"
-    assert [row for row in second.report["rows"] if row["name"] != timed] == [
-        row for row in first.report["rows"] if row["name"] != timed
+    assert [row for row in second.report["checks"] if row["name"] != timed] == [
+        row for row in first.report["checks"] if row["name"] != timed
     ]
 
 

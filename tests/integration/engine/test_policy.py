@@ -35,7 +35,7 @@ def test_what_is_not_severe_is_listed_and_let_through(tiny: Project, tmp_path: P
     finished = tiny.run("--no-push", environment=with_database(tmp_path, python=lines))
     assert finished.exit_code == 0, finished.output
     found = [each for each in finished.report["findings"] if each["finding"]["package"] == "tiny"]
-    assert sorted((each["finding"]["id"], each["finding"]["severity"], each["treatment"]) for each in found) == [
+    assert sorted((each["finding"]["id"], each["finding"]["severity"], each["disposition"]) for each in found) == [
         ("CVE-2099-0001", "MEDIUM", "listed only"),
         ("CVE-2099-0003", "LOW", "listed only"),
     ]
@@ -52,7 +52,7 @@ def test_a_high_without_a_fix_is_listed_or_rejected_as_the_policy_says(tiny: Pro
     finished = tiny.run("--no-push", environment=environment)
     assert finished.exit_code == 0, finished.output
     (found,) = [each for each in finished.report["findings"] if each["finding"]["package"] == "tiny"]
-    assert found["treatment"] == "no fix yet"
+    assert found["disposition"] == "no fix yet"
     assert "1 without a fix yet, listed below" in finished.output
     say(tiny, 'unfixed = "reject"')
     finished = tiny.run(environment=environment)
@@ -74,7 +74,7 @@ def test_an_ignore_lets_its_finding_through_and_keeps_it_in_sight(tiny: Project,
     finished = tiny.run("--no-push", environment=with_database(tmp_path, python=[advisory("HIGH")]))
     assert finished.exit_code == 0, finished.output
     assert finished.row(SEVERE)["details"] == ["1 ignored, listed below"]
-    (found,) = [each for each in finished.report["findings"] if each["treatment"] == "ignored"]
+    (found,) = [each for each in finished.report["findings"] if each["disposition"] == "ignored"]
     assert found["note"] == f"never called (ana, until {TOMORROW})"
     for name in ("report.txt", "report.html", "summary.md"):
         rendered = (finished.report_dir / name).read_text()
@@ -88,9 +88,9 @@ def test_an_ignore_of_nothing_is_told_of(tiny: Project) -> None:
     tiny.edit("pipeline.toml", "[limits]", f"{entry}\n[limits]")
     finished = tiny.run("--no-push")
     assert finished.exit_code == 0, finished.output
-    row = finished.row("ignores are in order")
+    row = finished.row("no expired or unused ignores")
     assert (row["verdict"], row["details"]) == ("WARN", ["CVE-2099-0001 matches nothing: remove it, ana"])
-    file, _, line = row["place"].partition(":")
+    file, _, line = row["location"].partition(":")
     assert (tiny.root / file).read_text().splitlines()[int(line) - 1] == 'id = "CVE-2099-0001"'
 
 

@@ -54,8 +54,8 @@ def test_make_run_on_an_engine_over_tcp_is_the_run_that_it_is_at_home(tiny: Proj
     assert away.stdout.splitlines()[-1] == f"published  {REGISTRY}/{tiny.repository}:test@{digest}"
     report = json.loads((tiny.root / "away" / "report.json").read_text())
     # How long an answer took is the machine's time too.
-    verdicts = {row["name"]: row["verdict"] for row in home.report["rows"] if row["name"] != "answers in time"}
-    assert verdicts.items() <= {row["name"]: row["verdict"] for row in report["rows"]}.items()
+    verdicts = {row["name"]: row["verdict"] for row in home.report["checks"] if row["name"] != "answers in time"}
+    assert verdicts.items() <= {row["name"]: row["verdict"] for row in report["checks"]}.items()
 
 
 def test_an_engine_in_a_pod_is_reached_through_kubectl(tiny: Project, engine: SecondEngine, tmp_path: Path) -> None:

@@ -121,9 +121,9 @@ def meddled(signed: Signed) -> Signed:
 def test_the_signature_and_every_statement_verify(bench: Bench, key: Key, signed: Signed) -> None:
     verified = bench.verify(signed.repository, signed.digest, key, *PREDICATES)
     assert verified == Verified(
-        why_not_signed="",
+        signature_failure="",
         statements={each: (Statement((signed.digest,), each, PREDICATES[each]),) for each in PREDICATES},
-        why_not={},
+        failures={},
     )
 
 
@@ -165,7 +165,7 @@ def test_a_key_with_another_password_is_told_before_anything_is_signed(bench: Be
 
     with pytest.raises(UsageError) as caught:
         bench.do(opened)
-    assert caught.value.what == "COSIGN_KEY cannot be used: decrypt: encrypted: decryption failed"
+    assert caught.value.message == "COSIGN_KEY cannot be used: decrypt: encrypted: decryption failed"
 
 
 def test_an_empty_password_is_one_as_well(bench: Bench) -> None:
@@ -176,8 +176,8 @@ def test_an_empty_password_is_one_as_well(bench: Bench) -> None:
 def test_another_key_verifies_nothing(bench: Bench, signed: Signed) -> None:
     verified = bench.verify(signed.repository, signed.digest, bench.key("other"), *PREDICATES)
     assert verified.statements == dict.fromkeys(PREDICATES, ())
-    for why_not in (verified.why_not_signed, *verified.why_not.values()):
-        assert why_not.startswith("no matching attestations: failed to verify signature: could not verify envelope:")
+    for reason in (verified.signature_failure, *verified.failures.values()):
+        assert reason.startswith("no matching attestations: failed to verify signature: could not verify envelope:")
 
 
 def test_an_image_that_nobody_signed_does_not_verify(bench: Bench, key: Key, meddled: Signed) -> None:
@@ -190,7 +190,7 @@ def test_the_signature_of_one_image_is_none_of_another(bench: Bench, key: Key, s
     meddled.repository.refer(meddled.digest, signed.repository.referrers(signed.digest))
     verified = bench.verify(meddled.repository, meddled.digest, key, *PREDICATES)
     assert verified.statements == dict.fromkeys(PREDICATES, ())
-    assert "provided artifact digest does not match any digest in statement" in verified.why_not_signed
+    assert "provided artifact digest does not match any digest in statement" in verified.signature_failure
 
 
 def test_an_edited_predicate_is_not_one_that_was_signed(bench: Bench, key: Key) -> None:
@@ -208,13 +208,13 @@ def test_an_edited_predicate_is_not_one_that_was_signed(bench: Bench, key: Key) 
     repository.refer(digest, referrers)
 
     verified = bench.verify(repository, digest, key, cosign.VERDICT, cosign.SBOM)
-    assert verified.why_not_signed == ""
+    assert verified.signature_failure == ""
     assert verified.statements == {
         cosign.VERDICT: (),
         cosign.SBOM: (Statement((digest,), cosign.SBOM, {"components": []}),),
     }
     refused = f"none of the attestations matched the predicate type: {cosign.VERDICT}, found: "
-    assert verified.why_not[cosign.VERDICT].startswith(refused)
+    assert verified.failures[cosign.VERDICT].startswith(refused)
 
 
 def test_statements_alone_are_no_signature(bench: Bench, key: Key) -> None:
@@ -226,9 +226,9 @@ def test_statements_alone_are_no_signature(bench: Bench, key: Key) -> None:
     )
     refused = f"none of the attestations matched the predicate type: {cosign.SIGNATURE}, found: {cosign.VERDICT}"
     assert bench.verify(repository, digest, key, cosign.VERDICT) == Verified(
-        why_not_signed=refused,
+        signature_failure=refused,
         statements={cosign.VERDICT: (Statement((digest,), cosign.VERDICT, {"approved": True}),)},
-        why_not={},
+        failures={},
     )
 
 
@@ -261,7 +261,7 @@ def test_what_another_run_overwrites_is_signed_once_more(bench: Bench, key: Key)
     assert signing.attached == ("signature", "SBOM", "provenance", "verdict")
     assert len(overwritten) == 2
     assert len(listed) >= len(ALL)
-    assert (verified.why_not_signed, dict(verified.why_not)) == ("", {})
+    assert (verified.signature_failure, dict(verified.failures)) == ("", {})
 
 
 def test_a_registry_that_wants_credentials_gets_them_and_nobody_else_does(bench: Bench, key: Key) -> None:
@@ -273,7 +273,7 @@ def test_a_registry_that_wants_credentials_gets_them_and_nobody_else_does(bench:
             bench.sign(repository, digest, key, {})
         bench.sign(repository, digest, key, {cosign.VERDICT: {}}, login)
         log = (bench.folder / "engine.log").read_text()
-        assert bench.verify(repository, digest, key, cosign.VERDICT, login=login).why_not_signed == ""
+        assert bench.verify(repository, digest, key, cosign.VERDICT, login=login).signature_failure == ""
     assert "sign --yes" in log
     encoded = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
     assert not [secret for secret in (login.password, encoded) if secret in log]
@@ -283,7 +283,9 @@ def test_an_image_that_is_not_there_is_a_fault_of_the_registry(bench: Bench, key
     repository, digest = Repository(), "sha256:" + "00" * 32
     with pytest.raises(RegistryError) as caught:
         bench.sign(repository, digest, key, {})
-    assert caught.value.what.startswith(f"{repository.address}@{digest} is in the registry, but could not be signed: ")
+    assert caught.value.message.startswith(
+        f"{repository.address}@{digest} is in the registry, but could not be signed: "
+    )
     assert "404" in caught.value.log
 
 
@@ -305,6 +307,6 @@ def test_a_jobs_token_is_in_no_log_either(bench: Bench, signed: Signed) -> None:
     job = Keyless("http://127.0.0.1:1/?secret-url", "secret-token")
     with pytest.raises(RegistryError, match="is in the registry, but could not be signed: ") as caught:
         bench.sign(signed.repository, signed.digest, job, {})
-    said = f"{caught.value.what}\n{caught.value.log}\n{(bench.folder / 'engine.log').read_text()}"
+    said = f"{caught.value.message}\n{caught.value.log}\n{(bench.folder / 'engine.log').read_text()}"
     assert "sign --yes" in said
     assert not [secret for secret in ("secret-url", "secret-token") if secret in said]

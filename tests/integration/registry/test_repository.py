@@ -199,7 +199,7 @@ def test_where_cosign_cannot_look_there_is_no_verdict(status: int, plain: str, t
             with pytest.raises(RegistryError, match=f"could not be verified: {door.host} answered {status}"):
                 anyio.run(looked, door.host, name, digest)
         else:
-            assert anyio.run(looked, door.host, name, digest).why_not_signed == "no matching attestations"
+            assert anyio.run(looked, door.host, name, digest).signature_failure == "no matching attestations"
 
 
 def test_an_index_is_copied_with_its_images(plain: str, tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_a_commits_tag_never_changes_its_model(plain: str, tmp_path: Path) -> No
         served = await repository.digest(tag)
         with pytest.raises(VersionTaken) as refused:
             await built("second", "b", Name(tag))
-        assert refused.value.what == (
+        assert refused.value.message == (
             f"{repository.where}:{tag} exists, with the model aaaaaaaaaaaa; this image has bbbbbbbbbbbb"
         )
         assert await repository.digest(tag) == served

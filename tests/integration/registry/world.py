@@ -119,8 +119,10 @@ async def run(work: Awaitable[None]) -> Outcome:
     try:
         await work
     except DrydockError as error:
-        said = "".join([*traceback.format_exception(error), error.what, error.usually, error.next_step, error.log])
-        return Outcome(error.exit_code, error.what, said + log.getvalue())
+        said = "".join(
+            [*traceback.format_exception(error), error.message, error.likely_cause, error.next_step, error.log]
+        )
+        return Outcome(error.exit_code, error.message, said + log.getvalue())
     else:
         return Outcome(0, "", log.getvalue())
     finally:

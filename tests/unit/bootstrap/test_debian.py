@@ -144,7 +144,7 @@ def test_a_machine_without_debians_mirrors_is_told_so(
     folder = apt(tmp_path / "apt", files)
     with pytest.raises(EngineError) as caught:
         debian.find_mirrors(folder, codename)
-    assert caught.value.what == f"no Debian mirror for {system} is among the sources in {folder}"
+    assert caught.value.message == f"no Debian mirror for {system} is among the sources in {folder}"
     assert caught.value.next_step == (
         "use Debian 12 or 13, or a machine with Docker or Podman that reaches a container registry"
     )
@@ -191,7 +191,7 @@ def test_what_is_missing_and_only_that_is_installed_by_apt(
 def test_a_machine_without_apt_is_told_what_to_install(cache: Cache) -> None:
     with pytest.raises(EngineError) as caught:
         debian.install_packages(cache, COMMANDS)
-    assert caught.value.what == (
+    assert caught.value.message == (
         "podman, fuse-package, docker-registry are not installed, and there is no apt-get here"
     )
     assert caught.value.next_step == (

@@ -45,7 +45,7 @@ def test_local_images_are_built_on_linux_by_root_only(
     monkeypatch.setattr(os, "geteuid", lambda: user)
     with pytest.raises(EngineError) as caught:
         local_images.up(cache)
-    assert (caught.value.what, caught.value.next_step) == (what, next_step)
+    assert (caught.value.message, caught.value.next_step) == (what, next_step)
     assert programs.calls() == []
     assert not cache.root.exists()
 
@@ -162,9 +162,9 @@ def test_everything_is_made_once_and_pinned(
     pins = up(cache, monkeypatch, with_cosign=True)
     databases = pins.pop("databases")
     assert pins == {
-        "world": "stand-in",
+        "base_images": "local",
         "builder": f"docker.io/library/python:3.13-trixie@{DIGEST}",
-        "runtime": f"docker.io/library/python:3.13-slim-trixie@{DIGEST}",
+        "base": f"docker.io/library/python:3.13-slim-trixie@{DIGEST}",
         "trivy": f"docker.io/aquasec/trivy:0.74.0@{DIGEST}",
         "cosign": f"docker.io/sigstore/cosign/cosign:v3.1.3@{DIGEST}",
     }

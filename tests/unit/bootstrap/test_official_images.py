@@ -176,7 +176,7 @@ def test_an_engine_that_dies_at_its_start_says_why(cache: Cache, programs: FakeP
     )
     with pytest.raises(EngineError) as caught:
         official_images.up(cache, "docker", OWN_CLIENT)
-    assert caught.value.what == "the engine did not start"
+    assert caught.value.message == "the engine did not start"
     assert caught.value.next_step == f"read {cache.log_path('engine')}, then run again"
     assert caught.value.log == "no room for the state"
 
@@ -188,7 +188,7 @@ def test_a_container_that_does_not_start_is_quoted(cache: Cache, programs: FakeP
     programs.add("docker", inspects(f"true {engine}", state and f"{state} {registry}", broken))
     with pytest.raises(EngineError) as caught:
         official_images.up(cache, "docker", OWN_CLIENT)
-    assert caught.value.what == "docker could not start drydock-registry"
+    assert caught.value.message == "docker could not start drydock-registry"
     assert caught.value.next_step == (
         "docker logs drydock-registry says why; drydock bootstrap down removes it, and up starts it again"
     )

@@ -29,7 +29,7 @@ def test_a_tool_that_fails_is_quoted_with_its_last_words(cache: Cache, programs:
     log = cache.log_path("tool")
     with pytest.raises(EngineError) as caught:
         cache.runner.run(["tool", "build", "--fast", "everything"], log)
-    assert caught.value.what == "tool build --fast … failed with exit code 7"
+    assert caught.value.message == "tool build --fast … failed with exit code 7"
     assert caught.value.next_step == (f"read {log}; drydock bootstrap continues with what is not finished yet")
     assert caught.value.log == "\n".join(lines[-20:])
     assert log.read_text().splitlines() == lines

@@ -71,7 +71,7 @@ def test_another_server_is_no_registry_of_ours(monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setattr(services, "REGISTRY", address)
         with pytest.raises(EngineError) as caught:
             services.is_registry_up()
-    assert caught.value.what == f"the server on {address} is not a registry of Drydock: it answers {status}"
+    assert caught.value.message == f"the server on {address} is not a registry of Drydock: it answers {status}"
     assert caught.value.next_step == "ss -ltnp shows which program it is: stop it, then run again"
 
 
@@ -160,7 +160,7 @@ def test_a_registry_that_dies_is_quoted(cache: Cache, programs: FakePrograms) ->
     programs.add("docker-registry", "echo configuration error; exit 1")
     with pytest.raises(EngineError) as caught:
         services.start_registry(cache)
-    assert caught.value.what == "the registry did not start"
+    assert caught.value.message == "the registry did not start"
     assert caught.value.next_step == f"read {cache.root}/logs/registry.log, then run again"
     assert caught.value.log == "configuration error"
 
@@ -233,7 +233,7 @@ def test_an_engine_that_dies_is_quoted(cache: Cache, programs: FakePrograms) -> 
     programs.add("podman", 'case "$1" in inspect) echo false;; logs) echo out of memory >&2;; esac')
     with pytest.raises(EngineError) as caught:
         services.start_engine(cache, IMAGE)
-    assert caught.value.what == "the engine did not start"
+    assert caught.value.message == "the engine did not start"
     assert caught.value.next_step == f"read {cache.root}/logs/engine.log, then run again"
     assert caught.value.log == "out of memory"
 

@@ -4,7 +4,7 @@ import pytest
 
 from drydock.checks import findings
 from drydock.policy import Policy
-from drydock.report import Finding, IgnoreState, Secret, Treatment
+from drydock.report import Disposition, Finding, IgnoreState, Secret
 from tests.support import examples
 
 
@@ -36,27 +36,27 @@ def test_every_finding_is_judged_what_rejects_first_and_then_by_severity_and_nam
     ignores = [*examples.ignoring(ignored).ignore, *examples.ignoring(expired, examples.YESTERDAY, "bo").ignore]
     policy = Policy(ignore=ignores)
     judged = findings.judge(examples.scan(found_all), policy)
-    assert [(each.finding.id, each.treatment, each.note) for each in judged] == [
-        ("CVE-1", Treatment.REJECTS, ""),
-        ("CVE-3", Treatment.REJECTS, ""),
-        ("CVE-4", Treatment.REJECTS, ""),
-        ("CVE-2", Treatment.REJECTS, "its ignore expired on 2026-11-21 (bo)"),
-        ("CVE-5", Treatment.IGNORED, "never reached (ana, until 2026-11-22)"),
-        ("CVE-6", Treatment.UNFIXED, ""),
-        ("CVE-7", Treatment.LISTED, ""),
-        ("CVE-8", Treatment.LISTED, ""),
-        ("CVE-9", Treatment.LISTED, ""),
+    assert [(each.finding.id, each.disposition, each.note) for each in judged] == [
+        ("CVE-1", Disposition.REJECTS, ""),
+        ("CVE-3", Disposition.REJECTS, ""),
+        ("CVE-4", Disposition.REJECTS, ""),
+        ("CVE-2", Disposition.REJECTS, "its ignore expired on 2026-11-21 (bo)"),
+        ("CVE-5", Disposition.IGNORED, "never reached (ana, until 2026-11-22)"),
+        ("CVE-6", Disposition.UNFIXED, ""),
+        ("CVE-7", Disposition.LISTED, ""),
+        ("CVE-8", Disposition.LISTED, ""),
+        ("CVE-9", Disposition.LISTED, ""),
     ]
     unfixed = findings.judge(examples.scan(found_all), examples.policy(scan={"unfixed": "reject"}))
-    assert {each.finding.id for each in unfixed if each.treatment is Treatment.REJECTS} >= {"CVE-5", "CVE-6"}
-    assert all(each.treatment is not Treatment.UNFIXED for each in unfixed)
+    assert {each.finding.id for each in unfixed if each.disposition is Disposition.REJECTS} >= {"CVE-5", "CVE-6"}
+    assert all(each.disposition is not Disposition.UNFIXED for each in unfixed)
 
 
 @pytest.mark.parametrize("severity", ["LOW", "HIGH"])
 def test_an_ignore_of_what_would_not_reject_is_in_use_all_the_same(severity: str) -> None:
     found = examples.UNFIXED.model_copy(update={"severity": severity})
     judged = findings.judge(examples.scan([found]), examples.ignoring(found))
-    assert [each.treatment for each in judged] == [Treatment.IGNORED]
+    assert [each.disposition for each in judged] == [Disposition.IGNORED]
 
 
 @pytest.mark.parametrize(
@@ -81,39 +81,39 @@ OTHER = examples.HIGH.model_copy(update={"package": "starlette"})
 def test_an_ignore_that_names_a_package_hides_its_finding_in_no_other(package: str) -> None:
     scan = examples.scan([examples.HIGH, OTHER])
     judged = findings.judge(scan, examples.ignoring(examples.HIGH, package=package))
-    assert [(each.finding.package, each.treatment) for each in judged] == [
-        ("starlette", Treatment.REJECTS),
-        ("python-multipart", Treatment.IGNORED),
+    assert [(each.finding.package, each.disposition) for each in judged] == [
+        ("starlette", Disposition.REJECTS),
+        ("python-multipart", Disposition.IGNORED),
     ]
     everywhere = findings.judge(scan, examples.ignoring(examples.HIGH))
-    assert {each.treatment for each in everywhere} == {Treatment.IGNORED}
+    assert {each.disposition for each in everywhere} == {Disposition.IGNORED}
 
 
 def test_an_ignore_of_a_package_without_the_finding_is_dead() -> None:
     policy = examples.ignoring(examples.HIGH, package="starlette")
     (ignore,) = findings.judge_ignores(examples.scan([examples.HIGH]), policy)
-    assert (ignore.state, ignore.subject) == (IgnoreState.DEAD, "CVE-2024-24762 in starlette")
+    assert (ignore.state, ignore.subject) == (IgnoreState.UNUSED, "CVE-2024-24762 in starlette")
 
 
 KEY = Secret(rule="private-key", target="/app/tests/example.key", severity="HIGH")
 
 
 @pytest.mark.parametrize(
-    ("found", "treatment"),
+    ("found", "disposition"),
     [
-        (KEY, Treatment.IGNORED),
-        (KEY.model_copy(update={"target": "/app/example.key"}), Treatment.REJECTS),
-        (KEY.model_copy(update={"rule": "github-pat"}), Treatment.REJECTS),
+        (KEY, Disposition.IGNORED),
+        (KEY.model_copy(update={"target": "/app/example.key"}), Disposition.REJECTS),
+        (KEY.model_copy(update={"rule": "github-pat"}), Disposition.REJECTS),
     ],
 )
-def test_an_ignore_of_a_secret_names_its_rule_and_its_place(found: Secret, treatment: Treatment) -> None:
+def test_an_ignore_of_a_secret_names_its_rule_and_its_place(found: Secret, disposition: Disposition) -> None:
     scan = examples.scan(secrets=[found])
-    assert [each.treatment for each in findings.judge_secrets(scan, examples.ignoring(KEY))] == [treatment]
+    assert [each.disposition for each in findings.judge_secrets(scan, examples.ignoring(KEY))] == [disposition]
 
 
 def test_an_ignore_without_a_path_hides_no_secret_and_one_with_a_path_no_vulnerability() -> None:
     by_rule_alone = examples.ignoring(KEY).ignore[0].model_copy(update={"path": ""})
     scan = examples.scan([examples.HIGH.model_copy(update={"id": KEY.rule})], [KEY])
     policy = Policy(ignore=[by_rule_alone])
-    assert [each.treatment for each in findings.judge_secrets(scan, policy)] == [Treatment.REJECTS]
-    assert [each.treatment for each in findings.judge(scan, examples.ignoring(KEY))] == [Treatment.REJECTS]
+    assert [each.disposition for each in findings.judge_secrets(scan, policy)] == [Disposition.REJECTS]
+    assert [each.disposition for each in findings.judge(scan, examples.ignoring(KEY))] == [Disposition.REJECTS]

@@ -14,13 +14,13 @@ from drydock.report import (
     MB,
     Answer,
     Canary,
+    CheckResult,
     Contributor,
     Finding,
     Ignore,
     IgnoreState,
     Layer,
     Malformed,
-    Row,
     Scan,
     Secret,
     Updates,
@@ -38,18 +38,18 @@ GOOD = {
     "image size": ("270 MB", "500 MB"),
     "largest layer": ("150 MB", "200 MB"),
     "wasted space": ("0 MB", "20 MB"),
-    "scanner saw what is inside": ("2 locked, 78 of debian 13.1", "2 locked"),
-    "scanner finds the canary": ("1 of 1 hidden", "1"),
+    "scanner covers every package": ("2 locked, 78 of debian 13.1", "2 locked"),
+    "scanner passes its self-test": ("1 of 1 hidden", "1"),
     "advisories are recent": ("12 h old", "48 h"),
     "HIGH or CRITICAL": ("0 in 80 packages", "0"),
-    "ignores are in order": ("0 of 0 in use", "0"),
+    "no expired or unused ignores": ("0 of 0 in use", "0"),
     "no security update pending": ("0 pending", "0"),
     "secrets in the image": ("0 found", "0"),
 }
 ANSWERS = "answers /predict as trained"
 
 
-def row(name: str, facts: Facts, policy: Policy | None = None) -> Row:
+def row(name: str, facts: Facts, policy: Policy | None = None) -> CheckResult:
     return next(row for row in checks.judge(facts, policy or Policy()) if row.name == name)
 
 
@@ -303,8 +303,8 @@ def test_a_layer_that_is_too_large_names_the_line_that_made_it() -> None:
     large = layer(201 * MB).model_copy(update={"dockerfile_line": 14})
     judged = row("largest layer", Facts(image=examples.image(large)))
     assert judged.details[0].startswith("RUN make data (Dockerfile:14): ")
-    assert judged.place == "Dockerfile:14"
-    assert row("largest layer", Facts(image=examples.image(layer(5)))).place == ""
+    assert judged.location == "Dockerfile:14"
+    assert row("largest layer", Facts(image=examples.image(layer(5)))).location == ""
 
 
 def test_what_is_too_large_in_small_pieces_names_none_of_them() -> None:
@@ -352,7 +352,7 @@ def test_an_image_that_is_too_large_names_its_waste_and_one_that_is_not_does_not
     ],
 )
 def test_a_scan_that_saw_less_never_passes(scan: Scan, measured: str) -> None:
-    judged = row("scanner saw what is inside", Facts(scan=scan))
+    judged = row("scanner covers every package", Facts(scan=scan))
     assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, measured, "2 locked")
 
 
@@ -366,7 +366,7 @@ def test_a_scan_that_saw_less_never_passes(scan: Scan, measured: str) -> None:
     ],
 )
 def test_a_scanner_that_passes_over_the_canary_never_passes(canary: Canary, measured: str, limit: str) -> None:
-    judged = row("scanner finds the canary", Facts(scan=examples.scan(canary=canary)))
+    judged = row("scanner passes its self-test", Facts(scan=examples.scan(canary=canary)))
     assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, measured, limit)
 
 
@@ -464,7 +464,7 @@ def test_an_ignore_that_expired_hides_nothing() -> None:
         (
             examples.UNFIXED,
             examples.TODAY,
-            IgnoreState.DEAD,
+            IgnoreState.UNUSED,
             "0 of 1 in use",
             ("CVE-2025-1 matches nothing: remove it, ana",),
         ),
@@ -472,7 +472,7 @@ def test_an_ignore_that_expired_hides_nothing() -> None:
         (
             examples.UNFIXED,
             examples.YESTERDAY,
-            IgnoreState.DEAD,
+            IgnoreState.UNUSED,
             "0 of 1 in use",
             ("CVE-2025-1 matches nothing: remove it, ana",),
         ),
@@ -482,11 +482,11 @@ def test_an_ignore_holds_to_the_end_of_its_day_and_only_for_what_is_found(
     found: Finding, expires: date, state: IgnoreState, measured: str, details: tuple[str, ...]
 ) -> None:
     scan = examples.scan([examples.HIGH])
-    warns, rejects = examples.ignoring(found, expires), examples.ignoring(found, expires, dead_ignores="reject")
+    warns, rejects = examples.ignoring(found, expires), examples.ignoring(found, expires, unused_ignores="reject")
     assert findings.judge_ignores(scan, warns) == (
         Ignore(id=found.id, reason="never reached", owner="ana", expires=expires.isoformat(), state=state),
     )
-    warned, rejected = (row("ignores are in order", Facts(scan=scan), policy) for policy in (warns, rejects))
+    warned, rejected = (row("no expired or unused ignores", Facts(scan=scan), policy) for policy in (warns, rejects))
     assert (warned.measured, warned.limit, warned.details) == (measured, "1", details)
     active = state is IgnoreState.ACTIVE
     assert warned.verdict is (Verdict.PASS if active else Verdict.WARN)
@@ -502,7 +502,7 @@ def test_of_two_ignores_of_one_finding_the_one_that_still_holds_counts() -> None
     )
     scan = examples.scan([examples.HIGH])
     assert findings.judge(scan, policy)[0].note == "never reached (ana, until 2026-11-22)"
-    judged = row("ignores are in order", Facts(scan=scan), policy)
+    judged = row("no expired or unused ignores", Facts(scan=scan), policy)
     assert (judged.verdict, judged.measured, judged.limit) == (Verdict.WARN, "1 of 2 in use", "2")
 
 
@@ -519,7 +519,7 @@ def test_a_security_update_that_is_pending_is_named_and_rejects_only_where_the_p
 
 
 def test_updates_that_could_not_be_asked_for_are_no_pass() -> None:
-    facts = Facts(updates=Updates(why_not="apt-get could not say: E: no network"))
+    facts = Facts(updates=Updates(reason="apt-get could not say: E: no network"))
     why = ("apt-get could not say: E: no network",)
     warned = row("no security update pending", facts)
     assert (warned.verdict, warned.measured, warned.limit, warned.details) == (Verdict.WARN, "not asked", "0", why)
@@ -544,7 +544,7 @@ def test_a_secret_that_somebody_answers_for_does_not_reject_and_stays_in_sight()
     judged = row("secrets in the image", facts, policy)
     ignored = "private-key in /app/tests/example.key, ignored: never reached (ana, until 2026-11-22)"
     assert (judged.verdict, judged.measured, judged.details) == (Verdict.PASS, "0 found", (ignored,))
-    assert row("ignores are in order", facts, policy).measured == "1 of 1 in use"
+    assert row("no expired or unused ignores", facts, policy).measured == "1 of 1 in use"
     both = row("secrets in the image", Facts(scan=examples.scan(secrets=[key, other])), policy)
     assert (both.verdict, both.measured) == (Verdict.FAIL, "1 found")
     assert both.details == ("github-pat in /app/config.env", ignored)
@@ -592,23 +592,23 @@ def test_a_skipped_check_says_the_policys_reason() -> None:
 def test_only_a_check_of_the_house_can_be_skipped() -> None:
     with pytest.raises(UsageError) as refused:
         checks.require_known_skips(examples.policy(skip={"larges layer": "it is large"}))
-    assert (refused.value.what, refused.value.usually) == (
+    assert (refused.value.message, refused.value.likely_cause) == (
         "skip: there is no check 'larges layer' to skip",
         "did you mean 'largest layer'?",
     )
 
 
 def test_the_stages_whose_facts_are_missing_say_why_each_check_was_not_made() -> None:
-    reasons = {"engine": "gone", "coverage": "the canary was missed", "updates": "no engine"}
+    reasons = {"engine": "gone", "coverage": "the canary was missed", "pending-updates": "no engine"}
     rows = {row.name: row for row in checks.judge(Facts(reasons=reasons), Policy())}
     assert {row.verdict for row in rows.values()} == {Verdict.NOT_RUN}
     assert {name: row.details for name, row in rows.items()} == {
         **dict.fromkeys(rows, ("engine broke before it",)),
-        "scanner saw what is inside": ("the canary was missed",),
-        "scanner finds the canary": ("the canary was missed",),
+        "scanner covers every package": ("the canary was missed",),
+        "scanner passes its self-test": ("the canary was missed",),
         "advisories are recent": ("the canary was missed",),
         "HIGH or CRITICAL": ("the canary was missed",),
-        "ignores are in order": ("the canary was missed",),
+        "no expired or unused ignores": ("the canary was missed",),
         "secrets in the image": ("the canary was missed",),
         "no security update pending": ("no engine",),
     }
@@ -620,7 +620,7 @@ def test_a_row_that_warns_or_was_skipped_lets_an_image_through_beside_one_that_p
     verdict: Verdict, tmp_path: Path
 ) -> None:
     archive = examples.archive(tmp_path)
-    rows = [Row(name="a", measured="", limit="", verdict=each) for each in (verdict, Verdict.PASS)]
+    rows = [CheckResult(name="a", measured="", limit="", verdict=each) for each in (verdict, Verdict.PASS)]
     assert checks.approve(archive, examples.facts(), rows)
     assert checks.approve(archive, examples.facts(), rows[:1]) is None
 
@@ -628,14 +628,16 @@ def test_a_row_that_warns_or_was_skipped_lets_an_image_through_beside_one_that_p
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.NOT_RUN])
 def test_one_row_that_does_not_pass_is_no_approval(verdict: Verdict, tmp_path: Path) -> None:
     archive = examples.archive(tmp_path)
-    rows = [Row(name="a", measured="", limit="", verdict=each) for each in (Verdict.PASS, verdict, Verdict.PASS)]
+    rows = [
+        CheckResult(name="a", measured="", limit="", verdict=each) for each in (Verdict.PASS, verdict, Verdict.PASS)
+    ]
     assert checks.approve(archive, examples.facts(), rows) is None
 
 
 def test_nothing_judged_is_no_approval(tmp_path: Path) -> None:
     archive = examples.archive(tmp_path)
-    skipped = [Row(name="a", measured="", limit="", verdict=Verdict.SKIP)]
-    passed = [Row(name="a", measured="", limit="", verdict=Verdict.PASS)]
+    skipped = [CheckResult(name="a", measured="", limit="", verdict=Verdict.SKIP)]
+    passed = [CheckResult(name="a", measured="", limit="", verdict=Verdict.PASS)]
     assert checks.approve(archive, examples.facts(), []) is None
     assert checks.approve(archive, examples.facts(), skipped) is None
     assert checks.approve(archive, Facts(), passed) is None
@@ -645,5 +647,5 @@ def test_nothing_judged_is_no_approval(tmp_path: Path) -> None:
 def test_a_run_in_which_a_stage_broke_approves_nothing_whatever_is_skipped(tmp_path: Path) -> None:
     facts = examples.facts()
     facts.reasons = {"scan": "no database"}
-    rows = [Row(name="a", measured="", limit="", verdict=each) for each in (Verdict.SKIP, Verdict.PASS)]
+    rows = [CheckResult(name="a", measured="", limit="", verdict=each) for each in (Verdict.SKIP, Verdict.PASS)]
     assert checks.approve(examples.archive(tmp_path), facts, rows) is None

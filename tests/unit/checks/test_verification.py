@@ -10,7 +10,7 @@ import pytest
 from drydock.checks import CHECKS, verification
 from drydock.checks.verification import Evidence
 from drydock.policy import Policy, TrustSection
-from drydock.report import Contract, Report, Row, Updates, Verdict
+from drydock.report import CheckResult, Contract, Report, Updates, Verdict
 from drydock.tools import attestations, cosign
 from drydock.tools.attestations import LOCAL_BUILDER, Builder
 from drydock.tools.cosign import Identity, PublicKey, Statement, Trust, Verified
@@ -47,19 +47,19 @@ def evidence(report: Report | None = None, builder: Builder = BY_WORKFLOW, **pre
     return Evidence(examples.MANIFEST_DIGEST, LABELS, Verified("", statements, {}))
 
 
-def tagged(*tags: str, built_as: str = "1.2.3", found: Evidence | None = None) -> dict[str, Row]:
+def tagged(*tags: str, built_as: str = "1.2.3", found: Evidence | None = None) -> dict[str, CheckResult]:
     """The lines about an image that these tags lead to, built under another one."""
     return judged(replace(found or evidence(good(tag=built_as)), tags=tags))
 
 
 def judged(
     found: Evidence, policy: Policy | None = None, trust: Trust = KEYLESS, source: str = SOURCE, now: datetime = NOW
-) -> dict[str, Row]:
+) -> dict[str, CheckResult]:
     rows = verification.judge(found, policy or Policy(), trust=trust, source=source, now=now)
     return {row.name: row for row in rows}
 
 
-def against(rows: dict[str, Row]) -> dict[str, tuple[str, ...]]:
+def against(rows: dict[str, CheckResult]) -> dict[str, tuple[str, ...]]:
     return {name: row.details for name, row in rows.items() if row.verdict is not Verdict.PASS}
 
 
@@ -177,7 +177,7 @@ def test_a_verdict_with_additional_fields_is_read_as_if_they_were_not_there() ->
     newer = attestations.verdict(good())
     newer["seen_by"] = "a later Drydock"
     newer["image"]["layers"][0]["media_type"] = "…"
-    newer["rows"][0]["unit"] = "MB"
+    newer["checks"][0]["unit"] = "MB"
     newer["scan"]["canary"]["more"] = {"deeper": []}
     assert judged(evidence(verdict=newer)) == judged(evidence())
 
@@ -215,9 +215,9 @@ def test_an_sbom_of_nothing_fails(sbom: dict[str, Any]) -> None:
     assert list(against(judged(evidence(sbom=sbom)))) == ["SBOM"]
 
 
-def test_stand_in_base_images_are_told_of() -> None:
-    rows = judged(evidence(good(images=examples.STAND_IN)))
-    assert (rows["base images"].verdict, rows["base images"].measured) == (Verdict.WARN, "stand-ins")
+def test_local_base_images_are_named() -> None:
+    rows = judged(evidence(good(images=examples.LOCAL)))
+    assert (rows["base images"].verdict, rows["base images"].measured) == (Verdict.WARN, "local")
 
 
 def both(*found: Evidence) -> Evidence:

@@ -20,7 +20,7 @@ from drydock.errors import BuildError, DrydockError, UsageError
 from drydock.pipeline import released
 from drydock.pipeline.record import create_record
 from drydock.render import files as report_files
-from drydock.report import Archive, Assessment, Report, Row, Scan, Verdict, faults, files, publication
+from drydock.report import Archive, Assessment, CheckResult, Report, Scan, Verdict, faults, files, publication
 from tests.support import examples
 from tests.support.fake_stages import FakeStages
 from tests.unit.oci.test_archive import layout
@@ -74,7 +74,7 @@ def test_a_reader_that_goes_away_changes_neither_the_verdict_nor_the_record(tmp_
     os.close(writer)
     _, stderr = done.communicate(timeout=60)
     assert (done.returncode, written(tmp_path)) == (0, EVERYTHING)
-    assert stderr.splitlines()[-1].startswith("  publish   took ")
+    assert stderr.splitlines()[-1].startswith("  tag       took ")
 
 
 def test_a_full_disk_under_standard_output_is_exit_code_2_and_the_record_is_there(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ class Broken:
 
 def assessment(verdict: Verdict) -> Assessment:
     return Assessment(
-        rows=(Row(name="signature", measured="", limit="", verdict=verdict, details=("",)),), conclusion=""
+        checks=(CheckResult(name="signature", measured="", limit="", verdict=verdict, details=("",)),), conclusion=""
     )
 
 
@@ -200,7 +200,7 @@ def test_progress_that_nobody_can_read_breaks_no_run(
     assert written(tmp_path) == EVERYTHING
 
 
-@pytest.mark.parametrize("stage", ["connect", "build", "smoke", "publish"])
+@pytest.mark.parametrize("stage", ["connect", "build", "smoke", "tag"])
 def test_a_mistake_of_our_own_ends_in_a_report_with_an_exit_code_of_its_own(
     stage: str, fake_stages: FakeStages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -240,7 +240,7 @@ def test_where_the_report_directory_takes_no_file_the_traceback_is_kept_elsewher
     elsewhere = tmp_path / "elsewhere"
     monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
     error = faults.internal_error(ExceptionGroup("two", [ZeroDivisionError()]), tmp_path / "dist")
-    assert error.what == "Drydock itself broke: ZeroDivisionError"
+    assert error.message == "Drydock itself broke: ZeroDivisionError"
     assert error.next_step == f"report it, with {elsewhere}/traceback.txt, which has the traceback"
     assert "ExceptionGroup: two (1 sub-exception)" in (elsewhere / "traceback.txt").read_text()
 
@@ -416,7 +416,7 @@ def test_what_a_broken_tool_printed_steers_no_terminal(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    error = BuildError(f"it said {STEERING}", usually=STEERING, next_step=STEERING, log=f"first\n{STEERING}\nlast")
+    error = BuildError(f"it said {STEERING}", likely_cause=STEERING, next_step=STEERING, log=f"first\n{STEERING}\nlast")
     fake_stages.breaks = {"train": error, "contract": error}
     for name in ("verify", "promote", "reproduce"):
         monkeypatch.setattr(released, name, failing(error))

@@ -199,7 +199,7 @@ def test_an_archive_that_is_cut_short_is_no_image(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1500])
     with pytest.raises(BuildError) as error:
         archive.read(path)
-    assert error.value.what.startswith(f"{path} is not a whole OCI archive: ")
+    assert error.value.message.startswith(f"{path} is not a whole OCI archive: ")
 
 
 @pytest.mark.parametrize("damage", [slice(30, None), slice(10, 20)])
@@ -294,7 +294,7 @@ def test_a_layer_that_says_more_than_it_has_is_refused_at_once(tmp_path: Path, n
     started = time.monotonic()
     with pytest.raises(BuildError) as refused:
         archive.read(path, most_bytes=100_000_000)
-    assert why in refused.value.what
+    assert why in refused.value.message
     assert time.monotonic() - started < 2
 
 

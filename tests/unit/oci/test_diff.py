@@ -182,4 +182,4 @@ def test_an_archive_that_is_damaged_is_named(damaged: str, damage: str, tmp_path
     )
     with pytest.raises(BuildError) as error:
         diff.between(old, new)
-    assert error.value.what.startswith(f"{path} is not a whole OCI archive: ")
+    assert error.value.message.startswith(f"{path} is not a whole OCI archive: ")

@@ -30,4 +30,4 @@ def test_an_image_is_named_as_docker_names_it(words: str, read: Reference) -> No
 def test_what_names_no_image_says_what_does(words: str) -> None:
     with pytest.raises(UsageError) as refused:
         reference.parse(words)
-    assert refused.value.what == f"{words!r} names no image"
+    assert refused.value.message == f"{words!r} names no image"

@@ -20,10 +20,10 @@ from tests.support import examples
 from tests.unit.tools.test_revision import git
 
 ROOT = Path(__file__).parents[3]
-STAND_IN = f"""\
-world = "stand-in"
+LOCAL = f"""\
+base_images = "local"
 builder = "docker.io/library/python:3.13-trixie@sha256:{"1" * 64}"
-runtime = "docker.io/library/python:3.13-slim-trixie@sha256:{"2" * 64}"
+base = "docker.io/library/python:3.13-slim-trixie@sha256:{"2" * 64}"
 trivy = "docker.io/aquasec/trivy:0.74.0@sha256:{"3" * 64}"
 cosign = "docker.io/sigstore/cosign/cosign:v3.1.3@sha256:{"4" * 64}"
 databases = ["/sample/db"]
@@ -44,7 +44,7 @@ def made(root: Path, *, tag: str | None = "test", push: bool = True, **environme
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "pipeline.toml").write_text("")
-    (tmp_path / "images.toml").write_text(STAND_IN)
+    (tmp_path / "images.toml").write_text(LOCAL)
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements" / "image-compiled.txt").write_text("numpy==2.1.0 \\\n    --hash=sha256:1\n")
     return tmp_path
@@ -54,7 +54,7 @@ def test_a_plan_knows_where_the_image_goes(project: Path) -> None:
     gathered = made(project)
     assert gathered.root == project
     assert gathered.reference == "127.0.0.1:5000/iris-classifier:test"
-    assert gathered.images.world == "stand-in"
+    assert gathered.images.base_images == "local"
     assert gathered.locked_packages == {"numpy": "2.1.0"}
     assert gathered.published == ()
 
@@ -67,7 +67,7 @@ def test_a_policy_may_lie_in_another_folder_than_what_it_is_about(project: Path)
     gathered = plan.make(policy_path=policy, report_dir=project / "dist", environment={})
     assert gathered.root == project
     assert gathered.locked_packages == {"numpy": "2.1.0"}
-    assert gathered.images.world == "stand-in"
+    assert gathered.images.base_images == "local"
     assert gathered.trust == PublicKey("-----BEGIN PUBLIC KEY-----")
 
 
@@ -76,8 +76,10 @@ def test_a_root_that_is_no_folder_names_its_line(project: Path, root: str) -> No
     (project / "pipeline.toml").write_text(f'[build]\n\nroot = "{root}"\n')
     with pytest.raises(UsageError) as refused:
         made(project)
-    assert refused.value.what == f"pipeline.toml:3: build.root is no folder: {project / root}"
-    assert refused.value.usually == "it is seen from the folder of the policy, not from where the command was typed"
+    assert refused.value.message == f"pipeline.toml:3: build.root is no folder: {project / root}"
+    assert (
+        refused.value.likely_cause == "it is seen from the folder of the policy, not from where the command was typed"
+    )
     assert (
         refused.value.next_step == 'name the folder that has the Dockerfile, such as ".." for the one above the policy'
     )
@@ -122,7 +124,7 @@ def test_two_models_of_one_commit_have_two_tags(given: Path) -> None:
         assert gathered.name.tag == f"sha-{commit}-dirty-model-{sha256[:12]}"
     with pytest.raises(UsageError) as refused:
         made(given, tag="1.2.3")
-    assert refused.value.what == (
+    assert refused.value.message == (
         "v1.2.3 would be built from a work tree that is not the tag's commit: artifacts/model.json (not in the commit),"
         " artifacts/model.pkl (a model that git does not hold)"
     )
@@ -196,7 +198,7 @@ def test_the_source_in_the_policy_is_a_plain_address_or_refused(project: Path) -
     policy.write_text('[image]\nsource = "https://user:1/secret@github.com"\n')
     with pytest.raises(UsageError) as refused:
         made(project)
-    assert refused.value.what == "pipeline.toml:2: image.source is no web address"
+    assert refused.value.message == "pipeline.toml:2: image.source is no web address"
 
 
 def test_a_folder_without_a_commit_has_no_label_of_one(project: Path) -> None:
@@ -228,16 +230,16 @@ def test_a_lock_that_is_none_stops_the_run_before_it_starts(project: Path, conte
         lock.write_text(content)
     with pytest.raises(UsageError) as stopped:
         made(project)
-    assert stopped.value.what.startswith(f"{lock} is no lock of packages: ")
+    assert stopped.value.message.startswith(f"{lock} is no lock of packages: ")
 
 
 def test_every_shipped_pin_is_a_digest() -> None:
     images = made(ROOT).images
-    assert images.world == "official"
+    assert images.base_images == "official"
     # Renewed upstream all the time, and so named by the form that the scanner reads.
     assert images.databases
     assert all(source.endswith(f":{trivy.DATABASE_VERSION}") for source in images.databases)
-    for pin in (images.builder, images.runtime, images.trivy):
+    for pin in (images.builder, images.base, images.trivy):
         name, _, digest = pin.partition("@sha256:")
         assert name.count(":") == 1
         assert len(digest) == 64
@@ -245,12 +247,13 @@ def test_every_shipped_pin_is_a_digest() -> None:
 
 def test_the_environment_names_other_images(project: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
-    other.write_text(STAND_IN.replace("sha256:1", "sha256:f"))
+    other.write_text(LOCAL.replace("sha256:1", "sha256:f"))
     assert made(project, DRYDOCK_IMAGES=str(other)).images.builder.endswith("sha256:f" + "1" * 63)
 
 
 @pytest.mark.parametrize(
-    "content", [None, "world = ", 'world = "mine"', 'world = "official"', STAND_IN + "more = 1", "\udcff"]
+    "content",
+    [None, "base_images = ", 'base_images = "mine"', 'base_images = "official"', LOCAL + "more = 1", "\udcff"],
 )
 def test_pins_that_are_not_whole_stop_the_run_before_it_starts(project: Path, content: str | None) -> None:
     path = project / "images.toml"
@@ -261,15 +264,15 @@ def test_pins_that_are_not_whole_stop_the_run_before_it_starts(project: Path, co
         made(project)
 
 
-@pytest.mark.parametrize("name", ["builder", "runtime", "cosign"])
+@pytest.mark.parametrize("name", ["builder", "base", "cosign"])
 def test_an_image_that_is_named_by_a_tag_alone_is_not_taken(project: Path, name: str) -> None:
-    (project / "images.toml").write_text(re.sub(rf"(?m)^({name} = .*)@sha256:\w+", r"\1", STAND_IN))
+    (project / "images.toml").write_text(re.sub(rf"(?m)^({name} = .*)@sha256:\w+", r"\1", LOCAL))
     with pytest.raises(UsageError, match=f"names {name} by no digest: docker.io/"):
         made(project)
 
 
 def test_a_machine_without_cosign_runs_and_signs_nothing(project: Path) -> None:
-    (project / "images.toml").write_text(re.sub(r"(?m)^cosign = .*", 'cosign = ""', STAND_IN))
+    (project / "images.toml").write_text(re.sub(r"(?m)^cosign = .*", 'cosign = ""', LOCAL))
     assert made(project).images.cosign == ""
     key = project / "cosign.key"
     key.write_text("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----")
@@ -279,7 +282,7 @@ def test_a_machine_without_cosign_runs_and_signs_nothing(project: Path) -> None:
 
 
 def test_official_images_have_their_cosign(project: Path) -> None:
-    pins = re.sub(r"(?m)^cosign = .*", 'cosign = ""', STAND_IN).replace('"stand-in"', '"official"')
+    pins = re.sub(r"(?m)^cosign = .*", 'cosign = ""', LOCAL).replace('"local"', '"official"')
     (project / "images.toml").write_text(pins)
     with pytest.raises(UsageError, match=r"names cosign by no digest: $"):
         made(project)
@@ -294,8 +297,8 @@ def tagged(project: Path) -> Path:
     return project
 
 
-def test_a_version_on_stand_in_images_leaves_this_machine_by_no_door(tagged: Path) -> None:
-    with pytest.raises(UsageError, match=r"1\.2\.3 would be a release built on stand-in images"):
+def test_a_version_on_local_base_images_never_leaves_this_machine(tagged: Path) -> None:
+    with pytest.raises(UsageError, match=r"1\.2\.3 would be a release built on local base images"):
         made(tagged, tag="1.2.3", DRYDOCK_REPOSITORY="ghcr.io/owner/name")
     assert made(tagged, tag="1.2.3", DRYDOCK_REPOSITORY="ghcr.io/owner/name", push=False)
     assert made(tagged, DRYDOCK_REPOSITORY="ghcr.io/owner/name", tag="test")
@@ -305,7 +308,7 @@ def test_a_version_on_stand_in_images_leaves_this_machine_by_no_door(tagged: Pat
 
 
 def test_a_version_that_nobody_signs_leaves_this_machine_by_no_door(tagged: Path) -> None:
-    (tagged / "images.toml").write_text(STAND_IN.replace("stand-in", "official"))
+    (tagged / "images.toml").write_text(LOCAL.replace("local", "official"))
     git(tagged, "commit", "--quiet", "--all", "--message", "two")
     git(tagged, "tag", "--force", "v1.2.3")
 
@@ -349,7 +352,7 @@ def test_whom_to_trust_is_the_repositorys_workflows_unless_a_key_is_named(projec
 
 
 def test_where_nothing_may_be_attached_nothing_is_signed_and_no_release_goes_elsewhere(tagged: Path) -> None:
-    (tagged / "images.toml").write_text(STAND_IN.replace("stand-in", "official"))
+    (tagged / "images.toml").write_text(LOCAL.replace("local", "official"))
     (tagged / "pipeline.toml").write_text("[image]\nattachments = false\n")
     git(tagged, "add", "--all")
     git(tagged, "commit", "--quiet", "--message", "two")
@@ -364,7 +367,7 @@ def test_where_nothing_may_be_attached_nothing_is_signed_and_no_release_goes_els
     assert away(environment=job, tag="1.2.3").signer == NoSigner(reason)
     with pytest.raises(UsageError) as refused:
         away(environment=elsewhere, tag="1.2.3")
-    assert refused.value.what == f"1.2.3 would be a release that nobody signed: {reason}"
+    assert refused.value.message == f"1.2.3 would be a release that nobody signed: {reason}"
     assert refused.value.next_step == "push it to a registry that takes signatures, without that line; then run again"
 
 
@@ -392,7 +395,7 @@ def test_an_ignore_that_would_hold_for_years_stops_the_run_before_it_starts(proj
 
 
 def test_advisories_come_from_somewhere(project: Path) -> None:
-    (project / "images.toml").write_text(STAND_IN.replace('["/sample/db"]', "[]"))
+    (project / "images.toml").write_text(LOCAL.replace('["/sample/db"]', "[]"))
     with pytest.raises(UsageError, match="does not name the images of a run: 1 validation error for Images"):
         made(project)
 
@@ -401,7 +404,7 @@ def test_a_skip_of_an_unknown_check_names_its_line(project: Path) -> None:
     (project / "pipeline.toml").write_text('[skip]\n"image sise" = "it is large"\n')
     with pytest.raises(UsageError) as refused:
         made(project)
-    assert refused.value.what == "pipeline.toml:2: there is no check 'image sise' to skip"
+    assert refused.value.message == "pipeline.toml:2: there is no check 'image sise' to skip"
 
 
 def test_only_what_mounts_the_secrets_of_the_build_needs_them(project: Path) -> None:

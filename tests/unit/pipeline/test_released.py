@@ -24,7 +24,19 @@ from drydock.oci.registry import manifest as values
 from drydock.pipeline import released
 from drydock.pipeline.plan import Plan
 from drydock.policy import Policy
-from drydock.report import Archive, Assessment, Finding, Package, Release, Revision, Row, Scan, Secret, Updates, Verdict
+from drydock.report import (
+    Archive,
+    Assessment,
+    CheckResult,
+    Finding,
+    Package,
+    Release,
+    Revision,
+    Scan,
+    Secret,
+    Updates,
+    Verdict,
+)
 from drydock.tools import attestations, cosign
 from drydock.tools.attestations import Builder
 from drydock.tools.cosign import PublicKey, Statement, Trust, Verified
@@ -272,7 +284,7 @@ def test_an_image_whose_builders_vouch_for_it_is_verified_by_the_digest_that_its
     digest = world.published("1.2.3")
     assessment = world.verify(Reference(world.here, "1.2.3"))
     assert (assessment.exit_code, assessment.conclusion) == (0, f"verified   {world.here}:1.2.3@{digest}")
-    assert [(row.verdict, row.name) for row in assessment.rows] == [
+    assert [(row.verdict, row.name) for row in assessment.checks] == [
         ("PASS", "signature"),
         ("PASS", "provenance"),
         ("PASS", "tag"),
@@ -307,7 +319,7 @@ def test_a_builder_that_is_not_trusted_is_asked_for_nothing(builder: Builder, wo
     digest = world.published("1.2.3")
     world.stages.verified = vouched(digest, builder)
     assessment = world.verify(Reference(world.here, "1.2.3"))
-    assert [row.name for row in assessment.rows if row.verdict is Verdict.FAIL] == ["provenance"]
+    assert [row.name for row in assessment.checks if row.verdict is Verdict.FAIL] == ["provenance"]
     assert world.stages.trusted == [KEYLESS]
 
 
@@ -325,7 +337,7 @@ def test_what_a_key_signed_is_not_verified_without_a_key(command: str, world: Wo
     asked = Reference(world.here, "1.2.3")
     with pytest.raises(UsageError) as refused:
         world.verify(asked) if command == "verify" else world.promote(asked, Reference(world.there))
-    assert refused.value.what == f"{asked} was signed with a key, and no public key was given to verify it"
+    assert refused.value.message == f"{asked} was signed with a key, and no public key was given to verify it"
     assert refused.value.next_step == (
         'give the public key of whoever released it: --key FILE, or key = "cosign.pub" under [trust] in the policy'
     )
@@ -342,7 +354,7 @@ def test_an_image_can_be_verified_by_its_digest_alone(world: World) -> None:
     digest = world.published("1.2.3")
     assessment = world.verify(Reference(world.here, digest=digest))
     assert (assessment.exit_code, assessment.conclusion) == (0, f"verified   {world.here}@{digest}")
-    assert "tag" not in [row.name for row in assessment.rows]
+    assert "tag" not in [row.name for row in assessment.checks]
 
 
 def test_a_tag_that_has_moved_on_is_told_of(world: World) -> None:
@@ -351,7 +363,7 @@ def test_a_tag_that_has_moved_on_is_told_of(world: World) -> None:
     world.published("1.2.3", files={"a": b"later"})
     with pytest.raises(RegistryError) as moved:
         world.verify(Reference(world.here, "1.2.3", digest))
-    assert moved.value.what == f"{world.here}:1.2.3 serves another image than {digest}"
+    assert moved.value.message == f"{world.here}:1.2.3 serves another image than {digest}"
 
 
 @pytest.mark.parametrize(("tag", "against"), [("1.2.3", 8), ("main", 7)])
@@ -382,7 +394,7 @@ def test_a_tag_that_points_to_another_image_is_refused(tag: str, measured: str, 
     digest = world.published(tag)
     assessment = world.verify(Reference(world.here, tag))
     assert assessment.conclusion == f"refused    1 of 8 lines fail for {world.here}:{tag}@{digest}"
-    [row] = [row for row in assessment.rows if row.verdict is Verdict.FAIL]
+    [row] = [row for row in assessment.checks if row.verdict is Verdict.FAIL]
     assert (row.name, row.measured, row.limit) == ("tag", measured, tag)
 
 
@@ -396,7 +408,7 @@ def test_nobody_vouches_for_another_tag_and_a_warning_says_so(world: World) -> N
     world.published("main")
     assessment = world.verify(Reference(world.here, "main"))
     assert assessment.exit_code == 0
-    [row] = [row for row in assessment.rows if row.verdict is Verdict.WARN]
+    [row] = [row for row in assessment.checks if row.verdict is Verdict.WARN]
     assert (row.name, row.details[0].partition(":")[0]) == ("tag", "nobody vouches for this tag")
 
 
@@ -417,7 +429,7 @@ def test_a_scan_is_as_old_as_it_is_today(world: World, monkeypatch: pytest.Monke
     world.published("1.2.3")
     monkeypatch.setattr(Noon, "now", classmethod(lambda cls, tz: cls(2026, 12, 24, tzinfo=tz)))
     assessment = world.verify(Reference(world.here, "1.2.3"))
-    assert [(row.name, row.measured) for row in assessment.rows if row.verdict is Verdict.FAIL] == [
+    assert [(row.name, row.measured) for row in assessment.checks if row.verdict is Verdict.FAIL] == [
         ("last scan", "31 days ago")
     ]
 
@@ -430,7 +442,7 @@ def test_what_is_not_there_is_not_verified(reference: Reference, world: World) -
     asked = replace(reference, repository=world.here)
     with pytest.raises(RegistryError) as missing:
         world.verify(asked)
-    assert missing.value.what == f"there is no {asked}"
+    assert missing.value.message == f"there is no {asked}"
     assert world.stages.called == []
 
 
@@ -441,7 +453,7 @@ def test_an_index_of_several_platforms_is_no_image_to_verify(world: World) -> No
     world.at(world.here, lambda there: there.put(index, "1.2.3"))
     with pytest.raises(RegistryError) as several:
         world.verify(Reference(world.here, "1.2.3"))
-    assert several.value.what == f"{world.here}@{index.digest} is no image of one platform"
+    assert several.value.message == f"{world.here}@{index.digest} is no image of one platform"
     assert several.value.next_step == "name the manifest of one platform by its digest"
     assert world.stages.called == []
 
@@ -454,8 +466,8 @@ def test_an_image_is_promoted_with_all_that_belongs_to_it_and_its_version(world:
     assessment = world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
     assert assessment.exit_code == 0
     assert assessment.conclusion == f"promoted   {world.there}:1.2.3@{digest}"
-    assert [row.name for row in assessment.rows][:2] == ["signature", "provenance"]
-    assert assessment.rows[-1] == Row(
+    assert [row.name for row in assessment.checks][:2] == ["signature", "provenance"]
+    assert assessment.checks[-1] == CheckResult(
         name="copied", measured="1 image, 2 of 2 referrers", limit="", verdict=Verdict.PASS
     )
     assert world.state(world.there) == {"1": digest, "1.2": digest, "1.2.3": digest}
@@ -482,7 +494,7 @@ def test_what_strangers_attached_is_named_and_left(world: World) -> None:
     assert assessment.exit_code == 0
     assert world.referrers(world.there, digest) == ours
     assert world.referrers(world.there, ours[0].digest) == ()
-    row = assessment.rows[-1]
+    row = assessment.checks[-1]
     assert (row.name, row.measured, row.verdict) == ("copied", "1 image, 2 of 8 referrers", Verdict.WARN)
     assert [detail.partition(",")[0] for detail in row.details] == [f"left {stranger}" for stranger in strangers]
 
@@ -514,7 +526,7 @@ def test_a_verified_document_brings_nothing_else_with_it(world: World) -> None:
         return [each["digest"] for each in entries["manifests"][-3:]]
 
     made = world.at(world.here, meddle)
-    row = world.promote(Reference(world.here, "1.2.3"), Reference(world.there)).rows[-1]
+    row = world.promote(Reference(world.here, "1.2.3"), Reference(world.there)).checks[-1]
     assert row.measured == "1 image, 2 of 6 referrers"
     assert [detail.split()[1].strip(",") for detail in row.details] == [other, *made]
 
@@ -523,7 +535,7 @@ def test_of_many_that_are_left_some_are_named(world: World) -> None:
     digest = world.signed("1.2.3")
     for number in range(12):
         world.attach(digest, str(number).encode(), "a/kind")
-    row = world.promote(Reference(world.here, "1.2.3"), Reference(world.there)).rows[-1]
+    row = world.promote(Reference(world.here, "1.2.3"), Reference(world.there)).checks[-1]
     assert (row.measured, len(row.details), row.details[-1]) == ("1 image, 2 of 14 referrers", 11, "left 2 more")
 
 
@@ -538,7 +550,7 @@ def test_what_is_read_of_strangers_has_a_bound(
     monkeypatch.setattr(referrers, limit, value)
     with pytest.raises(RegistryError) as missing:
         world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
-    assert missing.value.what == f"{world.here} does not serve all that verified of {digest}"
+    assert missing.value.message == f"{world.here} does not serve all that verified of {digest}"
     assert world.at(world.there, lambda there: there.digest(digest)) is None
 
 
@@ -568,7 +580,7 @@ def test_no_image_is_promoted_to_be_another_version_than_it_was_built_as(world: 
     digest = world.signed("1.2.3")
     assessment = world.promote(Reference(world.here, "1.2.3"), Reference(world.there, "1.2.4"))
     assert assessment.exit_code == 1
-    assert [row.name for row in assessment.rows if row.verdict is Verdict.FAIL] == ["tag"]
+    assert [row.name for row in assessment.checks if row.verdict is Verdict.FAIL] == ["tag"]
     assert world.at(world.there, lambda there: there.digest(digest)) is None
 
 
@@ -580,7 +592,7 @@ def test_no_image_is_promoted_that_is_not_what_its_source_is_called(source: str,
     digest = world.signed(source)
     assessment = world.promote(Reference(world.here, source), Reference(world.there, target))
     assert assessment.exit_code == 1
-    assert [row.limit for row in assessment.rows if row.verdict is Verdict.FAIL] == [source]
+    assert [row.limit for row in assessment.checks if row.verdict is Verdict.FAIL] == [source]
     assert world.at(world.there, lambda there: there.digest(digest)) is None
 
 
@@ -589,7 +601,7 @@ def test_source_and_target_are_both_compared_with_what_was_signed(source: str, w
     world.signed(source)
     assessment = world.promote(Reference(world.here, source), Reference(world.there, "v1.2.3"))
     assert assessment.exit_code == 0
-    limits = [row.limit for row in assessment.rows if row.name == "tag"]
+    limits = [row.limit for row in assessment.checks if row.name == "tag"]
     assert limits == ([source] if source == "1.2.3" else [source, "1.2.3"])
 
 
@@ -599,7 +611,7 @@ def test_no_image_is_promoted_to_a_tag_that_a_run_refuses(tag: str, world: World
     for source, target in ((Reference(world.here, "1.2.3"), tag), (Reference(world.here, tag), "")):
         with pytest.raises(UsageError) as refused:
             world.promote(source, Reference(world.there, target))
-        assert refused.value.what.startswith("the promoted tag ")
+        assert refused.value.message.startswith("the promoted tag ")
     assert world.opened == []
 
 
@@ -629,18 +641,18 @@ def test_an_image_that_cannot_be_looked_at_is_not_copied(world: World) -> None:
     assert world.at(world.there, lambda there: there.digest(digest)) is None
 
 
-def test_an_image_on_stand_ins_leaves_no_machine(world: World) -> None:
+def test_an_image_on_local_base_images_never_leaves_this_machine(world: World) -> None:
     digest = world.signed("1.2.3")
-    world.stages.verified = vouched(digest, images=examples.STAND_IN)
+    world.stages.verified = vouched(digest, images=examples.LOCAL)
     with pytest.raises(UsageError) as refused:
         world.promote(Reference(world.here, "1.2.3"), Reference("ghcr.io/owner/name"))
-    assert refused.value.what == (f"{world.here}:1.2.3 was built on stand-in images and cannot leave this machine")
+    assert refused.value.message == (f"{world.here}:1.2.3 was built on local base images and cannot leave this machine")
     assert {repository for repository, _ in world.opened} == {world.here}
 
 
-def test_an_image_on_stand_ins_may_go_to_another_registry_of_this_machine(world: World) -> None:
+def test_an_image_on_local_base_images_may_go_to_another_registry_of_this_machine(world: World) -> None:
     digest = world.signed("1.2.3")
-    world.stages.verified = vouched(digest, images=examples.STAND_IN)
+    world.stages.verified = vouched(digest, images=examples.LOCAL)
     assert world.promote(Reference(world.here, "1.2.3"), Reference(world.there)).exit_code == 0
     assert world.state(world.there)["1.2.3"] == digest
 
@@ -653,7 +665,7 @@ def test_without_all_that_belongs_to_it_a_promoted_image_gets_no_tag(world: Worl
     door.rules += [Rule("GET", listed, proxy.passes, times=4), Rule("GET", listed, proxy.rewrites(nothing), ALWAYS)]
     with pytest.raises(RegistryError) as incomplete:
         world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
-    assert incomplete.value.what == f"{world.there} does not list all that belongs to {digest}"
+    assert incomplete.value.message == f"{world.there} does not list all that belongs to {digest}"
     assert incomplete.value.next_step == "run again; what is there already is not sent twice"
     assert world.state(world.there) == {}
 
@@ -665,7 +677,10 @@ def test_what_is_promoted_is_out_though_no_tag_moves_there(world: World, door: D
     door.rules.append(Rule("PUT", r"/manifests/(?!sha256[:-])", act, ALWAYS))
     assessment = world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
     assert (assessment.exit_code, assessment.conclusion) == (0, f"promoted   {world.there}:1.2.3@{digest}")
-    assert (assessment.rows[-1].verdict, assessment.rows[-1].measured) == (Verdict.WARN, "1.2, 1 stay where they are")
+    assert (assessment.checks[-1].verdict, assessment.checks[-1].measured) == (
+        Verdict.WARN,
+        "1.2, 1 stay where they are",
+    )
 
 
 def test_a_registry_that_takes_images_only_is_no_place_for_what_is_to_be_verified(world: World, door: Door) -> None:
@@ -673,7 +688,7 @@ def test_a_registry_that_takes_images_only_is_no_place_for_what_is_to_be_verifie
     door.rules.append(Rule("PUT", "/manifests/", proxy.takes_images_only, ALWAYS))
     with pytest.raises(RegistryError) as refused:
         world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
-    assert refused.value.what.startswith(f"{world.there} takes the image, and nothing that belongs to it: ")
+    assert refused.value.message.startswith(f"{world.there} takes the image, and nothing that belongs to it: ")
     assert refused.value.next_step == "use a repository for OCI artifacts, or a newer version of the registry"
     assert world.state(world.there) == {}
 
@@ -711,8 +726,8 @@ def test_an_image_that_would_be_published_today_passes(finding: Finding | None, 
     digest = world.published("1.2.3")
     world.stages.scans = [found(*([finding] if finding else []))]
     assessment = world.rescan(world.record(digest))
-    assert assessment.rows == (
-        Row(name=f"{world.here}:1.2.3@{digest}", measured="0 new", limit="0", verdict=Verdict.PASS),
+    assert assessment.checks == (
+        CheckResult(name=f"{world.here}:1.2.3@{digest}", measured="0 new", limit="0", verdict=Verdict.PASS),
     )
     assert (assessment.conclusion, assessment.exit_code) == ("rescanned  1 image", 0)
 
@@ -721,8 +736,8 @@ def test_what_rejects_an_image_today_is_new_and_named(world: World) -> None:
     digest = world.published("1.2.3")
     world.stages.scans = [found(LESS, HIGH, examples.UNFIXED)]
     assessment = world.rescan(world.record(digest))
-    assert assessment.rows == (
-        Row(
+    assert assessment.checks == (
+        CheckResult(
             name=f"{world.here}:1.2.3@{digest}",
             measured="1 new",
             limit="0",
@@ -738,7 +753,7 @@ def test_a_secret_that_todays_scanner_sees_is_new_and_named(world: World) -> Non
     digest = world.published("1.2.3")
     secret = Secret(rule="github-pat", target="/app/tests/config.env", severity="CRITICAL")
     world.stages.scans = [found().model_copy(update={"secrets": (secret,)})]
-    (row,) = world.rescan(world.record(digest)).rows
+    (row,) = world.rescan(world.record(digest)).checks
     assert (row.verdict, row.details) == (Verdict.FAIL, ("github-pat in /app/tests/config.env",))
 
 
@@ -758,7 +773,7 @@ def test_each_image_has_its_line_and_one_that_fails_is_enough(world: World) -> N
     first, second = world.published("1.2.3"), world.published("1.2.4", files={"a": b"1"})
     world.stages.scans = [found(), found(HIGH)]
     assessment = world.rescan(world.record(first), world.record(second))
-    assert [(row.name.partition("@")[2], row.verdict) for row in assessment.rows] == [
+    assert [(row.name.partition("@")[2], row.verdict) for row in assessment.checks] == [
         (first, Verdict.PASS),
         (second, Verdict.FAIL),
     ]
@@ -776,8 +791,8 @@ def test_an_image_that_cannot_be_scanned_keeps_no_other_from_its_line_and_is_not
     world.stages.scans = [others, examples.scan(canary=examples.FOUND.model_copy(update={"found": ()}))]
     gone = world.record(examples.MANIFEST_DIGEST)
     assessment = world.rescan(gone, world.record(digest), world.record(digest))
-    first, second, third = assessment.rows
-    assert first == Row(
+    first, second, third = assessment.checks
+    assert first == CheckResult(
         name=gone.image,
         measured="",
         limit="",
@@ -800,7 +815,7 @@ def test_what_a_broken_tool_said_itself_stands_in_the_line(world: World) -> None
     digest = world.published("1.2.3")
     world.stages.breaks = {"scan": ScanError("no database", next_step="fetch it", log="FATAL 1\nFATAL 2")}
     assessment = world.rescan(world.record(digest))
-    assert assessment.rows[0].details == ("no database", "fetch it", "FATAL 1", "FATAL 2")
+    assert assessment.checks[0].details == ("no database", "fetch it", "FATAL 1", "FATAL 2")
     assert assessment.exit_code == 5
 
 
@@ -828,7 +843,7 @@ def test_what_is_scanned_is_what_the_registry_serves_against_what_its_record_say
 def test_a_scan_of_something_else_is_none_of_the_image(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = world.published("1.2.3")
     monkeypatch.setattr(Shipyard, "scan", FakeStages.scan)
-    [row] = world.rescan(world.record(digest)).rows
+    [row] = world.rescan(world.record(digest)).checks
     assert row.verdict is Verdict.NOT_RUN
     assert row.details[0].startswith(f"the scanner read image {examples.CONFIG_DIGEST}, the archive holds sha256:")
 
@@ -841,7 +856,7 @@ def test_the_same_commit_gives_the_same_digest(world: World) -> None:
     world.image("again")
     world.stages.built = world.path("again")
     assessment = world.reproduce(digest, world.record(digest))
-    assert assessment.rows == (Row(name="digest", measured=digest, limit="", verdict=Verdict.PASS),)
+    assert assessment.checks == (CheckResult(name="digest", measured=digest, limit="", verdict=Verdict.PASS),)
     assert (assessment.conclusion, assessment.exit_code) == (f"reproduced {world.here}@{digest}", 0)
     assert world.stages.called == ["connect", "train", "build", "disconnect"]
     assert world.tell.heard == [(heard, stage) for stage in ("train", "build") for heard in ("begins", "ends")]
@@ -872,8 +887,8 @@ def test_where_the_digest_is_another_the_files_that_differ_are_named(world: Worl
     built = world.image("again", {**FILES, "app/model.pkl": b"3", "app/new": b""}, {**LABELS, "a": "b"})
     world.stages.built = world.path("again")
     assessment = world.reproduce(digest, world.record(digest))
-    assert assessment.rows == (
-        Row(
+    assert assessment.checks == (
+        CheckResult(
             name="digest",
             measured=built,
             limit=digest,
@@ -892,14 +907,14 @@ def test_where_the_digest_is_another_the_files_that_differ_are_named(world: Worl
     assert sorted(path.name for path in world.folder.iterdir()) == ["again.tar"]
 
 
-@pytest.mark.parametrize("base", ["builder", "runtime"])
+@pytest.mark.parametrize("base", ["builder", "base"])
 def test_other_base_images_are_told_of_first(base: str, world: World) -> None:
     digest = world.published("1.2.3")
     world.image("again", {})
     world.stages.built = world.path("again")
     record = world.record(digest)
-    others = {**record.base_images, base: "docker.io/library/python:3.13@sha256:00"}
-    [row] = world.reproduce(digest, record.model_copy(update={"base_images": others})).rows
+    others = {**record.pinned_images, base: "docker.io/library/python:3.13@sha256:00"}
+    [row] = world.reproduce(digest, record.model_copy(update={"pinned_images": others})).checks
     assert row.details[:2] == (
         "the base images are not those of the release",
         "layer 1: 2 files, from COPY app/ /app",
@@ -951,7 +966,7 @@ def test_what_another_checkout_built_is_not_built_here(
     digest = world.published("1.2.3", labels=labels)
     with pytest.raises(UsageError) as refused:
         world.reproduce(digest, plan=replace(world.plan, revision=revision))
-    assert (refused.value.what, refused.value.next_step) == (f"{digest} {what}", next_step)
+    assert (refused.value.message, refused.value.next_step) == (f"{digest} {what}", next_step)
     assert world.stages.called == []
 
 
@@ -961,13 +976,13 @@ def test_what_no_checkout_can_be_had_from_is_not_to_be_checked_out(said: str, wo
     with pytest.raises(UsageError) as refused:
         world.reproduce(digest)
     assert refused.value.next_step == "name another image"
-    assert "\x1b" not in refused.value.what
+    assert "\x1b" not in refused.value.message
 
 
 def test_what_is_not_there_is_not_built_again(world: World) -> None:
     with pytest.raises(RegistryError) as missing:
         world.reproduce(examples.MANIFEST_DIGEST)
-    assert missing.value.what == f"there is no {world.here}@{examples.MANIFEST_DIGEST}"
+    assert missing.value.message == f"there is no {world.here}@{examples.MANIFEST_DIGEST}"
     assert world.stages.called == []
 
 
@@ -1019,7 +1034,7 @@ def test_the_sources_credentials_go_to_no_other_host(command: str, world: World)
     run, asked = own(world, "staging.example"), Reference(world.there, "1.2.3")
     record = world.record(examples.MANIFEST_DIGEST, repository=world.there)
     if command == "rescan":
-        [row] = world.rescan(record, plan=run).rows
+        [row] = world.rescan(record, plan=run).checks
         said = row.details[0]
     else:
         work: dict[str, Callable[[], object]] = {
@@ -1029,7 +1044,7 @@ def test_the_sources_credentials_go_to_no_other_host(command: str, world: World)
         }
         with pytest.raises(UsageError) as refused:
             work[command]()
-        said = refused.value.what
+        said = refused.value.message
     assert said.startswith(
         "DRYDOCK_SOURCE_USER and DRYDOCK_SOURCE_PASSWORD are those of staging.example, and not of 127"
     )

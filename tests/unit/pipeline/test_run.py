@@ -13,7 +13,7 @@ from drydock.pipeline import run as pipeline
 from drydock.pipeline.plan import Plan
 from drydock.policy import IgnoreEntry, Policy
 from drydock.render import text
-from drydock.report import IgnoreState, Report, Row, Secret, Treatment, Updates, Verdict
+from drydock.report import CheckResult, Disposition, IgnoreState, Report, Secret, Updates, Verdict
 from drydock.tools import trivy
 from tests.support import examples
 from tests.support.fake_stages import FakeStages, Silent
@@ -36,14 +36,14 @@ def run(plan: Plan, stages: FakeStages, tell: Silent | None = None) -> Report:
 def test_a_good_image_is_published_after_everything_else(plan: Plan) -> None:
     stages, tell = FakeStages(), Silent()
     report = run(plan, stages, tell)
-    assert stages.called[:5] == ["connect", "registry", "key", "train", "build"]
-    assert set(stages.called[5:9]) == {"inspect", "smoke", "scan", "updates"}
-    assert stages.called[9:] == ["push", "attest", "publish", "disconnect"]
+    assert stages.called[:5] == ["connect", "check-registry", "check-signing-key", "train", "build"]
+    assert set(stages.called[5:9]) == {"inspect", "smoke", "scan", "pending-updates"}
+    assert stages.called[9:] == ["push", "attest", "tag", "disconnect"]
     assert report.exit_code == 0
     assert report.publication == examples.publication()
     assert report.signing == examples.SIGNED
-    assert [stage.name for stage in report.stages][:4] == ["registry", "key", "train", "build"]
-    assert tell.heard[-1] == ("ends", "publish")
+    assert [stage.name for stage in report.stages][:4] == ["check-registry", "check-signing-key", "train", "build"]
+    assert tell.heard[-1] == ("ends", "tag")
 
 
 def test_what_is_published_is_the_archive_that_was_judged(plan: Plan) -> None:
@@ -57,8 +57,8 @@ def test_what_is_attested_is_the_verdict_before_anything_was_tagged(plan: Plan) 
     report = run(plan, stages)
     [verdict] = stages.verdicts
     assert verdict.publication is None
-    assert verdict.rows == report.rows[:-1]
-    assert (report.rows[-1].name, report.rows[-1].verdict) == ("signed and attested", Verdict.PASS)
+    assert verdict.checks == report.checks[:-1]
+    assert (report.checks[-1].name, report.checks[-1].verdict) == ("signed and attested", Verdict.PASS)
 
 
 def test_a_tag_that_stays_where_it_is_is_warned_of_and_the_image_is_out(plan: Plan) -> None:
@@ -66,7 +66,7 @@ def test_a_tag_that_stays_where_it_is_is_warned_of_and_the_image_is_out(plan: Pl
     stages = FakeStages(publication=examples.publication().model_copy(update={"unmoved": {"1.2": reason, "1": reason}}))
     report = run(plan, stages)
     assert report.exit_code == 0
-    assert report.rows[-1] == Row(
+    assert report.checks[-1] == CheckResult(
         name="moving tags",
         measured="1.2, 1 stay where they are",
         limit="",
@@ -83,7 +83,7 @@ def test_a_tag_that_stays_where_it_is_is_warned_of_and_the_image_is_out(plan: Pl
 def test_without_a_push_the_registry_is_not_even_asked(tmp_path: Path) -> None:
     stages = FakeStages()
     report = run(examples.plan(tmp_path, push=False), stages)
-    assert {"registry", "key", "push", "attest", "publish"}.isdisjoint(stages.called)
+    assert {"check-registry", "check-signing-key", "push", "attest", "tag"}.isdisjoint(stages.called)
     assert (report.exit_code, report.publication) == (0, None)
 
 
@@ -100,26 +100,26 @@ def test_without_a_push_the_registry_is_not_even_asked(tmp_path: Path) -> None:
 )
 def test_a_rejected_image_is_not_published(plan: Plan, stages: FakeStages, failed: list[str]) -> None:
     report = run(plan, stages)
-    assert {"push", "attest", "publish"}.isdisjoint(stages.called)
+    assert {"push", "attest", "tag"}.isdisjoint(stages.called)
     assert (report.exit_code, report.publication) == (1, None)
-    assert [row.name for row in report.rows if row.verdict is Verdict.FAIL] == failed
+    assert [row.name for row in report.checks if row.verdict is Verdict.FAIL] == failed
 
 
 @pytest.mark.parametrize(
     ("stage", "error"),
     [
-        ("registry", RegistryError("no registry answers", next_step="start it")),
+        ("check-registry", RegistryError("no registry answers", next_step="start it")),
         ("train", BuildError("no model", next_step="train it")),
         ("build", BuildError("RUN failed", next_step="mend it")),
         ("inspect", BuildError("cut short", next_step="again")),
         ("smoke", EngineError("gone", next_step="start it")),
         ("scan", ScanError("no database", next_step="fetch it")),
-        ("updates", EngineError("gone", next_step="start it")),
-        ("key", UsageError("no such key", next_step="make one")),
+        ("pending-updates", EngineError("gone", next_step="start it")),
+        ("check-signing-key", UsageError("no such key", next_step="make one")),
         ("push", RegistryError("refused", next_step="log in")),
         ("push", VersionTaken("exists", next_step="next version")),
         ("attest", RegistryError("refused", next_step="log in")),
-        ("publish", VersionTaken("exists", next_step="next version")),
+        ("tag", VersionTaken("exists", next_step="next version")),
     ],
 )
 def test_whatever_breaks_the_run_ends_in_a_report_and_publishes_nothing(
@@ -127,29 +127,29 @@ def test_whatever_breaks_the_run_ends_in_a_report_and_publishes_nothing(
 ) -> None:
     stages, tell = FakeStages(breaks={stage: error}), Silent()
     report = run(plan, stages, tell)
-    assert [(failure.stage, failure.what) for failure in report.failures] == [(stage, error.what)]
+    assert [(failure.stage, failure.message) for failure in report.failures] == [(stage, error.message)]
     assert report.exit_code == error.exit_code
     assert report.publication is None
     assert ("broke", stage) in tell.heard
-    assert stage in ("push", "attest", "publish") or not stages.approvals
+    assert stage in ("push", "attest", "tag") or not stages.approvals
 
 
 def test_an_engine_that_does_not_answer_is_a_report_too(plan: Plan) -> None:
     report = run(plan, FakeStages(breaks={"connect": EngineError("no engine answers", next_step="start it")}))
     assert [(failure.stage, failure.exit_code) for failure in report.failures] == [("engine", 3)]
-    assert {(row.verdict, row.details) for row in report.rows} == {(Verdict.NOT_RUN, ("engine broke before it",))}
+    assert {(row.verdict, row.details) for row in report.checks} == {(Verdict.NOT_RUN, ("engine broke before it",))}
 
 
 def test_a_work_tree_that_changed_while_it_was_built_is_not_judged(plan: Plan) -> None:
     stages = FakeStages(breaks={"commit": UsageError("the work tree changed", next_step="run again")})
     report = run(plan, stages)
     assert (report.exit_code, report.failures[0].stage, report.image) == (2, "build", None)
-    assert stages.called == ["connect", "registry", "key", "train", "build"]
+    assert stages.called == ["connect", "check-registry", "check-signing-key", "train", "build"]
 
 
 def test_one_look_that_breaks_leaves_the_others_their_verdicts(plan: Plan) -> None:
     report = run(plan, FakeStages(breaks={"scan": ScanError("no database", next_step="fetch it")}))
-    verdicts = {row.name: row.verdict for row in report.rows}
+    verdicts = {row.name: row.verdict for row in report.checks}
     assert verdicts["answers /predict as trained"] is Verdict.PASS
     assert verdicts["image size"] is Verdict.PASS
     assert verdicts["HIGH or CRITICAL"] is Verdict.NOT_RUN
@@ -182,13 +182,13 @@ def test_what_warns_is_published_and_told(plan: Plan) -> None:
     report = run(plan, FakeStages(updated=Updates(pending=(examples.LIBC,))))
     assert (report.exit_code, report.publication) == (0, examples.publication())
     assert report.updates == Updates(pending=(examples.LIBC,))
-    assert [row.name for row in report.rows if row.verdict is Verdict.WARN] == ["no security update pending"]
+    assert [row.name for row in report.checks if row.verdict is Verdict.WARN] == ["no security update pending"]
 
 
 @pytest.mark.parametrize("push", [True, False])
 def test_a_check_that_could_not_be_made_is_no_success_even_where_nothing_broke(tmp_path: Path, push: bool) -> None:
     policy = examples.policy(scan={"pending_updates": "reject"})
-    stages = FakeStages(updated=Updates(why_not="the image has no apt-get to ask"))
+    stages = FakeStages(updated=Updates(reason="the image has no apt-get to ask"))
     report = run(examples.plan(tmp_path, policy=policy, push=push), stages)
     assert (report.exit_code, report.failures, stages.approvals) == (1, (), [])
 
@@ -197,9 +197,9 @@ def test_a_report_has_every_finding_and_every_ignore_as_they_were_judged(plan: P
     entry = IgnoreEntry(id=examples.HIGH.id, reason="never reached", owner="ana", expires=date(2026, 11, 22))
     policy = Policy(ignore=[entry])
     report = run(replace(plan, policy=policy), FakeStages(scanned=examples.scan([examples.HIGH, examples.UNFIXED])))
-    assert [(each.finding.id, each.treatment) for each in report.findings] == [
-        (examples.HIGH.id, Treatment.IGNORED),
-        (examples.UNFIXED.id, Treatment.UNFIXED),
+    assert [(each.finding.id, each.disposition) for each in report.findings] == [
+        (examples.HIGH.id, Disposition.IGNORED),
+        (examples.UNFIXED.id, Disposition.UNFIXED),
     ]
     assert [(each.id, each.state) for each in report.ignores] == [(examples.HIGH.id, IgnoreState.ACTIVE)]
     assert report.exit_code == 0
@@ -219,18 +219,18 @@ def test_a_canary_that_was_missed_is_no_verdict(plan: Plan) -> None:
     assert (report.scan, report.publication) == (None, None)
 
 
-@pytest.mark.parametrize("stage", ["build", "smoke", "scan", "updates", "push", "attest", "publish"])
+@pytest.mark.parametrize("stage", ["build", "smoke", "scan", "pending-updates", "push", "attest", "tag"])
 def test_an_interrupted_run_ends_in_a_report_and_publishes_nothing(plan: Plan, stage: str) -> None:
     report = run(plan, FakeStages(interrupted_in=stage))
     assert [(failure.stage, failure.exit_code) for failure in report.failures] == [(stage, 130)]
     assert report.publication is None
 
 
-@pytest.mark.parametrize("stage", ["connect", "build", "smoke", "publish"])
+@pytest.mark.parametrize("stage", ["connect", "build", "smoke", "tag"])
 def test_a_mistake_of_our_own_ends_in_a_report_too(plan: Plan, stage: str) -> None:
     report = run(plan, FakeStages(breaks={stage: ZeroDivisionError("division by zero")}))
     assert [(failure.stage, failure.exit_code) for failure in report.failures] == [
         ("engine" if stage == "connect" else stage, 70)
     ]
-    assert report.failures[0].what == "Drydock itself broke: ZeroDivisionError: division by zero"
+    assert report.failures[0].message == "Drydock itself broke: ZeroDivisionError: division by zero"
     assert report.publication is None

@@ -49,10 +49,10 @@ def test_what_cannot_be_locked_leaves_the_file_as_it_is(tmp_path: Path, content:
         path.write_text(content)
     with pytest.raises(DrydockError) as refused:
         refresh(path, {"docker.io/library/python:3.13-trixie": NEW, "127.0.0.1:5000/aquasec/trivy:0.74.0": None})
-    assert refused.value.what == what.format(path)
+    assert refused.value.message == what.format(path)
     assert (path.read_text() if path.exists() else None) == content
 
 
 def test_every_shipped_pin_is_one_that_can_be_renewed() -> None:
     text = (Path(__file__).parents[3] / "images.toml").read_text()
-    assert [pin["name"] for pin in update_pins.PIN.finditer(text)] == ["builder", "runtime", "trivy", "cosign"]
+    assert [pin["name"] for pin in update_pins.PIN.finditer(text)] == ["builder", "base", "trivy", "cosign"]

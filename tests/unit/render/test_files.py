@@ -48,9 +48,9 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
         "model_sha256": examples.MODEL_SHA256,
         "size_bytes": 270_000_000,
         "packages": [{"name": "scipy", "version": "1.16.0", "kind": "python", "size_bytes": 93_000_000}],
-        "base_images": {
+        "pinned_images": {
             "builder": f"docker.io/library/python:3.13-trixie@sha256:{'82' * 32}",
-            "runtime": f"docker.io/library/python:3.13-slim-trixie@sha256:{'9d' * 32}",
+            "base": f"docker.io/library/python:3.13-slim-trixie@sha256:{'9d' * 32}",
         },
         "scanner": examples.OFFICIAL.trivy,
         "scanner_version": "0.74.0",
@@ -65,7 +65,7 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
                 "limit": "not 0",
                 "verdict": "PASS",
                 "details": [],
-                "place": "",
+                "location": "",
             },
             {
                 "name": "image size",
@@ -73,10 +73,10 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
                 "limit": "500 MB",
                 "verdict": "PASS",
                 "details": [],
-                "place": "",
+                "location": "",
             },
         ],
-        "world": "official",
+        "base_images": "official",
         "is_release": True,
         "not_a_release_because": "",
     }
@@ -85,13 +85,13 @@ def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changed", "because"),
     [
-        ({"images": examples.STAND_IN}, "built on stand-in base images and scanned with sample advisories"),
+        ({"images": examples.LOCAL}, "built on local base images and scanned with sample advisories"),
         (
             {"revision": examples.REVISION.model_copy(update={"dirty": True})},
             "built from a work tree with uncommitted changes",
         ),
         ({"publication": examples.publication("sha-1f3c9e2")}, "sha-1f3c9e2 is no version"),
-        ({"signing": Signing(why_not="there is no key")}, "nobody signed it"),
+        ({"signing": Signing(reason="there is no key")}, "nobody signed it"),
     ],
 )
 def test_a_record_says_why_it_is_no_release(changed: dict[str, object], because: str) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from drydock.render import html
 from drydock.report import (
+    CheckResult,
     Contributor,
+    Disposition,
     Failure,
     Finding,
     Holdout,
@@ -18,9 +20,7 @@ from drydock.report import (
     Layer,
     Package,
     Report,
-    Row,
     Stage,
-    Treatment,
     Updates,
     Verdict,
     Waste,
@@ -115,7 +115,7 @@ def hostile() -> Report:
             "waste": (Waste(path=HOSTILE, size_bytes=5_000_000, layer=1, why="removed"),),
         }
     )
-    failure = Failure(stage=HOSTILE, exit_code=5, what=HOSTILE, usually=HOSTILE, next_step=HOSTILE, log=HOSTILE)
+    failure = Failure(stage=HOSTILE, exit_code=5, message=HOSTILE, likely_cause=HOSTILE, next_step=HOSTILE, log=HOSTILE)
     words = {"measured": HOSTILE, "limit": HOSTILE, "details": (HOSTILE, HOSTILE)}
     changes = tuple(change.model_copy(update={"name": HOSTILE}) for change in report.comparison.changes)
     return report.model_copy(
@@ -133,11 +133,11 @@ def hostile() -> Report:
                 }
             ),
             "scan": report.scan.model_copy(update={"os_family": HOSTILE, "database_source": HOSTILE}),
-            "updates": Updates(why_not=HOSTILE),
+            "updates": Updates(reason=HOSTILE),
             "comparison": report.comparison.model_copy(update={"image": HOSTILE, "changes": changes}),
-            "findings": (JudgedFinding(finding=finding, treatment=Treatment.REJECTS, age_days=1, note=HOSTILE),),
+            "findings": (JudgedFinding(finding=finding, disposition=Disposition.REJECTS, age_days=1, note=HOSTILE),),
             "ignores": (Ignore(id=HOSTILE, reason=HOSTILE, owner=HOSTILE, expires=HOSTILE, state=IgnoreState.EXPIRED),),
-            "rows": tuple(row.model_copy(update=words) for row in report.rows),
+            "checks": tuple(row.model_copy(update=words) for row in report.checks),
             "stages": (Stage(name=HOSTILE, duration_seconds=1.0),),
             "failures": (failure,),
         }
@@ -146,11 +146,15 @@ def hostile() -> Report:
 
 def test_the_words_above_the_fold_and_the_checks() -> None:
     rows = (
-        Row(name="image size", measured="270 MB", limit="500 MB", verdict=Verdict.PASS),
-        Row(name="answers in time", measured="180 ms", limit="100 ms", verdict=Verdict.WARN, details=("busy?",)),
-        Row(name="secrets in the image", measured="", limit="", verdict=Verdict.NOT_RUN, details=("no", "more")),
+        CheckResult(name="image size", measured="270 MB", limit="500 MB", verdict=Verdict.PASS),
+        CheckResult(
+            name="answers in time", measured="180 ms", limit="100 ms", verdict=Verdict.WARN, details=("busy?",)
+        ),
+        CheckResult(
+            name="secrets in the image", measured="", limit="", verdict=Verdict.NOT_RUN, details=("no", "more")
+        ),
     )
-    shown = page(examples.report(rows=rows))
+    shown = page(examples.report(checks=rows))
     assert shown.words("header") == (
         f"iris-classifier commit 1f3c9e2ab0d1 tag 1.2.3 tag sha-{examples.COMMIT} tag 1.2 tag 1 "
         "2026-11-22 12:00 UTC source "
@@ -173,7 +177,7 @@ def test_the_sections_of_a_published_image() -> None:
     ]
     assert shown.words("golden") == ("Golden rows 12 asked 6 ms median answer 143 ms slowest answer 1.2 s until ready")
     assert shown.words("stages").endswith(
-        "build 41.4 s inspect 2.3 s updates 4.9 s smoke 6.4 s scan 8.8 s publish 1.7 s"
+        "build 41.4 s inspect 2.3 s pending-updates 4.9 s smoke 6.4 s scan 8.8 s tag 1.7 s"
     )
     assert "95.3 % efficiency 15 MB stored for nothing +12 MB since the release before" in shown.words("bytes")
     assert "scipy 1.15.0 → 1.16.0 +12 MB narwhals 2.14.0 is new +390 kB sniffio 1.3.1 is gone -60 kB" in shown.words(
@@ -231,7 +235,7 @@ def test_findings_come_by_what_they_mean_and_ignores_are_all_there() -> None:
         "Ignores state id reason owner last day "
         "active CVE-2025-45582 nothing in the image unpacks a tar ana@example.com 2026-12-31 "
         "expired GHSA-7f5h-v6xp-fcq8 the server sends no files ben@example.com 2026-11-01 "
-        "dead CVE-2024-47874 forms are never parsed ana@example.com 2027-01-15"
+        "unused CVE-2024-47874 forms are never parsed ana@example.com 2027-01-15"
     )
 
 
@@ -261,10 +265,10 @@ def test_the_verdict_has_the_words_of_the_terminal(report: Report, word: str, wo
     assert "digest to deploy" not in shown.words("header")
 
 
-def test_what_a_stand_in_or_a_dirty_tree_made_says_so() -> None:
+def test_the_page_names_local_base_images_and_a_dirty_tree() -> None:
     words = page(sample_reports.rejected()).words("header")
     assert "commit 1f3c9e2ab0d1 with uncommitted changes" in words
-    assert words.endswith("Stand-in. Base images and advisories are this machine's own; the result is no release.")
+    assert words.endswith("Local. Base images and advisories were made on this machine; the result cannot be released.")
     assert "Stand-in" not in html.render(sample_reports.report())
 
 
@@ -289,7 +293,7 @@ def test_what_is_missing_says_why() -> None:
     )
     assert shown.words("model") == "Model not known: build broke before it"
     assert not {"packages", "stages"} & shown.sections.keys()
-    nothing = page(report.model_copy(update={"rows": (), "failures": ()}))
+    nothing = page(report.model_copy(update={"checks": (), "failures": ()}))
     assert nothing.words("checks") == "Checks not known: the run ended before it"
 
 
@@ -357,7 +361,7 @@ def test_only_an_https_address_becomes_a_link(url: str, linked: str) -> None:
 
 
 def test_a_findings_address_and_the_commits_are_links() -> None:
-    finding = JudgedFinding(finding=examples.HIGH, treatment=Treatment.REJECTS, age_days=None)
+    finding = JudgedFinding(finding=examples.HIGH, disposition=Disposition.REJECTS, age_days=None)
     assert page(examples.report(findings=(finding,))).links() == [
         "https://github.com/owner/name",
         "https://example.org/CVE-2024-24762",
@@ -381,8 +385,8 @@ def test_the_layers_bars_share_one_scale_with_the_limit() -> None:
 
 @pytest.mark.parametrize(("limit", "drawn"), [("200 MB", True), ("", False), ("3 layers", False)])
 def test_the_limit_is_drawn_where_the_row_says_it(limit: str, *, drawn: bool) -> None:
-    row = Row(name="largest layer", measured="150 MB", limit=limit, verdict=Verdict.PASS)
-    written = html.render(examples.report(rows=(row,)))
+    row = CheckResult(name="largest layer", measured="150 MB", limit=limit, verdict=Verdict.PASS)
+    written = html.render(examples.report(checks=(row,)))
     assert ("MB allowed" in written) is drawn
     assert ('<line class="limit-line" x1="100.0%"' in written) is drawn
 

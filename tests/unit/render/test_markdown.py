@@ -6,19 +6,19 @@ from drydock.render import markdown
 from drydock.report import (
     MB,
     Change,
+    CheckResult,
     Comparison,
+    Disposition,
     Failure,
     Ignore,
     IgnoreState,
     JudgedFinding,
     Package,
-    Row,
-    Treatment,
     Verdict,
 )
 from tests.support import examples
 
-LISTED = JudgedFinding(finding=examples.HIGH, treatment=Treatment.LISTED, age_days=None)
+LISTED = JudgedFinding(finding=examples.HIGH, disposition=Disposition.LISTED, age_days=None)
 
 
 def test_a_published_image() -> None:
@@ -67,9 +67,11 @@ def test_what_was_found_what_is_ignored_and_where_the_bytes_are() -> None:
         expires="2026-12-31",
         state=IgnoreState.ACTIVE,
     )
-    row = Row(name="answers in time", verdict=Verdict.WARN, measured="140 ms", limit="100 ms", details=("again",))
+    row = CheckResult(
+        name="answers in time", verdict=Verdict.WARN, measured="140 ms", limit="100 ms", details=("again",)
+    )
     report = examples.report(
-        rows=(row,),
+        checks=(row,),
         image=image,
         comparison=comparison,
         findings=(examples.IGNORED, examples.NO_FIX, LISTED, LISTED),
@@ -114,7 +116,7 @@ Where the bytes are: 270 MB, pulled as 90 MB; efficiency 90.0%, 27 MB are stored
 
 
 def test_a_long_list_is_cut_and_what_is_ignored_never_is() -> None:
-    rejecting = examples.IGNORED.model_copy(update={"treatment": Treatment.REJECTS})
+    rejecting = examples.IGNORED.model_copy(update={"disposition": Disposition.REJECTS})
     shown = markdown.render(examples.report(findings=(*[rejecting] * 27, *[examples.IGNORED] * 30)))
     assert shown.count("| rejects the image | HIGH |") == 25
     assert "| rejects the image |  | 2 more in report.json |" in shown
@@ -123,7 +125,7 @@ def test_a_long_list_is_cut_and_what_is_ignored_never_is() -> None:
 
 def test_what_an_image_says_is_harmless_in_markdown() -> None:
     rows = (
-        Row(
+        CheckResult(
             name="largest layer",
             verdict=Verdict.FAIL,
             measured="231 MB",
@@ -131,8 +133,8 @@ def test_what_an_image_says_is_harmless_in_markdown() -> None:
             details=("RUN echo `id` | <script>\n[x](y) & *b*_",),
         ),
     )
-    failure = Failure(stage="scan", exit_code=5, what="a | b", usually="", next_step="do `this`", log="")
-    report = examples.report(rows=rows, publication=None, failures=(failure,), images=examples.STAND_IN)
+    failure = Failure(stage="scan", exit_code=5, message="a | b", likely_cause="", next_step="do `this`", log="")
+    report = examples.report(checks=rows, publication=None, failures=(failure,), images=examples.LOCAL)
     assert (
         markdown.render(report)
         == """\
@@ -150,7 +152,7 @@ Next: do \\`this\\`
 
 Where the bytes are: 270 MB, pulled as 90 MB; efficiency 100.0%, 0 bytes are stored for nothing.
 
-Built on stand-in base images; the result is no release.
+Built on base images made on this machine; the result cannot be released.
 """
     )
 
@@ -173,8 +175,8 @@ Built on stand-in base images; the result is no release.
     ],
 )
 def test_what_an_image_says_is_no_link_no_mention_and_no_reference(said: str, shown: str) -> None:
-    row = Row(name="largest layer", verdict=Verdict.FAIL, measured=said, limit="", details=())
-    assert f"| {shown} |" in markdown.render(examples.report(rows=(row,)))
+    row = CheckResult(name="largest layer", verdict=Verdict.FAIL, measured=said, limit="", details=())
+    assert f"| {shown} |" in markdown.render(examples.report(checks=(row,)))
 
 
 def test_a_reference_that_no_registry_would_write_is_no_code_span() -> None:
@@ -185,7 +187,8 @@ def test_a_reference_that_no_registry_would_write_is_no_code_span() -> None:
 def test_a_long_reason_is_cut() -> None:
     details = tuple(f"CVE-{number}" for number in range(22))
     report = examples.report(
-        rows=(Row(name="HIGH", verdict=Verdict.FAIL, measured="22", limit="0", details=details),), publication=None
+        checks=(CheckResult(name="HIGH", verdict=Verdict.FAIL, measured="22", limit="0", details=details),),
+        publication=None,
     )
     expected = "CVE-18<br>CVE-19<br>2 more, in report.json |"
     assert expected in markdown.render(report)

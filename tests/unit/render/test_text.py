@@ -4,15 +4,15 @@ import pytest
 
 from drydock.errors import ScanError
 from drydock.render import text
-from drydock.report import Assessment, Failure, JudgedFinding, Row, Treatment, Verdict
+from drydock.report import Assessment, CheckResult, Disposition, Failure, JudgedFinding, Verdict
 from tests.support import examples
 
-REJECTING = JudgedFinding(finding=examples.HIGH, treatment=Treatment.REJECTS, age_days=1014)
-LISTED = JudgedFinding(finding=examples.HIGH, treatment=Treatment.LISTED, age_days=1014)
+REJECTING = JudgedFinding(finding=examples.HIGH, disposition=Disposition.REJECTS, age_days=1014)
+LISTED = JudgedFinding(finding=examples.HIGH, disposition=Disposition.LISTED, age_days=1014)
 
 
-def row(name: str, verdict: Verdict, measured: str, limit: str, *details: str) -> Row:
-    return Row(name=name, verdict=verdict, measured=measured, limit=limit, details=details)
+def row(name: str, verdict: Verdict, measured: str, limit: str, *details: str) -> CheckResult:
+    return CheckResult(name=name, verdict=verdict, measured=measured, limit=limit, details=details)
 
 
 def test_a_published_image() -> None:
@@ -48,14 +48,14 @@ def test_a_lean_model_is_said_to_be_equal_in_one_line() -> None:
 
 
 def test_what_stood_under_its_tag_before_is_told() -> None:
-    published = examples.publication("mine").model_copy(update={"tags": ("mine",), "replaced": "sha256:0"})
+    published = examples.publication("mine").model_copy(update={"tags": ("mine",), "previous_digest": "sha256:0"})
     assert text.render(examples.report(publication=published)).splitlines()[-2:] == [
         "replaced   mine was sha256:0 before",
         f"published  127.0.0.1:5000/iris-classifier:mine@{examples.MANIFEST_DIGEST}",
     ]
 
 
-def test_a_rejected_image_on_stand_in_bases_from_a_dirty_tree() -> None:
+def test_a_rejected_image_on_local_bases_from_a_dirty_tree() -> None:
     rows = (
         row("image size", Verdict.PASS, "270 MB", "500 MB"),
         row("largest layer", Verdict.FAIL, "231 MB", "200 MB", "RUN make data: /data 231 MB.", "Split it."),
@@ -63,9 +63,9 @@ def test_a_rejected_image_on_stand_in_bases_from_a_dirty_tree() -> None:
         row("secrets in the image", Verdict.SKIP, "", "", "none could be there"),
     )
     report = examples.report(
-        rows=rows,
+        checks=rows,
         publication=None,
-        images=examples.STAND_IN,
+        images=examples.LOCAL,
         revision=examples.REVISION.model_copy(update={"dirty": True}),
     )
     assert (
@@ -89,7 +89,7 @@ efficiency 100.0 %
      1    120 MB       40 MB   +0 ~0 -0
      2    150 MB       50 MB   +0 ~0 -0               COPY /layers/rest/ /
 
-stand-in   base images and advisories are this machine's own; the result is no release
+local      base images and advisories were made on this machine; the result cannot be released
 
 rejected   1 of 4 checks failed; nothing was pushed
 """
@@ -100,13 +100,13 @@ def test_a_run_without_a_verdict() -> None:
     failure = Failure(
         stage="scan",
         exit_code=ScanError.exit_code,
-        what="Trivy stopped without a report",
-        usually="its database is damaged",
+        message="Trivy stopped without a report",
+        likely_cause="its database is damaged",
         next_step="fetch it anew",
         log="FATAL one\nFATAL two",
     )
     rows = (row("HIGH or CRITICAL", Verdict.NOT_RUN, "", "", "Trivy stopped without a report"),)
-    report = examples.report(rows=rows, publication=None, failures=(failure,), image=None, stages=())
+    report = examples.report(checks=rows, publication=None, failures=(failure,), image=None, stages=())
     assert (
         text.render(report)
         == """\
@@ -131,7 +131,7 @@ def test_what_was_let_through_stays_visible() -> None:
         row("answers in time", Verdict.WARN, "median 4 ms, slowest 140 ms", "100 ms", "measure again"),
     )
     new = examples.NO_FIX.model_copy(update={"age_days": 1})
-    report = examples.report(rows=rows, findings=(REJECTING, examples.IGNORED, new, examples.NO_FIX, LISTED))
+    report = examples.report(checks=rows, findings=(REJECTING, examples.IGNORED, new, examples.NO_FIX, LISTED))
     assert (
         text.render(report)
         == f"""\
@@ -173,9 +173,11 @@ def test_a_long_list_without_fixes_is_cut_and_what_is_ignored_never_is() -> None
 
 def test_what_an_image_says_begins_no_line_and_steers_no_terminal() -> None:
     said = "\x1b[2J\rtwo\tcells\npublished  evil@sha256:00\u202e"
-    failure = Failure(stage="scan", exit_code=5, what=said, usually="", next_step="read", log="\x1b]0;title\x07\nlog")
+    failure = Failure(
+        stage="scan", exit_code=5, message=said, likely_cause="", next_step="read", log="\x1b]0;title\x07\nlog"
+    )
     report = examples.report(
-        rows=(row("image size", Verdict.FAIL, said, "1 MB"),), publication=None, failures=(failure,), findings=()
+        checks=(row("image size", Verdict.FAIL, said, "1 MB"),), publication=None, failures=(failure,), findings=()
     )
     assert (
         text.render(report)
@@ -203,17 +205,17 @@ rejected   1 of 1 checks failed; nothing was pushed
 
 
 def broken(stage: str, exit_code: int) -> Failure:
-    return Failure(stage=stage, exit_code=exit_code, what="", usually="", next_step="", log="")
+    return Failure(stage=stage, exit_code=exit_code, message="", likely_cause="", next_step="", log="")
 
 
 @pytest.mark.parametrize(
     ("changed", "verdict"),
     [
         ({"push": False}, f"approved   iris-classifier@{examples.MANIFEST_DIGEST}; not pushed, as asked"),
-        ({"rows": ()}, "rejected   no check passed; nothing was pushed"),
+        ({"checks": ()}, "rejected   no check passed; nothing was pushed"),
         (
             {
-                "rows": (
+                "checks": (
                     row("image size", Verdict.PASS, "1 MB", "2 MB"),
                     row("updates", Verdict.NOT_RUN, "", "", "asked"),
                 )
@@ -221,15 +223,18 @@ def broken(stage: str, exit_code: int) -> Failure:
             "rejected   1 of 2 checks could not be made; nothing was pushed",
         ),
         (
-            {"failures": (broken("publish", 6),)},
-            "no verdict publish broke (exit code 6); the registry may serve what nobody confirmed",
+            {"failures": (broken("tag", 6),)},
+            "no verdict tag broke (exit code 6); the registry may serve what nobody confirmed",
         ),
         (
-            {"failures": (broken("publish", 130),)},
-            "no verdict publish broke (exit code 130); the registry may serve what nobody confirmed",
+            {"failures": (broken("tag", 130),)},
+            "no verdict tag broke (exit code 130); the registry may serve what nobody confirmed",
         ),
-        ({"failures": (broken("publish", 7),)}, "no verdict publish broke (exit code 7); nothing was pushed"),
-        ({"failures": (broken("registry", 6),)}, "no verdict registry broke (exit code 6); nothing was pushed"),
+        ({"failures": (broken("tag", 7),)}, "no verdict tag broke (exit code 7); nothing was pushed"),
+        (
+            {"failures": (broken("check-registry", 6),)},
+            "no verdict check-registry broke (exit code 6); nothing was pushed",
+        ),
     ],
 )
 def test_the_line_to_quote(changed: dict[str, object], verdict: str) -> None:
@@ -238,7 +243,7 @@ def test_the_line_to_quote(changed: dict[str, object], verdict: str) -> None:
 
 def test_a_long_reason_is_cut() -> None:
     details = tuple(f"CVE-{number}" for number in range(22))
-    report = examples.report(rows=(row("HIGH or CRITICAL", Verdict.FAIL, "22", "0", *details),), publication=None)
+    report = examples.report(checks=(row("HIGH or CRITICAL", Verdict.FAIL, "22", "0", *details),), publication=None)
     expected = ["         → CVE-0", "           CVE-19", "           2 more, in report.json"]
     lines = text.render(report).splitlines()
     assert [lines[3], *lines[22:24]] == expected
@@ -246,7 +251,7 @@ def test_a_long_reason_is_cut() -> None:
 
 def test_what_has_no_report_is_told_in_full() -> None:
     details = tuple(f"CVE-{number}" for number in range(22))
-    told = Assessment(rows=(row("new", Verdict.FAIL, "22", "0", *details),), conclusion="rescanned  1 image")
+    told = Assessment(checks=(row("new", Verdict.FAIL, "22", "0", *details),), conclusion="rescanned  1 image")
     lines = text.assessment(told).splitlines()
     assert [lines[1], *lines[21:]] == [
         "         → CVE-0",

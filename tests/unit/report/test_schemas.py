@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
 from drydock.pipeline.record import create_record
-from drydock.report import Failure, Ignore, IgnoreState, Report, Row, Verdict, schemas
+from drydock.report import CheckResult, Failure, Ignore, IgnoreState, Report, Verdict, schemas
 from tests.support import examples
 
 FORMATS = FormatChecker(["date"])
@@ -40,9 +40,11 @@ def fields() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{model['title']}: {field}", described
 
 
-FAILURE = Failure(stage="scan", exit_code=5, what="no database", usually="", next_step="fetch it", log="FATAL\nlog")
+FAILURE = Failure(
+    stage="scan", exit_code=5, message="no database", likely_cause="", next_step="fetch it", log="FATAL\nlog"
+)
 REJECTED = examples.report(
-    rows=(Row(name="HIGH or CRITICAL", measured="1", limit="0", verdict=Verdict.FAIL, details=("CVE-1",)),),
+    checks=(CheckResult(name="HIGH or CRITICAL", measured="1", limit="0", verdict=Verdict.FAIL, details=("CVE-1",)),),
     scan=examples.scan([examples.HIGH, examples.UNFIXED]),
     findings=(examples.IGNORED, examples.NO_FIX),
     ignores=(Ignore(id="CVE-1", reason="r", owner="o", expires="2026-12-31", state=IgnoreState.EXPIRED),),
@@ -54,7 +56,7 @@ INTERRUPTED = examples.report(
     image=None,
     smoke=None,
     scan=None,
-    rows=(Row(name="image size", measured="", limit="", verdict=Verdict.NOT_RUN, details=("stopped",)),),
+    checks=(CheckResult(name="image size", measured="", limit="", verdict=Verdict.NOT_RUN, details=("stopped",)),),
     stages=(),
     failures=(FAILURE,),
     publication=None,
@@ -117,8 +119,8 @@ def test_a_release_keeps_to_the_schema() -> None:
     [
         (["surprise"], 1, "Additional properties are not allowed ('surprise' was unexpected)"),
         (["image", "surprise"], 1, "Additional properties are not allowed ('surprise' was unexpected)"),
-        (["rows", 0, "verdict"], "PASSED", "'PASSED' is not one of ['PASS', 'WARN', 'FAIL', 'SKIP', 'NOT RUN']"),
-        (["findings", 0, "treatment"], "hidden", "'hidden' is not one of"),
+        (["checks", 0, "verdict"], "PASSED", "'PASSED' is not one of ['PASS', 'WARN', 'FAIL', 'SKIP', 'NOT RUN']"),
+        (["findings", 0, "disposition"], "hidden", "'hidden' is not one of"),
         (["ignores", 0, "expires"], "31.12.2026", "'31.12.2026' is not a 'date'"),
         (["scan", "scanned_at"], "2026-11-22T12:00:00", "'2026-11-22T12:00:00' is not a 'date-time'"),
         (["schema_version"], 2, "1 was expected"),
@@ -134,7 +136,7 @@ def test_what_is_no_report_is_refused(path: list[str | int], value: object, said
     assert said in refusal(document)
 
 
-@pytest.mark.parametrize("name", ["exit_code", "comparison", "rows"])
+@pytest.mark.parametrize("name", ["exit_code", "comparison", "checks"])
 def test_a_report_that_leaves_a_field_out_is_refused(name: str) -> None:
     document = written(INTERRUPTED)
     del document[name]

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from drydock.report import Canary, Comparison, Failure, Image, Row, Smoke, Updates, Verdict
+from drydock.report import Canary, CheckResult, Comparison, Failure, Image, Smoke, Updates, Verdict
 from tests.support import examples
 
 
-def row(verdict: Verdict) -> Row:
-    return Row(name="a check", measured="1", limit="2", verdict=verdict, details=("because",))
+def row(verdict: Verdict) -> CheckResult:
+    return CheckResult(name="a check", measured="1", limit="2", verdict=verdict, details=("because",))
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,14 @@ def row(verdict: Verdict) -> Row:
 )
 def test_only_an_image_that_would_be_approved_is_exit_code_0(verdicts: tuple[Verdict, ...], exit_code: int) -> None:
     rows = tuple(map(row, verdicts))
-    assert examples.report(rows=rows, publication=None, push=False).exit_code == exit_code
+    assert examples.report(checks=rows, publication=None, push=False).exit_code == exit_code
 
 
 def test_what_was_seen_to_fail_stays_failed_where_a_tool_broke_as_well() -> None:
-    failure = Failure(stage="scan", exit_code=5, what="no database", usually="", next_step="fetch it", log="")
+    failure = Failure(stage="scan", exit_code=5, message="no database", likely_cause="", next_step="fetch it", log="")
     broken = {"failures": (failure,), "publication": None}
-    assert examples.report(rows=(row(Verdict.FAIL),), **broken).exit_code == 1
-    assert examples.report(rows=(row(Verdict.NOT_RUN),), **broken).exit_code == 5
+    assert examples.report(checks=(row(Verdict.FAIL),), **broken).exit_code == 1
+    assert examples.report(checks=(row(Verdict.NOT_RUN),), **broken).exit_code == 5
 
 
 def test_an_approved_image_that_was_not_pushed_as_asked_is_not_exit_code_0() -> None:

@@ -47,7 +47,6 @@ NOT_RUN_HERE = {
     "podman": "it needs an image in a registry; tests of their own run the image with it",
     "trivy": "the pipeline runs it in its pinned image",
 }
-RENAMES = pytest.mark.xfail(reason="the code gets these names next", strict=False)
 
 
 def simple_commands(line: str) -> Iterator[list[str]]:
@@ -146,7 +145,6 @@ def test_the_table_of_commands_has_every_argument(
         assert sorted(filter(None, known)) == sorted(expected), command
 
 
-@RENAMES
 def test_the_table_of_policy_keys_has_every_key_and_its_default() -> None:
     rows = documented_rows(REFERENCE, "| key | default | what it sets |")
     keys = {
@@ -158,13 +156,11 @@ def test_the_table_of_policy_keys_has_every_key_and_its_default() -> None:
     assert [(key, default) for key, default, _ in rows] == list(keys.items())
 
 
-@pytest.mark.parametrize("kind", ["report", pytest.param("release", marks=RENAMES)])
+@pytest.mark.parametrize("kind", ["report", "release"])
 def test_the_tables_of_fields_have_every_field_of_the_schemas(kind: str) -> None:
     schema: dict[str, Any] = json.loads((SCHEMAS / f"{kind}.schema.json").read_text(encoding="utf-8"))
     section = REFERENCE.partition(f"\n## {kind}.json\n")[2]
     fields = [cell.strip("`") for cell, _ in documented_rows(section, "| field | content |")]
-    if fields != list(schema["properties"]) and "rows" in schema["properties"]:
-        pytest.xfail("the report gets these names next")
     assert fields == list(schema["properties"])
 
 
@@ -197,7 +193,6 @@ def test_troubleshooting_has_a_section_for_each_exit_code() -> None:
     ]
 
 
-@RENAMES
 @pytest.mark.parametrize("page", ["README.md", "docs/checks.md"])
 def test_the_table_of_checks_has_every_check(page: str) -> None:
     rows = documented_rows(PAGES[page], "| check | passes when |")

@@ -92,7 +92,7 @@ def staged(
 MODEL = Model(examples.CONTRACT, None)
 OF_A_BUILD = {
     "BUILDER": examples.OFFICIAL.builder,
-    "BASE_IMAGE": examples.OFFICIAL.runtime,
+    "BASE_IMAGE": examples.OFFICIAL.base,
     "MODEL_RUNTIME": "pandas",
     "MODEL": "embedded",
     "TRAIN": "make model",
@@ -161,7 +161,7 @@ def test_a_given_model_that_is_changed_while_it_is_read_is_refused(
     policy = examples.policy(build={"runtime": "sklearn"}, model={"path": "models/mine", "train": ""})
     with pytest.raises(BuildError) as refused:
         anyio.run(staged(tmp_path, monkeypatch, Recorded(), policy).train)
-    assert refused.value.what == f"the model in {folder} was changed while it was read"
+    assert refused.value.message == f"the model in {folder} was changed while it was read"
 
 
 def test_what_is_built_is_the_model_that_was_trained_whatever_lies_in_the_report_directory(
@@ -200,7 +200,7 @@ def test_a_model_that_training_left_as_a_link_is_refused(
     policy = examples.policy(model={"train": "make model"})
     with pytest.raises(BuildError) as refused:
         anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_into, folder)
-    assert refused.value.what == f"what was trained has {name} as a link or a folder"
+    assert refused.value.message == f"what was trained has {name} as a link or a folder"
     assert {path.read_text() for path in folder.iterdir()} == {"old"}
 
 
@@ -254,7 +254,7 @@ def test_a_folder_that_the_engine_cannot_read_is_said(
         for give in (lambda path: host.directory(path, ["*"]), lambda path: host.file(path / "model.pkl")):
             with pytest.raises(UsageError) as refused:
                 give(named)
-            assert refused.value.what == f"the engine cannot read the folder {folder}: its name has {unknown}"
+            assert refused.value.message == f"the engine cannot read the folder {folder}: its name has {unknown}"
             assert refused.value.next_step == "rename the folder, or move what is in it to another one"
     assert engine.calls == []
 
@@ -330,7 +330,7 @@ def test_a_model_for_another_runtime_is_refused_and_not_converted(
     policy = examples.policy(build={"runtime": runtime}, model={"path": "models/mine", "train": ""})
     with pytest.raises(BuildError) as refused:
         anyio.run(staged(tmp_path, monkeypatch, engine, policy).train)
-    assert refused.value.what == (
+    assert refused.value.message == (
         f"{folder}/model.json is of a model for the runtime {given}, and build.runtime is {runtime}"
     )
     assert refused.value.next_step == f'say runtime = "{given}" under [build], or train the model again'
@@ -348,8 +348,10 @@ def test_a_model_of_which_no_contract_can_be_made_is_no_broken_dockerfile(
     staging = staged(tmp_path, monkeypatch, Recorded())
     with pytest.raises(BuildError) as broken:
         anyio.run(staging.create_contract, tmp_path / "fitted.pkl", tmp_path / "rows.csv", "mine", "", [])
-    assert broken.value.what == "the contract of fitted.pkl did not build: exit code: 1"
-    assert broken.value.usually == "the model needs other packages than the image has, or the data are no rows of it"
+    assert broken.value.message == "the contract of fitted.pkl did not build: exit code: 1"
+    assert (
+        broken.value.likely_cause == "the model needs other packages than the image has, or the data are no rows of it"
+    )
     assert broken.value.next_step == "the log ends with what to change; then run again"
 
 
@@ -412,7 +414,7 @@ def asked_for_updates(error: BaseException, tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("error", "why_not"),
+    ("error", "reason"),
     [
         (
             dagger.QueryError([QueryErrorValue("exec: sh: not found\nmore")], GraphQLRequest("{ container { id } }")),
@@ -422,9 +424,9 @@ def asked_for_updates(error: BaseException, tmp_path: Path, monkeypatch: pytest.
     ],
 )
 def test_an_image_that_cannot_be_asked_for_its_updates_is_no_broken_engine(
-    error: BaseException, why_not: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert asked_for_updates(error, tmp_path, monkeypatch) == Updates(why_not=why_not)
+    assert asked_for_updates(error, tmp_path, monkeypatch) == Updates(reason=reason)
 
 
 def test_an_engine_that_goes_away_while_an_image_is_asked_is_one(

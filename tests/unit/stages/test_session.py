@@ -118,7 +118,7 @@ def test_an_engine_that_is_not_there_is_named_at_once(
         port = free.getsockname()[1]
     named = address.format(tmp_path if address.startswith("unix") else port)
     refused = refusal(tmp_path, monkeypatch, named)
-    assert refused.what.startswith(f"no engine answers at {named}: ")
+    assert refused.message.startswith(f"no engine answers at {named}: ")
     assert refused.next_step.startswith(MAKE_RUN)
 
 
@@ -210,7 +210,7 @@ def test_a_broken_container_is_named_in_seconds_with_what_to_type(
     runtime(command, **broken)
     refused = refusal(tmp_path, monkeypatch, address)
     words = {"command": command, "name": command.capitalize(), "address": address}
-    assert refused.what == what.format(**words)
+    assert refused.message == what.format(**words)
     assert refused.next_step.startswith(next_step.format(**words))
 
 
@@ -219,7 +219,7 @@ def test_a_daemon_that_hangs_starts_no_engine(
     address: str, runtime: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime("docker", version=HANGS)
-    assert refusal(tmp_path, monkeypatch, address).what == (
+    assert refusal(tmp_path, monkeypatch, address).message == (
         "Docker does not answer: `docker version` said nothing for 0 s"
     )
 
@@ -233,7 +233,7 @@ def test_a_question_that_the_deadline_cuts_short_hides_no_reason(
     runtime("docker", inspect=once, execute="echo 'Error: dial unix /x.sock' >&2; exit 1")
     with pytest.raises(EngineError) as refused:
         anyio.run(probe.require_engine, "docker-container://drydock-engine", 2)
-    assert refused.value.what == (
+    assert refused.value.message == (
         "the engine at docker-container://drydock-engine does not answer: Error: dial unix /x.sock"
     )
 
@@ -246,13 +246,13 @@ def test_a_machine_without_a_container_runtime_is_told_so(
     address: str, names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = refusal(tmp_path, monkeypatch, address)
-    assert refused.what == f"there is nothing to run an engine with: {names} here"
+    assert refused.message == f"there is nothing to run an engine with: {names} here"
 
 
 def test_a_pod_that_is_gone_is_named_in_kubectls_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script(tmp_path / "bin" / "kubectl", 'echo "Error from server (NotFound): pods not found: $*" >&2; exit 1')
     address = "kube-pod://engine-0?namespace=dagger"
-    assert refusal(tmp_path, monkeypatch, address).what == (
+    assert refusal(tmp_path, monkeypatch, address).message == (
         f"no engine answers at {address}: Error from server (NotFound): pods not found: "
         "--context= --namespace=dagger exec --container= -i engine-0 -- buildctl dial-stdio"
     )
@@ -263,14 +263,14 @@ def test_another_machine_is_asked_without_a_question_for_a_password(
 ) -> None:
     script(tmp_path / "bin" / "ssh", 'echo "refused: $*" >&2; exit 255')
     address = "ssh://me@build-machine:2222/run/engine.sock"
-    assert refusal(tmp_path, monkeypatch, address).what == (
+    assert refusal(tmp_path, monkeypatch, address).message == (
         f"no engine answers at {address}: refused: -o BatchMode=yes -l me -p 2222 -- build-machine "
         "buildctl --addr unix:///run/engine.sock dial-stdio"
     )
 
 
 def test_a_command_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert refusal(tmp_path, monkeypatch, "kube-pod://engine-0").what == (
+    assert refusal(tmp_path, monkeypatch, "kube-pod://engine-0").message == (
         "no engine answers at kube-pod://engine-0: kubectl cannot be run: No such file or directory"
     )
 
@@ -291,7 +291,7 @@ def test_a_socket_that_leads_to_no_session_is_no_engine(
     address = f"unix://{tmp_path}/engine.sock"
     with listener(tmp_path / "engine.sock", answer):
         refused = refusal(tmp_path, monkeypatch, address)
-    assert refused.what == what.format(address)
+    assert refused.message == what.format(address)
 
 
 def test_an_engine_that_is_only_just_starting_is_waited_for(
@@ -299,7 +299,7 @@ def test_an_engine_that_is_only_just_starting_is_waited_for(
 ) -> None:
     runtime("docker", execute=f"if [ -e {tmp_path}/ready ]; then {ENGINE}; fi; : >{tmp_path}/ready; exit 1")
     refused = refusal(tmp_path, monkeypatch, "docker-container://mine")
-    assert refused.what.startswith("the engine at docker-container://mine answers, ")
+    assert refused.message.startswith("the engine at docker-container://mine answers, ")
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ libssl3:i386:
 
 def test_an_update_mends_a_security_hole_where_any_version_since_the_installed_one_does() -> None:
     read = apt.read(0, ANSWER, "W: something else")
-    assert read.why_not == ""
+    assert read.reason == ""
     assert [(each.package, each.installed_version, each.available_version, each.security) for each in read.pending] == [
         ("bash", "5.2.15-2+b8", "5.2.15-2+b13", False),
         # What the security archive has is older than what is installed.
@@ -106,11 +106,11 @@ def test_nothing_pending_is_an_answer() -> None:
     ],
 )
 def test_an_answer_that_was_not_understood_to_its_last_upgrade_is_none(stdout: str) -> None:
-    assert apt.read(0, stdout, "").why_not.startswith("apt-get counts other upgrades than the ")
+    assert apt.read(0, stdout, "").reason.startswith("apt-get counts other upgrades than the ")
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "stderr", "why_not"),
+    ("exit_code", "stderr", "reason"),
     [
         (
             100,
@@ -122,8 +122,8 @@ def test_an_answer_that_was_not_understood_to_its_last_upgrade_is_none(stdout: s
         (1, " \n", "apt-get could not say: exit code 1"),
     ],
 )
-def test_an_answer_that_broke_off_is_none_whatever_it_said_before(exit_code: int, stderr: str, why_not: str) -> None:
-    assert apt.read(exit_code, ANSWER, stderr) == Updates(why_not=why_not)
+def test_an_answer_that_broke_off_is_none_whatever_it_said_before(exit_code: int, stderr: str, reason: str) -> None:
+    assert apt.read(exit_code, ANSWER, stderr) == Updates(reason=reason)
 
 
 ASKED = "--quiet --simulate --ignore-hold dist-upgrade --option Acquire::Languages=none"

@@ -44,12 +44,12 @@ def test_the_provenance_names_commit_builder_and_all_that_it_was_made_with() -> 
         "buildDefinition": {
             "buildType": "https://drydock.dev/pipeline/v1",
             "externalParameters": {"source": source, "image": "iris-classifier", "tag": "1.2.3"},
-            "internalParameters": {"dirty": False, "world": "official", "platform": "linux/amd64"},
+            "internalParameters": {"dirty": False, "base_images": "official", "platforms": ["linux/amd64"]},
             "resolvedDependencies": [
                 source,
                 {"name": "model", "digest": {"sha256": examples.MODEL_SHA256}},
                 image("builder", images.builder),
-                image("runtime", images.runtime),
+                image("runtime", images.base),
                 image("trivy", images.trivy),
                 image("cosign", images.cosign),
             ],

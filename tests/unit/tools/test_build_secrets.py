@@ -58,7 +58,7 @@ def test_a_secret_that_is_not_set_is_one_sentence(tmp_path: Path, secrets: str, 
     (tmp_path / "empty").touch()
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     error = refused(tmp_path, secrets, EMPTY="")
-    assert error.what == f"pipeline.toml:2: the secret pip is not set: {reason}"
+    assert error.message == f"pipeline.toml:2: the secret pip is not set: {reason}"
     assert error.exit_code == 2
     assert error.next_step == "set it, then run again; a build that does without removes this line"
 
@@ -66,22 +66,22 @@ def test_a_secret_that_is_not_set_is_one_sentence(tmp_path: Path, secrets: str, 
 @pytest.mark.parametrize("source", ["canary-5b1f", "https://ana:canary-5b1f@pypi.example/simple", "env:canary-5b1f"])
 def test_a_secret_that_stands_in_the_policy_itself_is_refused_and_not_repeated(tmp_path: Path, source: str) -> None:
     error = refused(tmp_path, f'{{pip = "{source}"}}')
-    assert error.what == "pipeline.toml:2: the secret pip is read neither from env:// nor from file://"
-    assert "canary" not in f"{error.what} {error.usually} {error.next_step} {error.log}"
+    assert error.message == "pipeline.toml:2: the secret pip is read neither from env:// nor from file://"
+    assert "canary" not in f"{error.message} {error.likely_cause} {error.next_step} {error.log}"
 
 
 @pytest.mark.parametrize("secrets", ['"canary-5b1f"', '{pip = ["canary-5b1f"]}', '[{pip = "canary-5b1f"}]'])
 def test_a_table_of_another_form_is_refused_and_not_repeated(tmp_path: Path, secrets: str) -> None:
     error = refused(tmp_path, secrets)
-    assert error.what.startswith(f"{tmp_path}/pipeline.toml:2: build.secrets")
-    assert "canary" not in f"{error.what} {error.usually} {error.next_step} {error.log}"
+    assert error.message.startswith(f"{tmp_path}/pipeline.toml:2: build.secrets")
+    assert "canary" not in f"{error.message} {error.likely_cause} {error.next_step} {error.log}"
 
 
 def test_a_secret_that_no_instruction_mounts_is_a_mistake(tmp_path: Path) -> None:
     error = refused(tmp_path, '{pipp = "env://HOME"}', HOME="/")
-    assert error.what == "pipeline.toml:2: no instruction of Dockerfile mounts the secret pipp"
-    assert error.usually == "did you mean pip?"
-    assert refused(tmp_path, '{zzz = "env://HOME"}', HOME="/").usually == "its id is written in another way there"
+    assert error.message == "pipeline.toml:2: no instruction of Dockerfile mounts the secret pipp"
+    assert error.likely_cause == "did you mean pip?"
+    assert refused(tmp_path, '{zzz = "env://HOME"}', HOME="/").likely_cause == "its id is written in another way there"
 
 
 def test_what_an_argument_names_may_be_any_secret(tmp_path: Path) -> None:
@@ -93,4 +93,4 @@ def test_a_secret_is_no_more_than_the_engine_takes(tmp_path: Path) -> None:
     largest = "x" * build_secrets.LARGEST_BYTES
     assert read(tmp_path, '{pip = "env://X"}', X=largest) == {"pip": largest}
     error = refused(tmp_path, '{pip = "env://X"}', X=largest + "x")
-    assert error.what == "pipeline.toml:2: the secret pip has 512001 bytes; a build takes 512000 at most"
+    assert error.message == "pipeline.toml:2: the secret pip has 512001 bytes; a build takes 512000 at most"

@@ -69,7 +69,7 @@ def test_a_key_that_is_none_stops_the_run_before_it_starts(tmp_path: Path, conte
         path.write_bytes(content)
     with pytest.raises(UsageError) as caught:
         cosign.signer({"COSIGN_KEY": str(path)})
-    assert (caught.value.what, caught.value.next_step) == (
+    assert (caught.value.message, caught.value.next_step) == (
         what,
         "drydock generate-key-pair FOLDER makes one; set COSIGN_KEY to its path or its text",
     )
@@ -79,7 +79,7 @@ def test_a_key_that_is_none_stops_the_run_before_it_starts(tmp_path: Path, conte
 def test_what_may_be_a_key_is_never_repeated(key: str) -> None:
     with pytest.raises(UsageError) as caught:
         cosign.signer({"COSIGN_KEY": key})
-    said = [caught.value.what, caught.value.usually, caught.value.next_step, caught.value.log]
+    said = [caught.value.message, caught.value.likely_cause, caught.value.next_step, caught.value.log]
     assert "c2VjcmV0" not in "".join(said)
     assert caught.value.__cause__ is None
 
@@ -111,7 +111,7 @@ NO_LIST = f"GET https://host/v2/name/referrers/sha256:{'0' * 64}: UNSUPPORTED: n
 
 
 @pytest.mark.parametrize(
-    ("said", "usually", "next_step"),
+    ("said", "likely_cause", "next_step"),
     [
         (
             LIST_STAYS,
@@ -131,9 +131,11 @@ NO_LIST = f"GET https://host/v2/name/referrers/sha256:{'0' * 64}: UNSUPPORTED: n
     ],
     ids=["the list's tag stays", "no list", "anything else"],
 )
-def test_a_registry_that_cosign_cannot_sign_at_has_its_own_way_out(said: str, usually: str, next_step: str) -> None:
+def test_a_registry_that_cosign_cannot_sign_at_has_its_own_way_out(
+    said: str, likely_cause: str, next_step: str
+) -> None:
     stderr = f"{PUSHING}failed to upload manifest: {said}\nerror during command execution: {said}\n"
-    assert cosign.why_unsigned(stderr) == (usually, next_step)
+    assert cosign.why_unsigned(stderr) == (likely_cause, next_step)
 
 
 # --- what cosign is asked -------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from drydock.errors import RegistryError, UsageError
-from drydock.report import Row, Verdict
+from drydock.report import CheckResult, Verdict
 from drydock.tools import github_issue
 from drydock.tools.github_issue import Issue
 from tests.support.http_server import Request, Response, serve
@@ -19,14 +19,14 @@ from tests.support.http_server import Request, Response, serve
 IMAGE = "ghcr.io/owner/name:1.2.3"
 TITLE = f"New advisories for {IMAGE}"
 TOKEN = "t0ken"  # noqa: S105 - of nobody
-FOUND = Row(
+FOUND = CheckResult(
     name=IMAGE,
     measured="2 new and fixable",
     limit="0",
     verdict=Verdict.FAIL,
     details=("CVE-2027-1 HIGH in libc6 2.41, fixed in 2.42", "CVE-2027-2 CRITICAL in numpy 2.1.0, fixed in 2.1.1"),
 )
-CLEAN = Row(name=IMAGE, measured="0 new and fixable", limit="0", verdict=Verdict.PASS)
+CLEAN = CheckResult(name=IMAGE, measured="0 new and fixable", limit="0", verdict=Verdict.PASS)
 BODY = """\
 A scan with today's advisories found what nobody knew, or could mend, when this image was released:
 
@@ -82,7 +82,7 @@ class GitHub:
         return Response(201, json.dumps({"number": 7, "title": "", "state": "open", "labels": labels}).encode())
 
 
-def said(row: Row, answer: Callable[[Request], Response | None]) -> None:
+def said(row: CheckResult, answer: Callable[[Request], Response | None]) -> None:
     with serve(answer) as host:
         environment = {"GITHUB_API_URL": f"http://{host}", "GITHUB_REPOSITORY": "owner/name", "GITHUB_TOKEN": TOKEN}
         anyio.run(partial(github_issue.say, github_issue.compose(row), environment))
@@ -201,7 +201,9 @@ def test_the_list_ends_where_the_last_page_is_full() -> None:
 )
 # A redirect is a refusal too: the token goes to the one address that the environment names.
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 410, 422, 500, 503])
-def test_a_refusal_is_told_in_our_words_and_without_the_token(row: Row, method: str, to_do: str, status: int) -> None:
+def test_a_refusal_is_told_in_our_words_and_without_the_token(
+    row: CheckResult, method: str, to_do: str, status: int
+) -> None:
     github = GitHub()
     if to_do != "open an issue":
         github.add()
@@ -213,7 +215,7 @@ def test_a_refusal_is_told_in_our_words_and_without_the_token(row: Row, method: 
 
     with pytest.raises(RegistryError) as refused:
         said(row, answer)
-    assert refused.value.what == f"GitHub answered {status} when asked to {to_do}"
+    assert refused.value.message == f"GitHub answered {status} when asked to {to_do}"
     assert refused.value.next_step == (
         "give the job the permission issues: write, and see that issues are switched on; then run again"
     )
@@ -223,7 +225,7 @@ def test_a_refusal_is_told_in_our_words_and_without_the_token(row: Row, method: 
 def test_an_issue_that_got_no_label_is_told_of_since_nobody_finds_it_again() -> None:
     with pytest.raises(RegistryError) as unlabelled:
         said(FOUND, GitHub(drops_labels=True).answer)
-    assert unlabelled.value.what == "GitHub opened issue 7 without its label drydock-rescan"
+    assert unlabelled.value.message == "GitHub opened issue 7 without its label drydock-rescan"
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_an_issue_that_got_no_label_is_told_of_since_nobody_finds_it_again() -> 
 def test_what_is_no_answer_of_github_is_told(response: Response | None, kind: str) -> None:
     with pytest.raises(RegistryError) as silent:
         said(FOUND, lambda _: response)
-    assert silent.value.what == f"GitHub does not answer about the issue {TITLE!r}: {kind}"
+    assert silent.value.message == f"GitHub does not answer about the issue {TITLE!r}: {kind}"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}", "http://xn--", "nothing"])
@@ -257,7 +259,7 @@ def test_a_token_that_no_header_can_hold_is_in_no_message(token: str, kind: str)
         environment = {"GITHUB_API_URL": f"http://{host}", "GITHUB_REPOSITORY": "owner/name", "GITHUB_TOKEN": token}
         anyio.run(github_issue.say, github_issue.compose(FOUND), environment)
     assert "t0ken" not in repr(vars(caught.value))
-    assert caught.value.what.endswith(f": {kind}")
+    assert caught.value.message.endswith(f": {kind}")
 
 
 @pytest.mark.parametrize("missing", ["GITHUB_TOKEN", "GITHUB_REPOSITORY"])
@@ -265,4 +267,4 @@ def test_without_a_token_or_a_repository_nobody_is_asked(missing: str) -> None:
     environment = {"GITHUB_REPOSITORY": "owner/name", "GITHUB_TOKEN": TOKEN, missing: ""}
     with pytest.raises(UsageError) as refused:
         anyio.run(github_issue.say, github_issue.compose(FOUND), environment)
-    assert refused.value.what == f"there is no {missing} in the environment"
+    assert refused.value.message == f"there is no {missing} in the environment"

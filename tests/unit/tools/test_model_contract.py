@@ -73,7 +73,7 @@ def test_a_model_for_another_runtime_is_refused_with_the_one_that_it_is_for(
     contract = examples.MIXED.model_copy(update={"runtime": given})
     with pytest.raises(BuildError) as refused:
         contract_of.read(put(tmp_path, contract=contract), runtime)
-    assert refused.value.what == (
+    assert refused.value.message == (
         f"{tmp_path}/model.json is of a model for the runtime {given}, and build.runtime is {runtime}"
     )
     assert refused.value.next_step == f'say runtime = "{given}" under [build], or train the model again'
@@ -82,7 +82,7 @@ def test_a_model_for_another_runtime_is_refused_with_the_one_that_it_is_for(
 def test_a_model_that_is_missing_or_cut_short_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"model\.pkl cannot be read: No such file or directory") as missing:
         contract_of.read(put(tmp_path, model=None))
-    assert missing.value.usually == (
+    assert missing.value.likely_cause == (
         f'the policy says model.train = "", and git brought no model into {tmp_path}/ with this clone'
     )
     assert missing.value.next_step == (
@@ -91,11 +91,11 @@ def test_a_model_that_is_missing_or_cut_short_is_refused(tmp_path: Path) -> None
     )
     with pytest.raises(BuildError) as refused:
         contract_of.read(put(tmp_path, model=MODEL[:-1]))
-    assert refused.value.what == "model.pkl is not the recorded model: 6 bytes, expected 7"
+    assert refused.value.message == "model.pkl is not the recorded model: 6 bytes, expected 7"
     with pytest.raises(BuildError) as refused:
         contract_of.read(put(tmp_path, model=b"another"))
     got, expected = hashlib.sha256(b"another").hexdigest(), hashlib.sha256(MODEL).hexdigest()
-    assert refused.value.what == f"model.pkl is not the recorded model: sha256 {got}, expected {expected}"
+    assert refused.value.message == f"model.pkl is not the recorded model: sha256 {got}, expected {expected}"
 
 
 NAMES = [
@@ -124,7 +124,7 @@ def test_a_model_file_is_one_plain_name(name: str, tmp_path: Path) -> None:
     put(directory, contract=examples.CONTRACT.model_copy(update={"artifact": artifact}))
     with pytest.raises(BuildError) as refused:
         contract_of.read(directory)
-    assert refused.value.what == (
+    assert refused.value.message == (
         f"{directory}/model.json is not a model's contract: artifact.file: it is no plain file name, such as model.pkl"
     )
 
@@ -154,7 +154,7 @@ def test_only_a_plain_file_is_read(name: str, replace: Callable[[Path], None], w
     replace(put(tmp_path) / name)
     with pytest.raises(BuildError) as refused:
         contract_of.read(tmp_path)
-    assert refused.value.what == f"{tmp_path}/{name} is {what}"
+    assert refused.value.message == f"{tmp_path}/{name} is {what}"
     assert refused.value.next_step == "put a copy of the file itself there"
 
 
@@ -193,8 +193,8 @@ def test_a_contract_of_another_form_is_refused(tmp_path: Path, contract: str, wh
     (put(tmp_path) / "model.json").write_text(contract)
     with pytest.raises(BuildError) as refused:
         contract_of.read(tmp_path)
-    assert refused.value.what.startswith(f"{tmp_path}/model.json is not a model's contract: ")
-    assert why in refused.value.what
+    assert refused.value.message.startswith(f"{tmp_path}/model.json is not a model's contract: ")
+    assert why in refused.value.message
 
 
 VALUE = '"label":"","probabilities":{},"value":181.3'
@@ -234,7 +234,7 @@ def test_a_contract_whose_parts_do_not_fit_together_is_refused(tmp_path: Path, c
     (put(tmp_path) / "model.json").write_text(contract)
     with pytest.raises(BuildError) as refused:
         contract_of.read(tmp_path)
-    assert refused.value.what == f"{tmp_path}/model.json is not a model's contract: {why}"
+    assert refused.value.message == f"{tmp_path}/model.json is not a model's contract: {why}"
 
 
 def test_how_far_a_value_may_be_off_is_in_its_unit(tmp_path: Path) -> None:

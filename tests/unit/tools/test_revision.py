@@ -90,7 +90,7 @@ def test_a_commit_of_a_later_time_than_now_is_refused(checkout: Path) -> None:
     revision.require_plausible_time(REVISION.model_copy(update={"committed_at": "2026-11-22T12:59:00Z"}), now)
     with pytest.raises(UsageError) as refused:
         revision.require_plausible_time(REVISION.model_copy(update={"committed_at": "2031-01-01T00:00:00Z"}), now)
-    assert refused.value.what == (
+    assert refused.value.message == (
         f"the commit {COMMIT[:12]} is dated 2031-01-01T00:00:00Z, and it is 2026-11-22T12:00:00Z here"
     )
     assert refused.value.next_step == (
@@ -169,21 +169,21 @@ NO_VERSIONS = ["v1.2", "v1.02.3", "v1.2.3-01", "v1.2.3-", "v1", "v1.2.3-" + "a" 
 def test_a_git_tag_that_is_no_version_releases_nothing(name: str) -> None:
     with pytest.raises(UsageError) as refused:
         revision.name_image(REVISION, None, {**ON_A_TAG, "GITHUB_REF_NAME": name})
-    assert refused.value.what == f"the git tag {name!r} is not a version"
+    assert refused.value.message == f"the git tag {name!r} is not a version"
 
 
 @pytest.mark.parametrize("tag", ["1.2", "1", "1.02.3", "v2", "2026-11-22", *NO_VERSIONS[:-1]])
 def test_no_tag_that_only_looks_like_a_version_can_be_asked_for(tag: str) -> None:
     with pytest.raises(UsageError) as refused:
         revision.name_image(REVISION, tag, {})
-    assert refused.value.what == f"--tag {tag!r} is not a version"
+    assert refused.value.message == f"--tag {tag!r} is not a version"
 
 
 def test_a_release_is_its_tags_commit_and_nothing_more(checkout: Path) -> None:
     def refused() -> str:
         with pytest.raises(UsageError) as error:
             revision.require_release(checkout, revision.read(checkout), "1.2.3")
-        return error.value.what
+        return error.value.message
 
     no_tag = "the git tag 'v1.2.3' does not point at the commit that is checked out"
     assert refused() == no_tag
@@ -200,14 +200,14 @@ def test_a_release_is_its_tags_commit_and_nothing_more(checkout: Path) -> None:
 def test_a_tag_that_no_registry_takes_is_refused(tag: str) -> None:
     with pytest.raises(UsageError) as refused:
         revision.name_image(REVISION, tag, {})
-    assert refused.value.what == f"--tag {tag!r} is not a tag"
+    assert refused.value.message == f"--tag {tag!r} is not a tag"
 
 
 def test_the_longest_tag_is_taken_and_latest_never() -> None:
     assert revision.name_image(REVISION, "a" * 128, {}) == Name(tag="a" * 128)
     with pytest.raises(UsageError) as refused:
         revision.name_image(REVISION, "latest", {})
-    assert refused.value.what == "--tag latest is refused"
+    assert refused.value.message == "--tag latest is refused"
 
 
 def test_without_a_commit_the_tag_has_to_be_said() -> None:

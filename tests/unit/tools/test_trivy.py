@@ -113,7 +113,7 @@ def test_a_report_is_read_to_its_last_finding() -> None:
         config_digest=examples.CONFIG_DIGEST,
         os_family="debian",
         os_version="13.1",
-        os_is_abandoned=False,
+        os_end_of_life=False,
         os_packages=2,
         python_packages={"python-multipart": "0.0.6"},
         locked_packages={"numpy": "2.1.0"},
@@ -177,7 +177,7 @@ def test_what_the_scanner_passed_over_in_the_canary_is_missed(missed: int) -> No
     assert scan.canary.missed == (name,)
     with pytest.raises(ScanError) as blind:
         trivy.require_canary(scan)
-    assert blind.value.what == f"the scanner did not find {name} in the canary, an image known to be vulnerable"
+    assert blind.value.message == f"the scanner did not find {name} in the canary, an image known to be vulnerable"
 
 
 def test_a_canary_with_the_right_finding_in_the_wrong_package_is_missed() -> None:
@@ -195,7 +195,7 @@ def test_a_database_says_its_form_and_its_time() -> None:
 def test_a_database_of_another_form_is_no_ground_for_a_verdict(version: int) -> None:
     with pytest.raises(ScanError) as strange:
         database(METADATA.replace('"Version": 2', f'"Version": {version}'))
-    assert strange.value.what == (
+    assert strange.value.message == (
         f"the advisory database of {SOURCE} is of schema {version}; the scanner reads schema 2"
     )
     assert strange.value.next_step == "name a database with the tag 2, then run again"
@@ -221,7 +221,7 @@ def test_a_database_of_another_form_is_no_ground_for_a_verdict(version: int) -> 
 def test_a_database_that_does_not_say_what_it_is_is_no_ground_for_a_verdict(metadata: str, why: str) -> None:
     with pytest.raises(ScanError) as unknown:
         database(metadata)
-    assert unknown.value.what.startswith(f"the advisory database of {SOURCE} does not say what it is: {why}")
+    assert unknown.value.message.startswith(f"the advisory database of {SOURCE} does not say what it is: {why}")
 
 
 def test_advisories_that_are_too_old_are_no_ground_for_a_verdict() -> None:
@@ -230,7 +230,7 @@ def test_advisories_that_are_too_old_are_no_ground_for_a_verdict() -> None:
     trivy.require_recent(old, NOON, policy)
     with pytest.raises(ScanError) as stale:
         trivy.require_recent(old, NOON + timedelta(seconds=1), policy)
-    assert stale.value.what == f"the advisory database of {SOURCE} is 48 h old, allowed are 48 h"
+    assert stale.value.message == f"the advisory database of {SOURCE} is 48 h old, allowed are 48 h"
     with pytest.raises(ScanError):
         trivy.require_recent(old, NOON, examples.policy(scan={"database_max_hours": 47}).scan)
     # Two clocks may differ, but not by more than this.
@@ -247,7 +247,7 @@ def test_advisories_that_are_too_old_are_no_ground_for_a_verdict() -> None:
 def test_a_scanner_without_its_digest_is_refused(image: str) -> None:
     with pytest.raises(ScanError) as unpinned:
         trivy.require_pinned(image)
-    assert unpinned.value.what == f"the scanner {image} is not pinned by its digest"
+    assert unpinned.value.message == f"the scanner {image} is not pinned by its digest"
     trivy.require_pinned(examples.OFFICIAL.trivy)
 
 
@@ -322,7 +322,7 @@ def test_trivys_own_gate_has_to_agree(
 def test_a_scanner_that_saw_less_has_no_verdict(scan: Scan, what: str) -> None:
     with pytest.raises(ScanError) as blind:
         anyio.run(trivy.covered, scan, IMAGE)
-    assert blind.value.what == what
+    assert blind.value.message == what
     assert blind.value.exit_code == 5
 
 
@@ -429,15 +429,15 @@ def test_a_package_that_is_there_twice_is_seen_in_its_locked_version(versions: l
 
 @pytest.mark.parametrize(("family", "is_abandoned"), [("fedora", False), ("centos-stream", False), ("debian", True)])
 def test_a_system_for_which_there_are_no_advisories_has_no_verdict(family: str, is_abandoned: bool) -> None:
-    scan = examples.scan(os_family=family, os_packages=80, os_is_abandoned=is_abandoned)
+    scan = examples.scan(os_family=family, os_packages=80, os_end_of_life=is_abandoned)
     with pytest.raises(ScanError) as blind:
         anyio.run(trivy.covered, scan, IMAGE)
-    assert blind.value.what == f"the scanner has no advisories of today for {family} 13.1"
+    assert blind.value.message == f"the scanner has no advisories of today for {family} 13.1"
 
 
 def test_trivys_word_for_a_release_that_is_no_longer_maintained_is_kept() -> None:
     system = {"OS": {"Family": "debian", "Name": "9.13", "EOSL": True}, "ImageID": examples.CONFIG_DIGEST}
-    assert read({**DOCUMENT, "Metadata": system}).os_is_abandoned
+    assert read({**DOCUMENT, "Metadata": system}).os_end_of_life
 
 
 def test_the_scan_goes_nowhere_and_fails_only_where_trivy_itself_fails() -> None:

@@ -496,7 +496,7 @@ def test_a_label_says_a_commit_alone_only_if_that_is_what_was_built(state: State
     if state.error:
         with pytest.raises(UsageError) as refused:
             revision.read(root, BUILT)
-        assert state.error.format(root, root) in refused.value.what
+        assert state.error.format(root, root) in refused.value.message
         assert refused.value.next_step
         return
     read = revision.read(root, BUILT)
@@ -533,16 +533,16 @@ SENTENCES = [
 ]
 
 
-@pytest.mark.parametrize(("prepare", "said", "usually", "next_step"), SENTENCES)
+@pytest.mark.parametrize(("prepare", "said", "likely_cause", "next_step"), SENTENCES)
 def test_a_git_that_fails_is_an_error_with_its_own_sentence(
-    prepare: Callable[[Path], Path | None], said: str, usually: str, next_step: str, tmp_path: Path
+    prepare: Callable[[Path], Path | None], said: str, likely_cause: str, next_step: str, tmp_path: Path
 ) -> None:
     root = project(tmp_path)
     root = prepare(root) or root
     with pytest.raises(UsageError) as refused:
         revision.read(root, BUILT)
-    assert refused.value.what == f"git cannot say what is checked out in {root}: {said}"
-    assert (refused.value.usually, refused.value.next_step) == (usually, next_step)
+    assert refused.value.message == f"git cannot say what is checked out in {root}: {said}"
+    assert (refused.value.likely_cause, refused.value.next_step) == (likely_cause, next_step)
     assert refused.value.exit_code == 2
 
 
@@ -566,7 +566,7 @@ def test_a_folder_of_another_user_is_an_error_that_says_how_to_trust_it(
     monkeypatch.delenv("GIT_CONFIG_COUNT", raising=False)
     with pytest.raises(UsageError) as refused:
         revision.read(root, BUILT)
-    assert refused.value.what == (
+    assert refused.value.message == (
         f"git cannot say what is checked out in {root}: detected dubious ownership in repository at '{root}'"
     )
     assert refused.value.next_step == (
@@ -586,7 +586,7 @@ def test_without_git_a_repository_is_an_error_and_a_plain_folder_is_not(
     monkeypatch.setenv("PATH", str(tmp_path / "plain"))
     with pytest.raises(UsageError) as refused:
         revision.read(root, BUILT)
-    assert refused.value.what == (f"git cannot be started to say which commit {root} is: No such file or directory")
+    assert refused.value.message == (f"git cannot be started to say which commit {root} is: No such file or directory")
     assert refused.value.next_step == "install git, then run again"
     assert revision.read(tmp_path / "plain", BUILT) == Revision(commit="unknown", dirty=True)
 
@@ -693,13 +693,13 @@ def test_an_image_is_refused_if_the_work_tree_changed_while_it_was_built(tmp_pat
     write(root, "service/app.py")
     with pytest.raises(UsageError) as refused:
         revision.require_unchanged(root, clean, BUILT)
-    assert refused.value.what == "the work tree changed while it was being built from: service/app.py (changed)"
+    assert refused.value.message == "the work tree changed while it was being built from: service/app.py (changed)"
     revision.require_unchanged(root, revision.read(root, BUILT), BUILT)
     commit(root)
     with pytest.raises(UsageError) as refused:
         revision.require_unchanged(root, clean, BUILT)
     head = git(root, "rev-parse", "HEAD")
-    assert refused.value.what.endswith(f": another commit is checked out, {head}")
+    assert refused.value.message.endswith(f": another commit is checked out, {head}")
     shutil.rmtree(root / ".git")
     with pytest.raises(UsageError, match="another commit is checked out, none"):
         revision.require_unchanged(root, clean, BUILT)
@@ -713,6 +713,6 @@ def test_the_refusal_of_a_release_names_the_first_files_and_how_many_more(tmp_pa
     with pytest.raises(UsageError) as refused:
         revision.require_release(root, revision.read(root, BUILT), "1.0.0", BUILT)
     names = ", ".join(f"service/evil{number}.py (not in the commit)" for number in range(5))
-    assert refused.value.what == (
+    assert refused.value.message == (
         f"v1.0.0 would be built from a work tree that is not the tag's commit: {names} and 2 more"
     )

@@ -108,7 +108,7 @@ def not_approved(path: Path, why: str) -> RegistryError:
     """What is said of an archive that is another one than was judged."""
     return RegistryError(
         f"the archive is not what was approved: {path}: {why}",
-        usually="something wrote the file after it was judged",
+        likely_cause="something wrote the file after it was judged",
         next_step="find out who writes there, then run again",
     )
 

@@ -94,7 +94,7 @@ def source_credentials(environment: Mapping[str, str]) -> Credentials | None:
     if not host:
         raise UsageError(
             f"{SOURCE_VARIABLES[0]} is set, and {SOURCE_VARIABLES[2]} is not",
-            usually="credentials are of one registry, and go to no other",
+            likely_cause="credentials are of one registry, and go to no other",
             next_step=f"set {SOURCE_VARIABLES[2]} to its host, such as ghcr.io, then run again",
         )
     return Credentials(user, password, host)
@@ -145,8 +145,8 @@ def is_this_machine(host: str) -> bool:
 class Refused(RegistryError):
     """The registry answered, and with none of the statuses that were hoped for; `status` is the one of HTTP."""
 
-    def __init__(self, what: str, *, usually: str, next_step: str, status: int) -> None:
-        super().__init__(what, usually=usually, next_step=next_step)
+    def __init__(self, what: str, *, likely_cause: str, next_step: str, status: int) -> None:
+        super().__init__(what, likely_cause=likely_cause, next_step=next_step)
         self.status = status
 
 
@@ -227,7 +227,7 @@ class Connection:
             tries = int(attempts.statistics["attempt_number"])
             raise error.final or RegistryError(
                 f"{error}, {tries} {'time' if tries == 1 else 'times'}",
-                usually="it is overloaded, out of space, or just starting again",
+                likely_cause="it is overloaded, out of space, or just starting again",
                 next_step="look at the registry, then run again",
             ) from error
 
@@ -279,7 +279,7 @@ class Connection:
             target = self._safe(response.headers["Location"], target)
         raise RegistryError(
             f"{self.host} sends us from one address to the next without end",
-            usually="a proxy before the registry redirects to itself",
+            likely_cause="a proxy before the registry redirects to itself",
             next_step="fix the redirects of what answers there, then run again",
         )
 
@@ -328,7 +328,7 @@ class Connection:
         if not token or not isinstance(token, str):
             raise RegistryError(
                 f"{self.host} sent us to {realm.host} for a token, and that gave none",
-                usually="a proxy answers in its place",
+                likely_cause="a proxy answers in its place",
                 next_step="look at what answers there, then run again",
             )
         return token
@@ -352,7 +352,7 @@ class Connection:
             return Refused(
                 what,
                 status=status,
-                usually=usually,
+                likely_cause=usually,
                 next_step=(
                     f"set {USER_VARIABLE} and {PASSWORD_VARIABLE}, and {HOST_VARIABLE} if they are not for "
                     f"image.repository; or {', '.join(SOURCE_VARIABLES)} to read from {self.host}; then run again"
@@ -361,7 +361,7 @@ class Connection:
         return Refused(
             what,
             status=status,
-            usually="the repository's name is wrong, or a proxy before the registry does not let this through",
+            likely_cause="the repository's name is wrong, or a proxy before the registry does not let this through",
             next_step="check image.repository in the policy, and what the registry takes; then run again",
         )
 
@@ -380,19 +380,19 @@ class Connection:
         if here and not is_local(self.host):
             raise RegistryError(
                 f"{self.host} sends us to a service of this machine: {host}",
-                usually="a proxy before the registry does not tell it by which address it is reached",
+                likely_cause="a proxy before the registry does not tell it by which address it is reached",
                 next_step="fix the registry's own address in its settings, then run again",
             )
         if target.scheme != "https" and not (target.scheme == "http" and here):
             raise RegistryError(
                 f"{self.host} sends us to {host or 'no address'} without TLS",
-                usually="a proxy before the registry does not tell it by which address it is reached",
+                likely_cause="a proxy before the registry does not tell it by which address it is reached",
                 next_step="fix the registry's own address in its settings, then run again",
             )
         if before and before.scheme == "https" and target.scheme != "https":
             raise RegistryError(
                 f"{self.host} sends us from TLS to {host} without",
-                usually="the storage behind the registry names itself by an address without TLS",
+                likely_cause="the storage behind the registry names itself by an address without TLS",
                 next_step="fix the storage's own address in the registry's settings, then run again",
             )
         return target
@@ -407,10 +407,10 @@ class Connection:
         nobody = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.DecodingError)
         if isinstance(error, nobody) or not self._has_answered:
             explained = await self._explained(error)
-            if isinstance(error, httpx.DecodingError) or not explained.what.startswith("no registry answers"):
+            if isinstance(error, httpx.DecodingError) or not explained.message.startswith("no registry answers"):
                 return explained
             if isinstance(error, nobody):
-                return Passing(explained.what, final=explained)
+                return Passing(explained.message, final=explained)
         if isinstance(error, httpx.TimeoutException):
             return Passing(f"{self.host} did not answer {asked} within {seconds:g} s")
         return Passing(f"{self.host} cut the connection at {asked}")
@@ -456,7 +456,7 @@ class Connection:
     def _not_plain(self) -> RegistryError:
         return RegistryError(
             f"{self.host} speaks TLS, and a registry on this machine is asked without",
-            usually="it has a certificate, and is named by an address that means this machine",
+            likely_cause="it has a certificate, and is named by an address that means this machine",
             next_step="name it by a name of this machine that its certificate has, such as that of `hostname -f`",
         )
 
@@ -464,7 +464,7 @@ class Connection:
         local = is_local(self.host)
         return RegistryError(
             f"no registry answers at {self.host}: {reason}",
-            usually="it is not running" if local else "the name is wrong, or the network does not reach it",
+            likely_cause="it is not running" if local else "the name is wrong, or the network does not reach it",
             next_step=(
                 "drydock bootstrap starts the local one; --no-push leaves the image in the report directory instead"
                 if local
@@ -495,7 +495,7 @@ async def connected(
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         raise UsageError(
             f"the proxy that the environment names cannot be used: {error}",
-            usually="HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is no http:// or https:// address",
+            likely_cause="HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is no http:// or https:// address",
             next_step="set HTTPS_PROXY to http://HOST:PORT, or unset what is wrong; then run again",
         ) from error
     async with client:

@@ -111,7 +111,7 @@ def manifest(content: bytes, media_type: str) -> Manifest:
     except BROKEN as error:
         raise RegistryError(
             f"{digest} is no manifest: {error}",
-            usually="a proxy before the registry answers in its place",
+            likely_cause="a proxy before the registry answers in its place",
             next_step="look at what the registry serves, then run again",
         ) from error
     return read

@@ -89,7 +89,7 @@ async def referrers(store: Store, subject: str) -> tuple[Descriptor, ...]:
     except BROKEN as error:
         raise RegistryError(
             f"{store.where}: the referrers of {subject} cannot be read: {error}",
-            usually="a proxy before the registry answers in its place",
+            likely_cause="a proxy before the registry answers in its place",
             next_step="look at what the registry serves, then run again",
         ) from error
     return tuple({entry.digest: entry for entry in found}.values())
@@ -101,8 +101,8 @@ async def require_readable(store: Store, subject: str) -> None:
         await store.pages(f"referrers/{subject}", "referrers", values.INDEX, absent=NO_LIST_FOR_COSIGN)
     except Refused as refusal:
         raise RegistryError(
-            f"{store.where}@{subject} could not be verified: {refusal.what}",
-            usually="cosign takes no such answer, and finds no signature, whether there is one or not",
+            f"{store.where}@{subject} could not be verified: {refusal.message}",
+            likely_cause="cosign takes no such answer, and finds no signature, whether there is one or not",
             next_step="let the registry, or a proxy before it, answer 404 to /v2/NAME/referrers/, then run again",
         ) from refusal
 
@@ -149,8 +149,8 @@ def fallback_tag(subject: str) -> str:
 
 def _takes_images_only(store: Store, refusal: Refused, otherwise: str = "") -> RegistryError:
     return RegistryError(
-        f"{store.where} takes the image, and nothing that belongs to it: {refusal.what}",
-        usually="it takes images only: no signature, SBOM or provenance can be attached to one there",
+        f"{store.where} takes the image, and nothing that belongs to it: {refusal.message}",
+        likely_cause="it takes images only: no signature, SBOM or provenance can be attached to one there",
         next_step=f"use a repository for OCI artifacts, or a newer version of the registry{otherwise}",
     )
 
@@ -186,14 +186,16 @@ async def _list(store: Store, subject: str, manifest: Manifest) -> None:
                 await store.put(after, tag)
             except Refused as refusal:
                 raise RegistryError(
-                    f"{manifest.digest} is attached, but cannot be listed: {refusal.what}",
-                    usually="the registry keeps no list of referrers itself, and does not let the list's own tag move",
+                    f"{manifest.digest} is attached, but cannot be listed: {refusal.message}",
+                    likely_cause=(
+                        "the registry keeps no list of referrers itself, and does not let the list's own tag move"
+                    ),
                     next_step="exempt tags that begin with sha256- from the registry's rule, then run again",
                 ) from refusal
             if await store.served(tag) == after.digest:
                 return
     raise RegistryError(
         f"{store.where}:{tag} does not keep {manifest.digest}",
-        usually="something else writes this tag all the time",
+        likely_cause="something else writes this tag all the time",
         next_step="find out who writes to the repository, then run again",
     )

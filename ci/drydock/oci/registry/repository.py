@@ -48,7 +48,7 @@ class Repository(Store):
             served = await self.digest(tag)
             if not served:
                 raise
-            return "" if served == digest else refusal.what
+            return "" if served == digest else refusal.message
         return ""
 
     async def claim(self, digest: str, tag: str) -> str:

@@ -145,7 +145,7 @@ class Store:
         if served != digest:
             raise RegistryError(
                 f"{self._named(reference)} serves {served}, pushed was {digest}",
-                usually="something else pushed this tag at the same time, or a proxy rewrites manifests",
+                likely_cause="something else pushed this tag at the same time, or a proxy rewrites manifests",
                 next_step="do not deploy this tag; find out who writes to the repository, then run again",
             )
 
@@ -230,7 +230,7 @@ class Store:
         kind = "a configuration" if "config" in blob.media_type or "container.image" in blob.media_type else "a layer"
         raise RegistryError(
             f"{self.connection.host} answered 413 to {kind} of {blob.size_bytes:,} bytes: {blob.digest}",
-            usually="a proxy before the registry takes no body as long as this, in pieces neither",
+            likely_cause="a proxy before the registry takes no body as long as this, in pieces neither",
             next_step="raise the limit of the proxy, which nginx calls client_max_body_size; or push past the proxy",
         )
 
@@ -268,7 +268,7 @@ class Store:
     def _wrong(self, what: str) -> RegistryError:
         return RegistryError(
             f"{self.where}: {what}",
-            usually="a proxy before the registry changes what it serves, or somebody tampered with it",
+            likely_cause="a proxy before the registry changes what it serves, or somebody tampered with it",
             next_step="do not deploy from there; find out who answers, then run again",
         )
 
@@ -288,7 +288,7 @@ async def verified(chunks: AsyncGenerator[bytes, None], blob: Descriptor, where:
     if size_bytes != blob.size_bytes or blob.digest != f"sha256:{sha256.hexdigest()}":
         raise RegistryError(
             f"{where} other bytes than {blob.digest} names",
-            usually="a proxy before the registry changes what it serves, or somebody tampered with it",
+            likely_cause="a proxy before the registry changes what it serves, or somebody tampered with it",
             next_step="do not deploy from there; find out who answers, then run again",
         )
     yield last

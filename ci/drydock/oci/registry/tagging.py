@@ -46,7 +46,7 @@ async def push(repository: Repository, archive: Path, digest: str, name: Name) -
         if other := await _another_model(repository, name.tag, digest, model_sha256):
             raise VersionTaken(
                 f"{repository.where}:{name.tag} exists, {other}; this image has {model_sha256[:12]}",
-                usually="the training gives another model each time it runs",
+                likely_cause="the training gives another model each time it runs",
                 next_step="let the training repeat itself (a seed, sorted data), or name the image with --tag",
             )
     await repository.push(archive, digest)
@@ -101,7 +101,7 @@ async def name(
     if reason := await repository.move(digest, name.tag):
         raise RegistryError(
             f"{repository.where}:{name.tag} stays at {before}: {reason}",
-            usually="the registry lets no tag move, or these credentials may not",
+            likely_cause="the registry lets no tag move, or these credentials may not",
             next_step="exempt this tag from the registry's rule, or push under a new one with --tag",
         )
     await repository.require_served(name.tag, digest)
@@ -244,7 +244,9 @@ def _require_ours(repository: Repository, version: str, ours: str, theirs: str) 
     if theirs != ours:
         raise VersionTaken(
             f"{repository.where}:{version} exists, with digest {theirs}; this image is {ours}",
-            usually="the version was released before, or at the same moment, from another commit or on other bases",
+            likely_cause=(
+                "the version was released before, or at the same moment, from another commit or on other bases"
+            ),
             next_step="release under the next version; a published one never changes",
         )
 
@@ -252,6 +254,6 @@ def _require_ours(repository: Repository, version: str, ours: str, theirs: str) 
 def _restless(repository: Repository, tag: str) -> RegistryError:
     return RegistryError(
         f"{repository.where}: {tag} does not stay where it is put",
-        usually="something else writes this tag all the time",
+        likely_cause="something else writes this tag all the time",
         next_step="find out who writes to the repository, then run again",
     )

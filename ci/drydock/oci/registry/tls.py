@@ -47,19 +47,19 @@ def failure(host: str, error: BaseException) -> RegistryError | None:
         reason = getattr(cause, "reason", None) or str(cause)
         return RegistryError(
             f"{host} speaks no TLS: {reason.replace('_', ' ').lower()}",
-            usually="it is set up for plain HTTP, and only a registry on this machine is asked so",
+            likely_cause="it is set up for plain HTTP, and only a registry on this machine is asked so",
             next_step="give the registry a certificate, or name the port where it speaks TLS",
         )
     what = f"the certificate of {host} is not trusted: {cause.verify_message}"
     if cause.verify_code in UNKNOWN_AUTHORITY:
         return RegistryError(
             what,
-            usually="a private authority issued it, or a proxy on the way shows its own",
+            likely_cause="a private authority issued it, or a proxy on the way shows its own",
             next_step=f"set {CA_VARIABLE} to a PEM file with that authority's certificate, then run again",
         )
     return RegistryError(
         what,
-        usually="it has run out, or is the certificate of another name",
+        likely_cause="it has run out, or is the certificate of another name",
         next_step="give the registry a certificate for its name that is still valid, then run again",
     )
 
@@ -74,7 +74,7 @@ def _context(path: str) -> ssl.SSLContext:
         except OSError as error:  # which an SSLError is
             raise UsageError(
                 f"{CA_VARIABLE} names no certificates: {path}: {error.strerror or error}",
-                usually="it is another file, or one in the binary form DER",
+                likely_cause="it is another file, or one in the binary form DER",
                 next_step=f"set {CA_VARIABLE} to a PEM file: it has lines with BEGIN CERTIFICATE",
             ) from error
     return context

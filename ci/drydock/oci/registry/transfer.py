@@ -95,7 +95,7 @@ async def family(source: Source, digest: str) -> list[Manifest]:
         if len(read) + len(waiting) + len(missing) > MANIFESTS_LIMIT:
             raise RegistryError(
                 f"{source.where}@{digest} names more than {MANIFESTS_LIMIT} manifests",
-                usually="it is no image of some platforms, but was made to cost whoever reads it",
+                likely_cause="it is no image of some platforms, but was made to cost whoever reads it",
                 next_step="name the manifest of one platform by its digest",
             )
         if missing:
@@ -112,7 +112,7 @@ async def required(source: Source, digest: str) -> Manifest:
     if manifest is None:
         raise RegistryError(
             f"{source.where} has no manifest {digest}",
-            usually="it was deleted, or was never pushed",
+            likely_cause="it was deleted, or was never pushed",
             next_step="look at what is there, then run again",
         )
     return manifest

@@ -141,9 +141,11 @@ def test_a_refusal_is_asked_once_and_the_password_is_not_repeated(status: int) -
 
     with pytest.raises(RegistryError) as refused:
         asked(answer, LOGIN)
-    assert f"answered {status} DENIED to GET manifest of owner/name" in refused.value.what
+    assert f"answered {status} DENIED to GET manifest of owner/name" in refused.value.message
     assert len(seen) == 1
-    everything = f"{refused.value.what}{refused.value.usually}{refused.value.next_step}{refused.value.log}{LOGIN!r}"
+    everything = (
+        f"{refused.value.message}{refused.value.likely_cause}{refused.value.next_step}{refused.value.log}{LOGIN!r}"
+    )
     assert "s3cret" not in everything
     assert BASIC.removeprefix("Basic ") not in everything
 
@@ -184,7 +186,7 @@ def test_where_nobody_listens_the_next_step_is_to_start_one_or_not_to_push() -> 
         host = f"127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(RegistryError) as silent:
         anyio.run(registry.require_answer, f"{host}/name")
-    assert silent.value.what.startswith(f"no registry answers at {host}: ")
+    assert silent.value.message.startswith(f"no registry answers at {host}: ")
     assert silent.value.exit_code == 6
     assert silent.value.next_step == (
         "drydock bootstrap starts the local one; --no-push leaves the image in the report directory instead"
@@ -245,7 +247,9 @@ def test_a_registry_never_gets_the_credentials_of_another(challenge: str) -> Non
     with pytest.raises(RegistryError, match="answered 401") as refused:
         asked(answer, replace(LOGIN, host="staging.example"))
     assert {request.headers.get("Authorization") for request in seen} <= {None, "Bearer t0ken"}
-    assert refused.value.usually == "the credentials here are those of staging.example, and go to no other registry"
+    assert (
+        refused.value.likely_cause == "the credentials here are those of staging.example, and go to no other registry"
+    )
 
 
 @pytest.mark.parametrize("host", ["256.1.1.1", "xn--"])

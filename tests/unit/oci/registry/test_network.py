@@ -116,8 +116,8 @@ def test_a_private_authority_is_trusted_if_the_environment_names_it(
         assert digest(host) == DIGEST
         anyio.run(registry.require_answer, f"{host}/name")
     error = untrusted.value
-    assert error.what == f"the certificate of {host} is not trusted: unable to get local issuer certificate"
-    assert error.usually == "a private authority issued it, or a proxy on the way shows its own"
+    assert error.message == f"the certificate of {host} is not trusted: unable to get local issuer certificate"
+    assert error.likely_cause == "a private authority issued it, or a proxy on the way shows its own"
     assert error.next_step == "set SSL_CERT_FILE to a PEM file with that authority's certificate, then run again"
 
 
@@ -179,8 +179,8 @@ def test_a_registry_elsewhere_without_tls_has_a_sentence_of_its_own() -> None:
             digest(host)
         with pytest.raises(RegistryError, match=f"^{host} speaks no TLS: "):
             anyio.run(registry.require_answer, f"{host}/name")
-    assert plain.value.what.startswith(f"{host} speaks no TLS: ")
-    assert plain.value.usually == "it is set up for plain HTTP, and only a registry on this machine is asked so"
+    assert plain.value.message.startswith(f"{host} speaks no TLS: ")
+    assert plain.value.likely_cause == "it is set up for plain HTTP, and only a registry on this machine is asked so"
     assert plain.value.next_step == "give the registry a certificate, or name the port where it speaks TLS"
 
 
@@ -208,7 +208,7 @@ def test_a_registry_of_this_machine_with_tls_has_a_sentence_of_its_own(
         with pytest.raises(RegistryError, match=f"^{host} speaks TLS, "):
             anyio.run(registry.require_answer, f"{host}/name")
         server.shutdown()
-    assert encrypted.value.what == f"{host} speaks TLS, and a registry on this machine is asked without"
+    assert encrypted.value.message == f"{host} speaks TLS, and a registry on this machine is asked without"
     assert encrypted.value.next_step == (
         "name it by a name of this machine that its certificate has, such as that of `hostname -f`"
     )
@@ -233,7 +233,7 @@ def test_a_host_that_drops_packets_has_a_reason_and_an_end(monkeypatch: pytest.M
         with pytest.raises(RegistryError) as silent_too:
             anyio.run(registry.require_answer, f"{host}/name")
     for error in (silent.value, silent_too.value):
-        assert error.what == f"no registry answers at {host}: no connection within 0.2 s"
+        assert error.message == f"no registry answers at {host}: no connection within 0.2 s"
 
 
 def test_a_host_that_takes_a_call_and_says_nothing_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
