@@ -16,6 +16,7 @@ from drydock.bootstrap.cache import Cache, hash_tree
 from drydock.bootstrap.debian import Mirror
 from drydock.bootstrap.processes import parallel_tasks, program_environment, read_output
 from drydock.errors import EngineError
+from drydock.oci.media_types import IMAGE_MANIFEST
 from drydock.report.files import write_atomic
 
 PACKAGES = {command: command for command in ("podman", "runc", "mmdebstrap", "docker-registry")}
@@ -44,7 +45,6 @@ ENGINE_CONFIG = (
 )
 TRIVY_CONFIG = ('ENTRYPOINT ["trivy"]', "ENV PATH=/usr/local/bin")
 COSIGN_CONFIG = ('ENTRYPOINT ["cosign"]', "ENV PATH=/usr/local/bin")
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def images_path(root: Path) -> Path:
@@ -256,7 +256,7 @@ def _registry_digest(name: str, tag: str) -> str | None:
     """The digest of a tag in the local registry, or None."""
     url = f"http://{services.REGISTRY}/v2/{name}/manifests/{tag}"
     try:
-        response = httpx.head(url, headers={"Accept": MANIFEST}, timeout=10, trust_env=False)
+        response = httpx.head(url, headers={"Accept": IMAGE_MANIFEST}, timeout=10, trust_env=False)
     except httpx.TransportError:
         return None
     return response.headers.get("Docker-Content-Digest") if response.is_success else None

@@ -21,7 +21,7 @@ from drydock.cli.console import Terminal
 from drydock.cli.guard import run_guarded
 from drydock.cli.interrupts import Interrupts
 from drydock.errors import Interrupted, UsageError
-from drydock.oci import analysis, reference
+from drydock.oci import analysis, media_types, reference
 from drydock.oci import archive as image
 from drydock.pipeline import plan, released, update_pins
 from drydock.pipeline import run as pipeline
@@ -186,7 +186,7 @@ def _rescan(asked: Namespace, terminal: Terminal) -> int:
 def _reproduce(asked: Namespace, terminal: Terminal) -> int:
     reproduced = asked.report_dir / "reproduced"
     run = _plan(asked, builds=True, mounts_secrets=True, report_dir=reproduced, no_cache=asked.no_cache)
-    record = None if reference.DIGEST.fullmatch(asked.released) else publication.read(Path(asked.released))
+    record = None if media_types.DIGEST.fullmatch(asked.released) else publication.read(Path(asked.released))
     digest = record.digest if record else asked.released
     return _assessed(partial(released.reproduce, run, digest, record, stages.connect), run, terminal)
 

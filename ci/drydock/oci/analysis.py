@@ -20,6 +20,7 @@ from itertools import chain
 from typing import Literal, NamedTuple
 
 from drydock import report
+from drydock.oci.media_types import OPAQUE_WHITEOUT, WHITEOUT_PREFIX
 
 SHOWN = 20
 CONTRIBUTORS_SHOWN = 4
@@ -28,9 +29,6 @@ FOLDER_LEVELS = 3
 DUPLICATE_BYTES = 64 * 1024
 # A package that was built anew differs by a few bytes, which nobody has to know.
 NOTICED_BYTES = 10_000
-
-WHITEOUT = ".wh."
-OPAQUE = ".wh..wh..opq"
 
 DPKG = "var/lib/dpkg/"
 DIST_INFO = ".dist-info"
@@ -275,10 +273,10 @@ def _over(below: FileSystem, layer: Iterable[Entry]) -> Written:
     gone = set[str]()
     for entry in layer:
         above, _, name = entry.path.rpartition("/")
-        if name == OPAQUE:
+        if name == OPAQUE_WHITEOUT:
             gone.add(above)
-        elif name.startswith(WHITEOUT):
-            gone.add(posixpath.join(above, name.removeprefix(WHITEOUT)))
+        elif name.startswith(WHITEOUT_PREFIX):
+            gone.add(posixpath.join(above, name.removeprefix(WHITEOUT_PREFIX)))
         elif not entry.is_folder:
             brought[entry.path] = entry
         elif entry.path in below:

@@ -24,11 +24,10 @@ from drydock import report
 from drydock.errors import BuildError, UsageError
 from drydock.oci import analysis
 from drydock.oci.analysis import Entry, Touched, Written
+from drydock.oci.media_types import GZIP_MAGIC, ZSTD_MAGIC, blob_name
 from drydock.policy import Policy
 from drydock.report import MB
 
-GZIP = b"\x1f\x8b"
-ZSTD = b"\x28\xb5\x2f\xfd"
 BLOCK_BYTES = 1024 * 1024
 
 # An archive is anybody's, and a kB of it can say that it is a GB. What follows bounds what reading one costs.
@@ -176,7 +175,7 @@ class _Tar:
 
 def members(layout: tarfile.TarFile, digest: str, budget: Budget) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Every member of the layer with this digest, each with the tar that has its content until the next one is read."""
-    with _file(layout, _blob_name(digest)) as blob:
+    with _file(layout, blob_name(digest)) as blob:
         content = hashlib.sha256()
         while block := blob.read(BLOCK_BYTES):
             content.update(block)
@@ -184,11 +183,11 @@ def members(layout: tarfile.TarFile, digest: str, budget: Budget) -> Iterator[tu
         _require_digest(digest, content.hexdigest())
         blob.seek(0)
         # `docker save` stores its layers as they are. A name need not be UTF-8, but what is said of it is.
-        magic = blob.read(len(ZSTD))
+        magic = blob.read(len(ZSTD_MAGIC))
         blob.seek(0)
-        if magic == ZSTD:
+        if magic == ZSTD_MAGIC:
             raise ValueError(f"layer {digest} is compressed with zstd: build it with gzip, or on another base image")
-        with igzip.open(blob) if magic.startswith(GZIP) else blob as unpacked:
+        with igzip.open(blob) if magic.startswith(GZIP_MAGIC) else blob as unpacked:
             tar = _Tar(unpacked, budget)
             # As a stream: tarfile never goes back in it, which would unpack it from its beginning.
             with tarfile.open(fileobj=cast("IO[bytes]", tar), mode="r|", encoding="utf-8", errors="replace") as layer:
@@ -290,7 +289,7 @@ def _plain(created_by: str) -> str:
 
 
 def _blob(layout: tarfile.TarFile, digest: str) -> bytes:
-    content = _bytes(layout, _blob_name(digest))
+    content = _bytes(layout, blob_name(digest))
     _require_digest(digest, hashlib.sha256(content).hexdigest())
     return content
 
@@ -298,10 +297,6 @@ def _blob(layout: tarfile.TarFile, digest: str) -> bytes:
 def _require_digest(digest: str, sha256: str) -> None:
     if digest != f"sha256:{sha256}":
         raise ValueError(f"blob {digest} holds sha256:{sha256}")
-
-
-def _blob_name(digest: str) -> str:
-    return "blobs/" + digest.replace(":", "/")
 
 
 def _bytes(layout: tarfile.TarFile, name: str) -> bytes:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drydock.oci import archive as image
+from drydock.oci.media_types import XATTR_PREFIX
 
 ONLY_BEFORE = ("only in the release",)
 ONLY_AFTER = ("only in this build",)
-XATTR = "SCHILY.xattr."
 
 
 class File(NamedTuple):
@@ -113,7 +113,7 @@ def _file(layer: tarfile.TarFile, member: tarfile.TarInfo) -> File:
         owner=(member.uid, member.gid),
         link=member.linkname,
         time=member.mtime,
-        attributes=tuple(sorted(item for item in member.pax_headers.items() if item[0].startswith(XATTR))),
+        attributes=tuple(sorted(item for item in member.pax_headers.items() if item[0].startswith(XATTR_PREFIX))),
     )
 
 

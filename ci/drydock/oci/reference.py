@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from drydock import policy
 from drydock.errors import UsageError
+from drydock.oci.media_types import DIGEST
 from drydock.oci.tags import TAG
-
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -25,10 +23,8 @@ class Reference:
         return self.repository + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
 
-def parse(words: str, *, repository: str = "") -> Reference:
-    """Read host/name[:tag][@digest]; a digest alone is one of `repository`. Raises UsageError."""
-    if repository and DIGEST.fullmatch(words):
-        return Reference(repository, digest=words)
+def parse(words: str) -> Reference:
+    """Read host/name[:tag][@digest]. Raises UsageError."""
     name, _, digest = words.partition("@")
     # A colon before the last slash is a port's.
     stem, _, last = name.rpartition("/")

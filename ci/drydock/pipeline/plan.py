@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from drydock import policy as config
 from drydock.checks import verification
 from drydock.errors import UsageError
 from drydock.oci import registry
+from drydock.oci.media_types import PINNED
 from drydock.oci.tags import Name
 from drydock.policy import Policy
 from drydock.report import Artifact, Contract, Images, Release, Revision, publication
@@ -27,8 +27,6 @@ VERSION_LABEL = "org.opencontainers.image.version"
 SOURCE_LABEL = "org.opencontainers.image.source"
 # Training rows beside a model: a conversion is held against the model on each of them, and counts them.
 TRAINING_ROWS = "training.npy"
-# The scanner's own room asks this of the scanner.
-PINNED = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ and their tools read are converted from that JSON as well.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from packaging.utils import canonicalize_name
 
 from drydock import report
 from drydock.errors import ScanError
+from drydock.oci.media_types import PINNED
 from drydock.policy import ScanSection
 from drydock.tools import scanner_self_test
 
@@ -136,7 +136,7 @@ class Database:
 
 def require_pinned(image: str) -> None:
     """Raise ScanError for a scanner that is named by a tag: nobody could say afterwards which one it was."""
-    if not re.search(r"@sha256:[0-9a-f]{64}$", image):
+    if not PINNED.search(image):
         raise ScanError(
             f"the scanner {image} is not pinned by its digest",
             likely_cause="images.toml was changed by hand; a tag can be moved to a scanner that finds nothing",

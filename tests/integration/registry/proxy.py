@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler
 
 import httpx
 
-from drydock.oci.registry.manifest import MANIFESTS
+from drydock.oci.media_types import MANIFESTS
 from tests.support.http_server import serve_raw
 
 ALWAYS = 1_000_000

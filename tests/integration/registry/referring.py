@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from drydock.oci.registry.manifest import INDEX
+from drydock.oci.media_types import IMAGE_INDEX
 from tests.integration.registry import archives, proxy
 from tests.integration.registry.proxy import ALWAYS, Door, Exchange, Rule
 
@@ -36,9 +36,9 @@ def listing(upstream: str) -> Iterator[Door]:
         path, _, page = exchange.handler.path.partition("?page=")
         number = int(page or 0)
         entries = kept.get((_repository(exchange), path.rpartition("/")[2]), [])
-        listed = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries[number : number + 1]}
+        listed = {"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": entries[number : number + 1]}
         body = json.dumps(listed).encode()
-        headers = [("Content-Type", INDEX), ("Content-Length", str(len(body)))]
+        headers = [("Content-Type", IMAGE_INDEX), ("Content-Length", str(len(body)))]
         if number + 1 < len(entries):
             headers.append(("Link", f'<{path}?page={number + 1}>; rel="next"'))
         exchange.say(200, headers, body)

@@ -16,8 +16,9 @@ import pytest
 
 from drydock.errors import RegistryError, VersionTaken
 from drydock.oci import archive, registry
+from drydock.oci.media_types import IMAGE_INDEX
 from drydock.oci.registry import Repository, tagging, transfer
-from drydock.oci.registry.manifest import INDEX, Descriptor, Manifest, encoded, manifest
+from drydock.oci.registry.manifest import Descriptor, Manifest, encoded, manifest
 from drydock.oci.tags import Name, Order
 from drydock.stages import signer
 from drydock.tools.cosign import PublicKey, Verified
@@ -159,8 +160,8 @@ def test_a_family_may_be_deep_and_has_a_bound() -> None:
 
 
 def index(children: list[dict[str, Any]], name: str) -> Manifest:
-    written = {"schemaVersion": 2, "mediaType": INDEX, "manifests": children, "annotations": {"name": name}}
-    return manifest(encoded(written), INDEX)
+    written = {"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": children, "annotations": {"name": name}}
+    return manifest(encoded(written), IMAGE_INDEX)
 
 
 @dataclass
@@ -207,7 +208,7 @@ def test_an_index_is_copied_with_its_images(plain: str, tmp_path: Path) -> None:
         async with opened(plain) as source, opened(plain) as target:
             digests = [await pushed(source, tmp_path / f"{name}.tar", name) for name in ("amd64", "arm64")]
             entries = [found.descriptor.as_json() for each in digests if (found := await source.manifest(each))]
-            index = manifest(encoded({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}), INDEX)
+            index = manifest(encoded({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": entries}), IMAGE_INDEX)
             await source.put(index, index.digest)
             await source.copy(index.digest, target)
             for each in (index.digest, *digests):

@@ -17,7 +17,7 @@ import pytest
 
 from drydock.errors import RegistryError, ScanError, UsageError, VersionTaken
 from drydock.oci import archive as image
-from drydock.oci import registry
+from drydock.oci import media_types, registry
 from drydock.oci.reference import Reference
 from drydock.oci.registry import Credentials, Descriptor, Repository, referrers
 from drydock.oci.registry import manifest as values
@@ -448,8 +448,8 @@ def test_what_is_not_there_is_not_verified(reference: Reference, world: World) -
 
 def test_an_index_of_several_platforms_is_no_image_to_verify(world: World) -> None:
     digest = world.published()
-    described = {"mediaType": values.IMAGE, "digest": digest, "size": 1}
-    index = values.manifest(values.encoded({"schemaVersion": 2, "manifests": [described]}), values.INDEX)
+    described = {"mediaType": media_types.IMAGE_MANIFEST, "digest": digest, "size": 1}
+    index = values.manifest(values.encoded({"schemaVersion": 2, "manifests": [described]}), media_types.IMAGE_INDEX)
     world.at(world.here, lambda there: there.put(index, "1.2.3"))
     with pytest.raises(RegistryError) as several:
         world.verify(Reference(world.here, "1.2.3"))
@@ -519,10 +519,10 @@ def test_a_verified_document_brings_nothing_else_with_it(world: World) -> None:
         ]
         entries = json.loads(listed.content)
         for each in made:
-            manifest = values.manifest(values.encoded(each), values.IMAGE)
+            manifest = values.manifest(values.encoded(each), media_types.IMAGE_MANIFEST)
             await there.put(manifest, manifest.digest)
             entries["manifests"].append(manifest.descriptor.as_json())
-        await there.put(values.manifest(values.encoded(entries), values.INDEX), digest.replace(":", "-"))
+        await there.put(values.manifest(values.encoded(entries), media_types.IMAGE_INDEX), digest.replace(":", "-"))
         return [each["digest"] for each in entries["manifests"][-3:]]
 
     made = world.at(world.here, meddle)
@@ -660,7 +660,7 @@ def test_an_image_on_local_base_images_may_go_to_another_registry_of_this_machin
 def test_without_all_that_belongs_to_it_a_promoted_image_gets_no_tag(world: World, door: Door) -> None:
     digest = world.signed("1.2.3")
     listed = rf"/manifests/{digest.replace(':', '-')}$"
-    nothing = values.encoded({"schemaVersion": 2, "mediaType": values.INDEX, "manifests": []})
+    nothing = values.encoded({"schemaVersion": 2, "mediaType": media_types.IMAGE_INDEX, "manifests": []})
     # Read twice while each is added to the list; what is lost then is lost to somebody else who writes it.
     door.rules += [Rule("GET", listed, proxy.passes, times=4), Rule("GET", listed, proxy.rewrites(nothing), ALWAYS)]
     with pytest.raises(RegistryError) as incomplete:

@@ -22,7 +22,7 @@ from drydock.oci.registry.client import (
 )
 from drydock.oci.registry.manifest import Descriptor, Manifest
 from drydock.oci.registry.referrers import Attachment
-from drydock.oci.registry.repository import Repository, manifest_digest, opened, silent
+from drydock.oci.registry.repository import Repository, opened, silent
 from drydock.oci.registry.tls import CA_VARIABLE, ca_certificates, tls_context
 
 __all__ = [
@@ -44,7 +44,6 @@ __all__ = [
     "credentials",
     "is_local",
     "login_for",
-    "manifest_digest",
     "opened",
     "require_answer",
     "silent",

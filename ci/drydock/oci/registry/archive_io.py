@@ -17,6 +17,7 @@ from typing import IO
 import anyio
 
 from drydock.errors import RegistryError
+from drydock.oci import media_types
 from drydock.oci.registry import manifest as values
 from drydock.oci.registry.manifest import BROKEN, Descriptor, Manifest
 from drydock.oci.registry.repository_client import verified
@@ -49,7 +50,7 @@ class Archive:
         if not 0 < size_bytes <= MANIFEST_BYTES:
             return None
         content = os.pread(self.file.fileno(), size_bytes, offset)
-        found = values.manifest(content, self.named.get(digest, values.IMAGE))
+        found = values.manifest(content, self.named.get(digest, media_types.IMAGE_MANIFEST))
         if found.digest != digest:
             raise not_approved(self.path, f"its blob {digest} holds {found.digest}")
         return found
@@ -97,9 +98,9 @@ def opened(path: Path) -> Iterator[Archive]:
         except (tarfile.TarError, OSError, *BROKEN) as error:
             raise not_approved(path, f"it is no whole OCI archive: {error}") from error
         places = {
-            f"sha256:{name.removeprefix('blobs/sha256/')}": (member.offset_data, member.size)
+            f"sha256:{name.removeprefix(media_types.BLOBS)}": (member.offset_data, member.size)
             for name, member in members.items()
-            if name.startswith("blobs/sha256/")
+            if name.startswith(media_types.BLOBS)
         }
         yield Archive(path, file, places, named)
 
@@ -137,7 +138,7 @@ class Writer:
     def finish(self, manifest: Manifest) -> None:
         """Name the image in the layout's index, and end the tar file."""
         named = Descriptor(manifest.digest, manifest.media_type, len(manifest.content))
-        index = {"schemaVersion": 2, "mediaType": values.INDEX, "manifests": [named.as_json()]}
+        index = {"schemaVersion": 2, "mediaType": media_types.IMAGE_INDEX, "manifests": [named.as_json()]}
         self._small("index.json", values.encoded(index))
         if config := manifest.config:
             # What Trivy reads, and `docker load` before 25, in place of index.json.

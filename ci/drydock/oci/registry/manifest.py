@@ -7,21 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from drydock.errors import RegistryError
+from drydock.oci.media_types import DIGEST
 
-IMAGE = "application/vnd.oci.image.manifest.v1+json"
-INDEX = "application/vnd.oci.image.index.v1+json"
-EMPTY = "application/vnd.oci.empty.v1+json"
-DOCKER_IMAGE = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-MANIFESTS = (IMAGE, INDEX, DOCKER_IMAGE, DOCKER_INDEX)
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # What reading raises: the JSON of a manifest may have anything, or nothing, in every place.
 BROKEN = (LookupError, ValueError, TypeError, AttributeError, RecursionError)
 

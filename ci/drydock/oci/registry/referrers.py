@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from drydock.errors import RegistryError
+from drydock.oci import media_types
 from drydock.oci.registry import manifest as values
 from drydock.oci.registry import transfer
 from drydock.oci.registry.client import Refused
@@ -48,11 +49,11 @@ async def attach(
     """
     described = await transfer.required(store, subject)
     contents = {values.digest_of(content): content for content in (EMPTY_CONFIG, document)}
-    config = Descriptor(values.digest_of(EMPTY_CONFIG), values.EMPTY, len(EMPTY_CONFIG))
+    config = Descriptor(values.digest_of(EMPTY_CONFIG), media_types.EMPTY_JSON, len(EMPTY_CONFIG))
     layer = Descriptor(values.digest_of(document), artifact_type, len(document))
     written = {
         "schemaVersion": 2,
-        "mediaType": values.IMAGE,
+        "mediaType": media_types.IMAGE_MANIFEST,
         "artifactType": artifact_type,
         "config": config.as_json(),
         "layers": [layer.as_json()],
@@ -60,7 +61,7 @@ async def attach(
     }
     if annotations:
         written["annotations"] = dict(annotations)
-    manifest = values.manifest(values.encoded(written), values.IMAGE)
+    manifest = values.manifest(values.encoded(written), media_types.IMAGE_MANIFEST)
 
     async def supply(blob: Descriptor) -> AsyncGenerator[bytes, None]:
         yield contents[blob.digest]
@@ -80,7 +81,7 @@ async def attach(
 
 async def referrers(store: Store, subject: str) -> tuple[Descriptor, ...]:
     """What refers to the manifest with the digest `subject`, from the registry's own list or from the tag's."""
-    pages = await store.pages(f"referrers/{subject}", "referrers", values.INDEX, absent=NO_LIST)
+    pages = await store.pages(f"referrers/{subject}", "referrers", media_types.IMAGE_INDEX, absent=NO_LIST)
     if pages is None:
         listed = await store.manifest(fallback_tag(subject))
         return listed.children if listed else ()
@@ -98,7 +99,7 @@ async def referrers(store: Store, subject: str) -> tuple[Descriptor, ...]:
 async def require_readable(store: Store, subject: str) -> None:
     """Raise RegistryError if the registry answers about referrers so that cosign finds none, whatever is there."""
     try:
-        await store.pages(f"referrers/{subject}", "referrers", values.INDEX, absent=NO_LIST_FOR_COSIGN)
+        await store.pages(f"referrers/{subject}", "referrers", media_types.IMAGE_INDEX, absent=NO_LIST_FOR_COSIGN)
     except Refused as refusal:
         raise RegistryError(
             f"{store.where}@{subject} could not be verified: {refusal.message}",
@@ -177,11 +178,11 @@ async def _list(store: Store, subject: str, manifest: Manifest) -> None:
             listed = await store.manifest(tag)
             if listed and manifest.digest in [entry.digest for entry in listed.children]:
                 return
-            before: dict[str, Any] = {"schemaVersion": 2, "mediaType": values.INDEX}
+            before: dict[str, Any] = {"schemaVersion": 2, "mediaType": media_types.IMAGE_INDEX}
             if listed:
                 before |= json.loads(listed.content)
             entries = [*(before.get("manifests") or []), manifest.descriptor.as_json()]
-            after = values.manifest(values.encoded({**before, "manifests": entries}), values.INDEX)
+            after = values.manifest(values.encoded({**before, "manifests": entries}), media_types.IMAGE_INDEX)
             try:
                 await store.put(after, tag)
             except Refused as refusal:

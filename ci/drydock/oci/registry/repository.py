@@ -94,9 +94,3 @@ async def opened(
     """Hold the connections to `repository`, which is host/name; `on_retry` is told a sentence before each new try."""
     async with connected(repository, login, on_retry, patience) as connection:
         yield Repository(connection)
-
-
-async def manifest_digest(repository: str, tag: str, login: Credentials | None) -> str | None:
-    """The digest of the manifest that `repository` serves under `tag`; None where it is not. Raises RegistryError."""
-    async with opened(repository, login) as found:
-        return await found.digest(tag)

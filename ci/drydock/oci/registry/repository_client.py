@@ -18,8 +18,9 @@ import anyio
 import httpx
 
 from drydock.errors import RegistryError
+from drydock.oci.media_types import MANIFESTS
 from drydock.oci.registry.client import Connection, Passing, Refused, read
-from drydock.oci.registry.manifest import MANIFESTS, Descriptor, Manifest, digest_of, manifest
+from drydock.oci.registry.manifest import Descriptor, Manifest, digest_of, manifest
 
 # The specification lets a registry refuse larger manifests, so nobody makes them.
 MANIFEST_BYTES = 4 * 1024 * 1024

@@ -254,10 +254,14 @@ def test_a_registry_never_gets_the_credentials_of_another(challenge: str) -> Non
 
 @pytest.mark.parametrize("host", ["256.1.1.1", "xn--"])
 def test_a_host_of_a_form_that_no_address_has_does_not_answer(host: str) -> None:
+    async def digest() -> None:
+        async with registry.opened(f"{host}/name", None) as repository:
+            await repository.digest("1.2.3")
+
     with pytest.raises(RegistryError, match=f"no registry answers at {host}: "):
         anyio.run(registry.require_answer, f"{host}/name")
     with pytest.raises(RegistryError, match=f"no registry answers at {host}: "):
-        anyio.run(registry.manifest_digest, f"{host}/name", "1.2.3", None)
+        anyio.run(digest)
 
 
 @pytest.mark.parametrize("answered", [b"<html>", b"[]", b"{}", b'{"token": ""}', b'{"token": 1}'])
