@@ -17,16 +17,15 @@ from drydock.checks import findings, verification
 from drydock.checks.verification import Evidence
 from drydock.errors import DrydockError, RegistryError, UsageError
 from drydock.oci import archive as image
-from drydock.oci import diff, registry, tags
+from drydock.oci import diff, diff_summary, registry, tags
 from drydock.oci.reference import Reference
 from drydock.oci.registry import Descriptor, Manifest, Repository, tagging
 from drydock.oci.tags import Name
 from drydock.pipeline.plan import SOURCE_LABEL, VERSION_LABEL, Plan
 from drydock.pipeline.recorder import Tell, told
 from drydock.pipeline.run import Connect
-from drydock.render import diff as in_words
+from drydock.pipeline.threads import run_in_thread
 from drydock.report import Assessment, CheckResult, Disposition, Release, Verdict, files, units
-from drydock.stages import threads
 from drydock.tools import attestations, cosign, revision, trivy
 from drydock.tools.cosign import Identity, Verified
 
@@ -205,7 +204,7 @@ async def _rescanned(run: Plan, record: Release, connect: Connect, tell: Tell) -
     path = directory / "image.tar"
     async with registry.opened(repository, run.source_login, tell.notes) as released:
         await released.pull(record.digest, path)
-    facts = await threads.run(lambda is_cancelled: image.read(path, is_cancelled=is_cancelled))
+    facts = await run_in_thread(lambda is_cancelled: image.read(path, is_cancelled=is_cancelled))
     async with connect(replace(run, report_dir=directory, locked_packages=python), tell.notes) as stages:
         scan = await trivy.covered(await stages.scan(await stages.hold(path)), facts)
     path.unlink()
@@ -252,15 +251,15 @@ async def reproduce(run: Plan, digest: str, record: Release | None, connect: Con
             model = await told(tell, "train", stages.train())
             archive = await told(tell, "build", stages.build(model))
             await stages.recheck_commit()
-        built = await threads.run(lambda is_cancelled: image.read(archive.path, is_cancelled=is_cancelled))
+        built = await run_in_thread(lambda is_cancelled: image.read(archive.path, is_cancelled=is_cancelled))
         if built.manifest_digest == digest:
             row = CheckResult(name="digest", measured=digest, limit="", verdict=Verdict.PASS)
             return Assessment(checks=(row,), conclusion=f"reproduced {repository_name}@{digest}")
         path = run.report_dir / "released.tar"
         await told(tell, "pull", repository.pull(digest, path))
-    differences = await threads.run(partial(diff.between, path, archive.path))
+    differences = await run_in_thread(partial(diff.between, path, archive.path))
     path.unlink()
-    details = tuple(in_words.lines(differences))
+    details = tuple(diff_summary.summarize(differences))
     if record and record.pinned_images != {"builder": run.images.builder, "base": run.images.base}:
         details = ("the base images are not those of the release", *details)
     row = CheckResult(

@@ -22,9 +22,10 @@ from drydock.oci import archive as image
 from drydock.oci import registry
 from drydock.oci.registry import Repository, tagging
 from drydock.pipeline.plan import Plan
+from drydock.pipeline.threads import run_in_thread
 from drydock.report import Archive, Contract, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
 from drydock.report.files import write_documents
-from drydock.stages import host, repack, scanner, session, signer, smoke, threads
+from drydock.stages import host, repack, scanner, session, signer, smoke
 from drydock.tools import attestations, cosign, dagger_log, dockerfile, revision
 from drydock.tools import model_contract as contract_of
 from drydock.tools.cosign import KeyPair, Trust, Verified
@@ -193,7 +194,7 @@ class EngineStages:
     async def inspect(self, archive: Archive) -> Image:
         """Read the archive's layers; in a thread, since decompressing them takes a second or two."""
         most_bytes = image.most_bytes(self.plan.policy)
-        read = await threads.run(
+        read = await run_in_thread(
             lambda is_cancelled: image.read(archive.path, most_bytes=most_bytes, is_cancelled=is_cancelled)
         )
         return dockerfile.located(read, self._dockerfile())

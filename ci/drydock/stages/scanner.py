@@ -17,10 +17,11 @@ from drydock import report
 from drydock.errors import ScanError
 from drydock.oci import archive as image
 from drydock.pipeline.plan import Plan
+from drydock.pipeline.threads import run_in_thread
 from drydock.report import Archive, Scan
 from drydock.report.files import write_documents
 from drydock.stages import archive as archives
-from drydock.stages import host, session, threads
+from drydock.stages import host, session
 from drydock.tools import dagger_log, scanner_self_test, text_extraction, trivy
 
 
@@ -86,7 +87,7 @@ async def _scan_texts(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         most_bytes = image.most_bytes(plan.policy)
-        paths = await threads.run(
+        paths = await run_in_thread(
             lambda is_cancelled: text_extraction.extract(
                 archive.path, folder, most_bytes=most_bytes, is_cancelled=is_cancelled
             )

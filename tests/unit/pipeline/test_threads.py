@@ -8,11 +8,11 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from drydock.stages import threads
+from drydock.pipeline.threads import run_in_thread
 
 
 def test_what_the_work_says_is_handed_on() -> None:
-    assert anyio.run(threads.run, lambda is_cancelled: is_cancelled()) is False
+    assert anyio.run(run_in_thread, lambda is_cancelled: is_cancelled()) is False
 
 
 def test_what_the_work_raises_is_handed_on() -> None:
@@ -20,7 +20,7 @@ def test_what_the_work_raises_is_handed_on() -> None:
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        anyio.run(threads.run, broken)
+        anyio.run(run_in_thread, broken)
 
 
 @pytest.mark.parametrize("by", ["a scope", "its task"])
@@ -36,7 +36,7 @@ def test_work_that_nobody_waits_for_ends(by: str) -> None:
         ended.set()
 
     async def interrupted() -> float:
-        task = asyncio.create_task(threads.run(work))
+        task = asyncio.create_task(run_in_thread(work))
         with anyio.CancelScope() as scope:
             while not begun.is_set():
                 await anyio.sleep(0.001)

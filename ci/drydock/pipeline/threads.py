@@ -11,7 +11,7 @@ import anyio.to_thread
 Result = TypeVar("Result")
 
 
-async def run(work: Callable[[Callable[[], bool]], Result]) -> Result:
+async def run_in_thread(work: Callable[[Callable[[], bool]], Result]) -> Result:
     """Run `work` in a thread. It is given a function that says whether nobody waits for it any more.
 
     Python cannot end a thread from outside, and does not end before its threads do: the work has to look.

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from drydock.oci.diff import Differences, FileDifference, LayerDifference
-from drydock.render import diff
+from drydock.oci.diff_summary import summarize
 
 COMPILED = FileDifference("app/__pycache__/server.pyc", ("content",))
 
@@ -26,7 +26,7 @@ def test_what_differs_is_said_by_settings_then_layer_by_layer() -> None:
         ),
     )
     assert (
-        "\n".join(diff.lines(found))
+        "\n".join(summarize(found))
         == """\
 configuration: config.Labels.org.opencontainers.image.created, history
 layer 3: 2 files, from COPY service/ /app
@@ -42,11 +42,11 @@ layer 8: the same files in other bytes"""
 
 
 def test_where_nothing_differs_nothing_is_said() -> None:
-    assert diff.lines(Differences(settings=(), layers=())) == []
+    assert summarize(Differences(settings=(), layers=())) == []
 
 
 def test_where_only_files_differ_nothing_is_said_of_the_configuration() -> None:
-    assert diff.lines(Differences(settings=(), layers=(layer(COMPILED),))) == [
+    assert summarize(Differences(settings=(), layers=(layer(COMPILED),))) == [
         "layer 3: 1 file, from COPY service/ /app",
         "  /app/__pycache__/server.pyc: content",
     ]
@@ -54,7 +54,7 @@ def test_where_only_files_differ_nothing_is_said_of_the_configuration() -> None:
 
 def test_eight_files_of_a_layer_are_named_and_the_others_counted() -> None:
     found = Differences(settings=(), layers=(layer(*numbered(10)), layer(COMPILED, number=4)))
-    assert diff.lines(found) == [
+    assert summarize(found) == [
         "layer 3: 10 files, from COPY service/ /app",
         "  /a/1: time",
         "  /a/2: time",
@@ -71,7 +71,7 @@ def test_eight_files_of_a_layer_are_named_and_the_others_counted() -> None:
 
 
 def test_eight_files_need_no_count_of_others() -> None:
-    assert diff.lines(Differences(settings=(), layers=(layer(*numbered(8)),)))[-1] == "  /a/8: time"
+    assert summarize(Differences(settings=(), layers=(layer(*numbered(8)),)))[-1] == "  /a/8: time"
 
 
 def test_what_an_image_says_begins_no_line_and_steers_no_terminal() -> None:
@@ -81,7 +81,7 @@ def test_what_an_image_says_begins_no_line_and_steers_no_terminal() -> None:
         settings=(f"config.Labels.{hostile}",),
         layers=(layer(FileDifference(hostile, ("content",)), created_by=f"RUN {hostile}"),),
     )
-    assert diff.lines(found) == [
+    assert summarize(found) == [
         f"configuration: config.Labels.{harmless}",
         f"layer 3: 1 file, from RUN {harmless}",
         f"  /{harmless}: content",
