@@ -10,20 +10,20 @@ from pydantic import ValidationError
 
 from drydock.errors import UsageError
 from drydock.report.files import write_atomic
-from drydock.report.values import Release
+from drydock.report.run import Release
 
 RECORD = "release.json"
 PREVIOUS_RECORD = "previous-release.json"
 
 
 def published(report_dir: Path) -> tuple[Release, ...]:
-    """The records of what was published from here, the latest first; what is no whole record counts as none."""
+    """The records of published images, the latest first; an incomplete record counts as none."""
     found = (_record(report_dir / name) for name in (RECORD, PREVIOUS_RECORD))
     return tuple(record for record in found if record)
 
 
 def repository_of_last_run(report_dir: Path, digest: str) -> str:
-    """The repository for which the last run from here judged the image of this digest; empty if it judged another."""
+    """The repository of the last report, if it judged the image of this digest; else empty."""
     with suppress(OSError, ValueError, LookupError, TypeError):
         last = json.loads((report_dir / "report.json").read_bytes())
         return str(last["repository"]) if last["image"]["manifest_digest"] == digest else ""
@@ -31,7 +31,7 @@ def repository_of_last_run(report_dir: Path, digest: str) -> str:
 
 
 def read(path: Path) -> Release:
-    """The record in a file. Raises UsageError where it is none."""
+    """The record in a file. Raises UsageError if the file has none."""
     if record := _record(path):
         return record
     raise UsageError(

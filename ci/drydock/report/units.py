@@ -1,4 +1,4 @@
-"""The words that all renderings share: sizes and ages as people say them, and what others wrote made harmless."""
+"""The words that all renderings share: sizes, ages and scores for people, and foreign text made harmless."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DETAILS_SHOWN = 20
 
 
 def size(size_bytes: int) -> str:
-    """Whole MB; whole kB below 1 MB, and bytes below 1 kB, so that nothing that is there reads as nothing."""
+    """Whole MB; whole kB below 1 MB; bytes below 1 kB, so that a small size is never 0."""
     for unit_bytes, unit in ((MB, "MB"), (KB, "kB")):
         # What would round to 1000 of a unit is 1 of the next.
         if abs(size_bytes) >= unit_bytes - unit_bytes // (2 * KB):
@@ -21,22 +21,22 @@ def size(size_bytes: int) -> str:
 
 
 def difference(size_bytes: int) -> str:
-    """The same with its sign, a plus too."""
+    """The size with its sign, a plus too."""
     return f"{'+' if size_bytes > 0 else ''}{size(size_bytes)}"
 
 
 def figure(value: float) -> str:
-    """A number with three digits that count, and whole where it has more: 0.950, 44.1, 1,234."""
+    """A number with three significant digits, or a whole one: 0.950, 44.1, 1,234."""
     return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}"
 
 
 def score(name: str, value: float) -> str:
-    """How good a model was, as people say it: an accuracy in percent."""
+    """The score of a model for people: an accuracy in percent, else a number."""
     return f"{100 * value:.1f} %" if name == "accuracy" else figure(value)
 
 
 def features(contract: ModelDescription) -> list[str]:
-    """The names of what the model takes; of words it says that they are."""
+    """The names of the features; a string feature is marked as one."""
     return [
         f"{name} (string)" if kind == "string" else name
         for name, kind in zip(contract.features, contract.feature_kinds, strict=True)
@@ -44,14 +44,14 @@ def features(contract: ModelDescription) -> list[str]:
 
 
 def age(judged: JudgedFinding) -> str:
-    """How long ago the advisory was published; empty where nobody knows."""
+    """The age of the advisory; empty if it is not known."""
     if judged.age_days is None:
         return ""
     return f"{judged.age_days} day{'' if judged.age_days == 1 else 's'} old"
 
 
 def equivalence(contract: ModelDescription) -> str:
-    """On how many rows a converted model gave the trained one's answers; empty if the trained one itself is served."""
+    """The rows on which a converted model equals the trained one; empty if it was not converted."""
     proved = contract.equivalence
     if proved is None:
         return ""
@@ -68,7 +68,7 @@ def shortened(details: Sequence[str]) -> list[str]:
 
 
 def printable(words: str) -> str:
-    """One line of words from an image or a tool: it begins no line of its own, and steers no terminal."""
+    """Text from an image or a tool as one line, without control characters."""
     return "".join(
         character if character.isprintable() else " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
         for character in words

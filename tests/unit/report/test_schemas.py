@@ -66,7 +66,7 @@ INTERRUPTED = examples.report(
 @pytest.mark.parametrize("name", schemas.MODELS)
 def test_a_schema_is_what_the_values_are(name: str) -> None:
     held = (schemas.FOLDER / f"{name}.schema.json").read_text()
-    assert held == schemas.render(name), "report/values.py has changed: type make schema, and read what that changed"
+    assert held == schemas.render(name), "run make schema, and read what it changed"
 
 
 @pytest.mark.parametrize("name", schemas.MODELS)

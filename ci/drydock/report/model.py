@@ -1,0 +1,126 @@
+"""The model and its contract: what model.json says, and what the model must answer."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, StrictFloat, model_validator
+
+from drydock.report.base import Value
+
+PLAIN_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}"
+Task = Literal["classification", "regression"]
+Kind = Literal["number", "string"]
+
+
+class GoldenAnswer(Value):
+    """The trained model's answer to one row of the hold-out set.
+
+    A classification has a label and probabilities. A regression has a value. Neither has anything else.
+    """
+
+    label: str = ""
+    probabilities: dict[str, float] = Field(default={})
+    value: float | None = Field(default=None, description="in the unit of what the model was trained on")
+
+    @property
+    def task(self) -> Task | None:
+        """The task that gives such an answer; None if no task does."""
+        if self.value is None and self.label and self.probabilities:
+            return "classification"
+        return "regression" if self.value is not None and not self.label and not self.probabilities else None
+
+
+class GoldenRow(GoldenAnswer):
+    """The answer with its input. The input is somebody's data, so a report has the answer alone."""
+
+    features: tuple[StrictFloat | str, ...]
+
+
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(PLAIN_NAME, name):
+        raise ValueError("it is no plain file name, such as model.pkl")
+    return name
+
+
+class Artifact(Value):
+    """The model file of a contract. It lies beside the contract: `file` is a plain name."""
+
+    file: Annotated[str, AfterValidator(_plain_name), Field(json_schema_extra={"pattern": f"^{PLAIN_NAME}$"})]
+    sha256: str
+    size_bytes: int
+
+
+class Holdout(Value):
+    """How good the model is on rows that it was not trained on."""
+
+    rows: int = Field(description="the number of rows")
+    scores: dict[str, float] = Field(
+        description="by name; accuracy is the share of rows with the right label, from 0 to 1"
+    )
+
+
+class Equivalence(Value):
+    """The model that this one was converted from, and the largest difference of their answers."""
+
+    source_sha256: str
+    rows: int = Field(description="training rows, rows near at most 10,000 splits, and random ones")
+    max_abs_difference: float = Field(description="the largest difference between two probabilities, or two values")
+
+
+class ModelDescription(Value):
+    """model.json without its golden rows, which are somebody's data."""
+
+    schema_version: Literal[1]
+    name: str
+    task: Task
+    artifact: Artifact
+    features: tuple[str, ...]
+    kinds: tuple[Kind, ...] = Field(default=(), description="one for each feature; empty if all are numbers")
+    labels: tuple[str, ...] = Field(description="empty if the model answers with a value")
+    python: str
+    libraries: dict[str, str]
+    holdout: Holdout
+    tolerance: float = Field(ge=0, description="the largest allowed difference from the recorded probability or value")
+    runtime: str = Field(default="sklearn", pattern=r"^[a-z][a-z0-9_]*$", description="what loads the model's file")
+    equivalence: Equivalence | None = None
+
+    @property
+    def feature_kinds(self) -> tuple[Kind, ...]:
+        """The kind of each feature: number or string."""
+        return self.kinds or tuple("number" for _ in self.features)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if len(self.feature_kinds) != len(self.features):
+            raise ValueError(f"it has {len(self.features)} features, and kinds of {len(self.kinds)}")
+        if bool(self.labels) != (self.task == "classification"):
+            raise ValueError(f"a {self.task} has {'no labels' if self.labels else 'labels'}")
+        if self.task == "classification" and self.tolerance >= 1:
+            raise ValueError(f"with a tolerance of {self.tolerance:g} any probability would do")
+        return self
+
+
+class Contract(ModelDescription):
+    """model.json: what the model is and what it must answer, written when it was trained."""
+
+    golden: tuple[GoldenRow, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _golden_rows_fit(self) -> Self:
+        for number, row in enumerate(self.golden):
+            if row.task != self.task:
+                raise ValueError(f"golden.{number} is no answer of a {self.task}")
+            if tuple("string" if isinstance(each, str) else "number" for each in row.features) != self.feature_kinds:
+                raise ValueError(f"golden.{number} has other features than the model")
+        return self
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: its contract as it was read, and the engine's handle on the same bytes."""
+
+    contract: Contract
+    handle: object
