@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,18 +16,73 @@ ROOT = Path(__file__).parents[2]
 ROOMS = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in (ROOT / "ci").rglob("*.py")}
 
 
-def imported(tree: ast.AST) -> set[str]:
+# As docs/design.md has it: a room imports only rooms to its right.
+ORDER = "main > cli > stages > pipeline > checks > tools > policy > oci > report > errors"
+ROOM_NAMES = ORDER.split(" > ")
+MAY_IMPORT = {room: set(ROOM_NAMES[number:]) for number, room in enumerate(ROOM_NAMES)}
+MAY_IMPORT["render"] = {"render", "oci", "report", "errors"}
+MAY_IMPORT["bootstrap"] = {"bootstrap", "oci", "report", "errors"}
+MAY_IMPORT["cli"] |= {"render", "bootstrap"}
+
+NOT_YET = ["ci/drydock/oci/archive.py imports policy", "ci/drydock/oci/reference.py imports policy"]
+
+
+def modules_imported(tree: ast.AST) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.partition(".")[0])
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
+
+
+def imported(tree: ast.AST) -> set[str]:
+    return {name.partition(".")[0] for name in modules_imported(tree)}
+
+
+def room_of(module: str) -> str:
+    """The room of `drydock.oci.archive` is oci; that of the package itself is empty."""
+    room = module.removeprefix("drydock").removeprefix(".").partition(".")[0]
+    return "main" if room == "__main__" else room
+
+
+def room_of_file(path: str) -> str:
+    return room_of(path.removeprefix("ci/").removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+
+
+def forbidden_imports(files: Mapping[str, ast.AST]) -> list[str]:
+    found = []
+    for path, tree in sorted(files.items()):
+        rooms = {room_of(name) for name in modules_imported(tree) if name.partition(".")[0] == "drydock"} - {""}
+        found += [f"{path} imports {room}" for room in sorted(rooms - MAY_IMPORT.get(room_of_file(path), set()))]
+    return found
 
 
 def called(tree: ast.AST) -> set[str]:
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+def test_every_room_imports_only_rooms_to_its_right() -> None:
+    assert ORDER in (ROOT / "docs/design.md").read_text()
+    assert {room_of_file(path) for path in ROOMS} - {""} == MAY_IMPORT.keys()
+    assert forbidden_imports(ROOMS) == NOT_YET
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "room"),
+    [
+        ("pipeline/verify.py", "from drydock.stages.engine import connect", "stages"),
+        ("pipeline/verify.py", "from drydock import render", "render"),
+        ("checks/table.py", "import drydock.pipeline.plan", "pipeline"),
+        ("render/html.py", "from drydock.checks import judge", "checks"),
+        ("bootstrap/modes.py", "from drydock import policy", "policy"),
+        ("errors.py", "from drydock import report", "report"),
+        ("__main__.py", "from drydock.render import text", "render"),
+    ],
+)
+def test_an_import_against_the_arrows_is_found(path: str, line: str, room: str) -> None:
+    assert forbidden_imports({f"ci/drydock/{path}": ast.parse(line)}) == [f"ci/drydock/{path} imports {room}"]
 
 
 def test_only_stages_knows_dagger() -> None:
