@@ -10,22 +10,16 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from drydock.errors import UsageError
+from drydock.oci.reference import is_repository
 
 REMOTE_LOCK = "requirements/image-remote.txt"
 REPOSITORY_VARIABLE = "DRYDOCK_REPOSITORY"
 IGNORE_DAYS = 90
-
-# The grammar of a repository name, with a registry's host before it:
-# https://github.com/distribution/reference/blob/v0.6.0/reference.go
-REPOSITORY = re.compile(
-    r"[A-Za-z0-9.-]+(:[0-9]+)?/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
-)
 
 # A file in .github/workflows, and the branch or tag on which it may have run.
 SIGNER = re.compile(r"[^@/\s]+\.ya?ml@refs/(heads|tags)/\S+")
@@ -211,14 +205,6 @@ def require_near_expiry(policy: Policy, today: date) -> None:
                 likely_cause="an ignore is a loan: somebody looks again before it is renewed",
                 next_step=f"write {last} or an earlier day",
             )
-
-
-def is_repository(name: str) -> bool:
-    """Whether a name is that of a repository with its registry's host, such as ghcr.io/owner/name."""
-    try:
-        return bool(REPOSITORY.fullmatch(name)) and len(name) <= 255 and urlsplit(f"//{name}").port != 0
-    except ValueError:  # its port is no port
-        return False
 
 
 def _explained(path: Path, text: str, error: ValidationError) -> UsageError:

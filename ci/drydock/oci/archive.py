@@ -25,7 +25,6 @@ from drydock.errors import BuildError, UsageError
 from drydock.oci import analysis
 from drydock.oci.analysis import Entry, Touched, Written
 from drydock.oci.media_types import GZIP_MAGIC, ZSTD_MAGIC, blob_name
-from drydock.policy import Policy
 from drydock.report import MB
 
 BLOCK_BYTES = 1024 * 1024
@@ -112,9 +111,9 @@ def instructions(manifest: dict[str, Any], config: dict[str, Any]) -> list[str]:
     return [_plain(entry.get("created_by", "")) for entry in history]
 
 
-def most_bytes(policy: Policy) -> int:
-    """What the layers of an image may unpack to before reading stops."""
-    return policy.limits.image_size_mb * MB * TIMES_THE_LIMIT
+def max_unpacked_bytes(image_size_mb: int) -> int:
+    """How many bytes the layers of an image with this size limit may unpack to before reading stops."""
+    return image_size_mb * MB * TIMES_THE_LIMIT
 
 
 class Budget:

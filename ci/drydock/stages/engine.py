@@ -193,7 +193,7 @@ class EngineStages:
 
     async def inspect(self, archive: Archive) -> Image:
         """Read the archive's layers; in a thread, since decompressing them takes a second or two."""
-        most_bytes = image.most_bytes(self.plan.policy)
+        most_bytes = image.max_unpacked_bytes(self.plan.policy.limits.image_size_mb)
         read = await run_in_thread(
             lambda is_cancelled: image.read(archive.path, most_bytes=most_bytes, is_cancelled=is_cancelled)
         )

@@ -86,7 +86,7 @@ async def _scan_texts(
     """The secrets in what the scan of the image passes over, and the exit code of Trivy's own gate over them."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        most_bytes = image.most_bytes(plan.policy)
+        most_bytes = image.max_unpacked_bytes(plan.policy.limits.image_size_mb)
         paths = await run_in_thread(
             lambda is_cancelled: text_extraction.extract(
                 archive.path, folder, most_bytes=most_bytes, is_cancelled=is_cancelled
