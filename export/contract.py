@@ -29,7 +29,7 @@ from export.compiled import TRAINING_ROWS, check_features, flatten_trees
 from export.dataset import Table, parse_number, read_csv, select_features
 from export.errors import ContractError, ConversionError
 from service.contract import Artifact, Contract, GoldenRow, Holdout, Row, Task, write_contract
-from service.runtimes.base import Predictor
+from service.runtimes import Predictor
 from service.runtimes.sklearn import SklearnPredictor
 
 MODEL_FILE = "model.pkl"

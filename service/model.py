@@ -10,7 +10,7 @@ from typing import ClassVar
 from msgspec import Struct
 
 from service.contract import FILE_NAME, Contract, ModelLoadError, Row, parse_contract, verify_sha256
-from service.runtimes.base import PredictionError, Predictor, load_predictor
+from service.runtimes import PredictionError, Predictor, load_predictor
 
 
 class RowCountMismatch(Exception):

@@ -13,7 +13,7 @@ from service.__main__ import ARTIFACTS
 from service.contract import Contract, ModelLoadError, Row
 from service.http.parsing import RequestError, RequestParser
 from service.model import RegressionPrediction, load_model
-from service.runtimes.base import PredictionError
+from service.runtimes import PredictionError
 from service.settings import SettingsError, read_settings
 
 

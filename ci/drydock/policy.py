@@ -18,6 +18,7 @@ from drydock.errors import UsageError
 from drydock.oci.reference import is_repository
 
 REMOTE_LOCK = "requirements/image-remote.txt"
+RUNTIME_FIELD = "{runtime}"
 REPOSITORY_VARIABLE = "DRYDOCK_REPOSITORY"
 IGNORE_DAYS = 90
 
@@ -77,7 +78,7 @@ class BuildSection(_Section):
     @property
     def lock_paths(self) -> list[str]:
         """The lock of the chosen runtime, and of what downloads a remote model."""
-        return [self.lock.replace("{runtime}", self.runtime), *([REMOTE_LOCK] if self.model == "remote" else [])]
+        return [self.lock.replace(RUNTIME_FIELD, self.runtime), *([REMOTE_LOCK] if self.model == "remote" else [])]
 
 
 class ModelSection(_Section):

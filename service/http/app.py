@@ -33,7 +33,7 @@ from service.http.metrics import CONTENT_TYPE, Metrics
 from service.http.parsing import RequestError, RequestParser
 from service.logging_setup import REQUEST_LOG, exception_summary
 from service.model import Model, Prediction
-from service.runtimes.base import PredictionError
+from service.runtimes import PredictionError
 from service.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 
 from service.contract import Contract, ModelLoadError, Row, Task
-from service.runtimes.base import PredictionError
+from service.runtimes import PredictionError
 
 # The contract has the names in the model's order, so a model with names may get rows without them, and vice versa.
 warnings.filterwarnings("ignore", message="X (does not have valid|has) feature names", category=UserWarning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from drydock.errors import UsageError
 from drydock.oci import registry
 from drydock.oci.media_types import PINNED
 from drydock.oci.tags import Name
-from drydock.policy import Policy
+from drydock.policy import REMOTE_LOCK, RUNTIME_FIELD, Policy
 from drydock.report import Artifact, Contract, Images, Release, Revision, publication
 from drydock.tools import attestations, build_secrets, cosign, origin, revision, trivy, worktree
 from drydock.tools.worktree import Inputs, Model
@@ -104,6 +105,7 @@ def make(
     checks.require_known_skips(policy)
     config.require_near_expiry(policy, datetime.now(UTC).date())
     root = _root(policy_path, policy)
+    _require_runtime(policy, root)
     inputs = _inputs(policy, root, policy_path)
     commit = revision.read(root, inputs) if publishes or builds else _unread(root)
     images = _images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
@@ -217,6 +219,25 @@ def _root(policy_path: Path, policy: Policy) -> Path:
         likely_cause="it is seen from the folder of the policy, not from where the command was typed",
         next_step='name the folder that has the Dockerfile, such as ".." for the one above the policy',
     )
+
+
+def _require_runtime(policy: Policy, root: Path) -> None:
+    """Raise UsageError if only other runtimes than the policy's have a lock file."""
+    lock, runtime = root / policy.build.lock, policy.build.runtime
+    # No other program has a list of the runtimes, and a server of one's own may have one lock for all.
+    if RUNTIME_FIELD not in lock.name:
+        return
+    pattern = re.compile(re.escape(lock.name).replace(re.escape(RUNTIME_FIELD), "(.+)"))
+    names = {path.name for path in lock.parent.glob("*")}
+    runtimes = sorted(match[1] for name in names - {Path(REMOTE_LOCK).name} if (match := pattern.fullmatch(name)))
+    if runtimes and runtime not in runtimes:
+        raise UsageError(
+            f"{policy.origins.get('build.runtime', 'the default')}: build.runtime is {runtime!r}, and the runtimes are"
+            f" {', '.join(runtimes)}",
+            likely_cause="its name is misspelt: each runtime has its lock,"
+            f" {policy.build.lock.replace(RUNTIME_FIELD, 'NAME')}",
+            next_step="name one of them under [build]; CONTRIBUTING.md#add-a-runtime says how to add one",
+        )
 
 
 def _trust(policy: Policy, root: Path, source: str, key: Path | None) -> cosign.Trust:

@@ -233,6 +233,33 @@ def test_a_lock_that_is_none_stops_the_run_before_it_starts(project: Path, conte
     assert stopped.value.message.startswith(f"{lock} is no lock of packages: ")
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "lean", "remote"])
+def test_an_unknown_runtime_names_its_line_and_the_runtimes_that_exist(project: Path, runtime: str) -> None:
+    for name in ("sklearn", "remote"):
+        (project / "requirements" / f"image-{name}.txt").write_text("numpy==2.1.0\n")
+    (project / "pipeline.toml").write_text(f'[build]\nruntime = "{runtime}"\n')
+    with pytest.raises(UsageError) as refused:
+        made(project)
+    error = refused.value
+    assert error.message == f"pipeline.toml:2: build.runtime is '{runtime}', and the runtimes are compiled, sklearn"
+    assert error.likely_cause == "its name is misspelt: each runtime has its lock, requirements/image-NAME.txt"
+    assert error.next_step == "name one of them under [build]; CONTRIBUTING.md#add-a-runtime says how to add one"
+
+
+def test_one_lock_serves_every_runtime_of_a_server_of_ones_own(project: Path) -> None:
+    (project / "pipeline.toml").write_text('[build]\nruntime = "onnx"\nlock = "locked.txt"\n')
+    (project / "locked.txt").write_text("onnxruntime==1.24.0\n")
+    assert made(project).locked_packages == {"onnxruntime": "1.24.0"}
+
+
+def test_every_shipped_runtime_can_be_chosen(project: Path) -> None:
+    runtimes = {path.stem for path in (ROOT / "service" / "runtimes").glob("[a-z]*.py")}
+    for runtime in runtimes:
+        (project / "pipeline.toml").write_text(f'[build]\nroot = "{ROOT}"\nruntime = "{runtime}"\n')
+        gathered = plan.make(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={})
+        assert gathered.policy.build.runtime == runtime
+
+
 def test_every_shipped_pin_is_a_digest() -> None:
     images = made(ROOT).images
     assert images.base_images == "official"

@@ -318,6 +318,6 @@ def test_every_image_has_the_versions_that_trained(name: str) -> None:
 
 
 def test_a_runtime_is_a_module_and_a_lock() -> None:
-    modules = {path.stem for path in (REPOSITORY_ROOT / "service" / "runtimes").glob("[a-z]*.py")} - {"base"}
+    modules = {path.stem for path in (REPOSITORY_ROOT / "service" / "runtimes").glob("[a-z]*.py")}
     locks = {path.stem.removeprefix("image-") for path in (REPOSITORY_ROOT / "requirements").glob("image-*.in")}
     assert modules == locks - {"remote"}

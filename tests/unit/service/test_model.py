@@ -14,7 +14,7 @@ import pytest
 
 from service.contract import Contract, ModelLoadError, parse_contract
 from service.model import ClassPrediction, Model, RegressionPrediction, load_model
-from service.runtimes.base import PredictionError
+from service.runtimes import PredictionError
 from tests.support.models import replace_model, rewrite, truncate_model
 
 INSTALLED = metadata.version("scikit-learn")
@@ -342,6 +342,15 @@ def test_a_pickle_that_needs_code_that_is_not_here_is_refused(content: bytes, mi
     sentence = refusal(breakable)
     assert sentence.startswith(f"the model needs a module that is not in this image ({missing}")
     assert sentence.endswith("); train it with the packages of requirements/image-sklearn.txt only.")
+
+
+@pytest.mark.parametrize("runtime", ["base", "onnx", "runtimes"])
+def test_an_unknown_runtime_is_refused_by_its_name(breakable: Path, runtime: str) -> None:
+    rewrite(breakable, runtime=runtime)
+    assert refusal(breakable) == (
+        f"the model is for the {runtime} runtime, which this image does not have (service.runtimes.{runtime} is "
+        "missing); build the image with that runtime, or convert the model."
+    )
 
 
 def test_a_frame_is_refused_where_pandas_is_not_installed(

@@ -16,7 +16,7 @@ from sklearn.ensemble import (
 )
 
 from service.contract import Task
-from service.runtimes.base import PredictionError
+from service.runtimes import PredictionError
 from service.runtimes.sklearn import SklearnPredictor
 
 GENERATOR = np.random.default_rng(7)
