@@ -228,8 +228,8 @@ def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
             next_step="run the pipeline first, or name an OCI archive with --archive",
         )
     if layer is not None:
-        return render_contents.layer(layer, *image.layer_files(archive, layer))
-    read = image.read(archive)
+        return render_contents.layer(layer, *image.read_layer(archive, layer))
+    read = image.read_image(archive)
     repository = publication.repository_of_last_run(report_dir, read.manifest_digest)
     return render_contents.explain(read, analysis.compare(read, publication.published(report_dir), repository))
 

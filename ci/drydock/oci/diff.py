@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from drydock.oci import archive as image
+from drydock.oci.archive import list_instructions, open_archive
+from drydock.oci.layers import Budget, iter_layer
+from drydock.oci.layout import clean_path, hash_file
 from drydock.oci.media_types import XATTR_PREFIX
 
 ONLY_BEFORE = ("only in the release",)
@@ -76,9 +77,9 @@ def between(released: Path, built: Path, is_cancelled: Callable[[], bool] = lamb
 
 def _described(archive: Path) -> tuple[list[str], list[str], dict[str, Any]]:
     """The digest of each layer, the instruction that made it, and the configuration."""
-    with image.open_archive(archive) as layout:
-        _, manifest, config = image.documents(layout)
-        return [layer["digest"] for layer in manifest["layers"]], image.instructions(manifest, config), config
+    with open_archive(archive) as layout:
+        _, manifest, config = layout.read_image()
+        return [layer["digest"] for layer in manifest["layers"]], list_instructions(manifest, config), config
 
 
 def _files(old: Mapping[str, File], new: Mapping[str, File]) -> Iterator[FileDifference]:
@@ -98,17 +99,16 @@ def _layer(archive: Path, digest: str | None, is_cancelled: Callable[[], bool]) 
     if digest is None:
         return {}
     # Opened for each layer, so that an archive that is damaged is the one that the error names.
-    with image.open_archive(archive) as layout:
-        members = image.members(layout, digest, image.Budget(is_cancelled=is_cancelled))
-        return {image.path_of(member): _file(layer, member) for layer, member in members}
+    with open_archive(archive) as layout:
+        members = iter_layer(layout, digest, Budget(is_cancelled=is_cancelled))
+        return {clean_path(member.name): _file(tar, member) for tar, member in members}
 
 
 def _file(layer: tarfile.TarFile, member: tarfile.TarInfo) -> File:
     content = layer.extractfile(member) if member.isreg() else None
     return File(
         kind=member.type.decode(),
-        # tarfile's stub does not say that its files can be digested.
-        content=hashlib.file_digest(content, "sha256").hexdigest() if content else "",  # type: ignore[arg-type]
+        content=hash_file(content) if content else "",
         mode=member.mode,
         owner=(member.uid, member.gid),
         link=member.linkname,

@@ -204,7 +204,7 @@ async def _rescanned(run: Plan, record: Release, connect: Connect, tell: Tell) -
     path = directory / "image.tar"
     async with registry.opened(repository, run.source_login, tell.notes) as released:
         await released.pull(record.digest, path)
-    facts = await run_in_thread(lambda is_cancelled: image.read(path, is_cancelled=is_cancelled))
+    facts = await run_in_thread(lambda is_cancelled: image.read_image(path, is_cancelled=is_cancelled))
     async with connect(replace(run, report_dir=directory, locked_packages=python), tell.notes) as stages:
         scan = await trivy.covered(await stages.scan(await stages.hold(path)), facts)
     path.unlink()
@@ -251,7 +251,7 @@ async def reproduce(run: Plan, digest: str, record: Release | None, connect: Con
             model = await told(tell, "train", stages.train())
             archive = await told(tell, "build", stages.build(model))
             await stages.recheck_commit()
-        built = await run_in_thread(lambda is_cancelled: image.read(archive.path, is_cancelled=is_cancelled))
+        built = await run_in_thread(lambda is_cancelled: image.read_image(archive.path, is_cancelled=is_cancelled))
         if built.manifest_digest == digest:
             row = CheckResult(name="digest", measured=digest, limit="", verdict=Verdict.PASS)
             return Assessment(checks=(row,), conclusion=f"reproduced {repository_name}@{digest}")

@@ -18,8 +18,9 @@ from dagger import BuildArg, dag
 
 from drydock.checks import Approval, verification
 from drydock.errors import BuildError, RegistryError
-from drydock.oci import archive as image
 from drydock.oci import registry
+from drydock.oci.archive import read_image
+from drydock.oci.layers import max_unpacked_bytes
 from drydock.oci.registry import Repository, tagging
 from drydock.pipeline.plan import Plan
 from drydock.pipeline.threads import run_in_thread
@@ -193,9 +194,9 @@ class EngineStages:
 
     async def inspect(self, archive: Archive) -> Image:
         """Read the archive's layers; in a thread, since decompressing them takes a second or two."""
-        most_bytes = image.max_unpacked_bytes(self.plan.policy.limits.image_size_mb)
+        max_bytes = max_unpacked_bytes(self.plan.policy.limits.image_size_mb)
         read = await run_in_thread(
-            lambda is_cancelled: image.read(archive.path, most_bytes=most_bytes, is_cancelled=is_cancelled)
+            lambda is_cancelled: read_image(archive.path, max_bytes=max_bytes, is_cancelled=is_cancelled)
         )
         return dockerfile.located(read, self._dockerfile())
 

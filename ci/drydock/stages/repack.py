@@ -1,11 +1,10 @@
-"""Lets the pinned builder's Python write what was built in its one normal form, so that a commit has one digest."""
+"""Lets the pinned builder's Python repack what was built, so that a commit has one digest."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import dagger
@@ -17,7 +16,7 @@ from drydock.pipeline.plan import Plan
 from drydock.stages import session
 from drydock.tools import dagger_log
 
-FOLDER = "/normal"
+FOLDER = "/repack"
 CACHE = "/cache"
 OCI = dagger.ImageMediaTypes.OCIMediaTypes
 
@@ -28,26 +27,34 @@ async def archive(
     """The image as one OCI archive, which is what it would be wherever else its commit is built."""
     options = ["--created", plan.revision.committed_at, "--drop-label", drop_label, "--cache", CACHE]
     options += ["--healthcheck", json.dumps(healthcheck)] if healthcheck else []
-    with _normal_errors():
+    with _repack_errors():
         platform = dagger.Platform(plan.policy.build.platform)
         base = dag.container(platform=platform).from_(plan.images.base)
         container = (
             # Of the image's own platform, even where it is emulated: there, too, the bytes are those of its zlib.
             dag.container(platform=platform)
             .from_(plan.images.builder)
-            .with_new_file(f"{FOLDER}/normalise.py", Path(repack.__file__).read_text(encoding="utf-8"))
-            .with_mounted_file(f"{FOLDER}/built.tar", built.as_tarball(media_types=OCI))
-            .with_mounted_file(f"{FOLDER}/base.tar", base.as_tarball(media_types=OCI))
-            # Another builder may compress otherwise, and its layers are not to be found by this one.
-            .with_mounted_cache(CACHE, dag.cache_volume(f"drydock-normalised-layers {plan.images.builder}"))
             .with_workdir(FOLDER)
-            .with_exec(["python", "-I", "normalise.py", "built.tar", "base.tar", "image.tar", *options])
+            .with_directory(".", _read_shipped_files())
+            .with_mounted_file("built.tar", built.as_tarball(media_types=OCI))
+            .with_mounted_file("base.tar", base.as_tarball(media_types=OCI))
+            # Another builder may compress otherwise, and its layers are not to be found by this one.
+            .with_mounted_cache(CACHE, dag.cache_volume(f"drydock-repacked-layers {plan.images.builder}"))
+            # Without the image's own packages and variables (-S, -E); -I would hide the folder as well.
+            .with_exec(["python", "-ES", "-m", repack.__name__, "built.tar", "base.tar", "image.tar", *options])
         )
         return await container.file("image.tar").sync()
 
 
+def _read_shipped_files() -> dagger.Directory:
+    folder = dag.directory()
+    for name in repack.SHIPPED_FILES:
+        folder = folder.with_new_file(name, (repack.PACKAGE_PARENT / name).read_text(encoding="utf-8"))
+    return folder
+
+
 @contextmanager
-def _normal_errors() -> Iterator[None]:
+def _repack_errors() -> Iterator[None]:
     with session.engine_errors():
         try:
             yield

@@ -15,7 +15,7 @@ from dagger import ReturnType, dag
 
 from drydock import report
 from drydock.errors import ScanError
-from drydock.oci import archive as image
+from drydock.oci.layers import max_unpacked_bytes
 from drydock.pipeline.plan import Plan
 from drydock.pipeline.threads import run_in_thread
 from drydock.report import Archive, Scan
@@ -86,10 +86,10 @@ async def _scan_texts(
     """The secrets in what the scan of the image passes over, and the exit code of Trivy's own gate over them."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        most_bytes = image.max_unpacked_bytes(plan.policy.limits.image_size_mb)
+        max_bytes = max_unpacked_bytes(plan.policy.limits.image_size_mb)
         paths = await run_in_thread(
             lambda is_cancelled: text_extraction.extract(
-                archive.path, folder, most_bytes=most_bytes, is_cancelled=is_cancelled
+                archive.path, folder, max_bytes=max_bytes, is_cancelled=is_cancelled
             )
         )
         if not paths:

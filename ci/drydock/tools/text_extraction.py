@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from drydock.oci import archive as image
+from drydock.oci.archive import open_archive
+from drydock.oci.layers import MAX_UNPACKED_BYTES, Budget, iter_layer
+from drydock.oci.layout import clean_path
 
 HEAD_BYTES = 300
 ELF = b"\x7fELF"
@@ -32,24 +34,24 @@ def extract(
     archive: Path,
     folder: Path,
     *,
-    most_bytes: int = image.MOST_BYTES,
+    max_bytes: int = MAX_UNPACKED_BYTES,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, str]:
     """Write what Trivy does not look into as text files in `folder`; the path in the image by each file's name.
 
-    Raises what `image.read` raises.
+    Raises what `archive.read_image` raises.
     """
     paths: dict[str, str] = {}
-    with image.open_archive(archive) as layout:
-        _, manifest, config = image.documents(layout)
-        budget = image.Budget(most_bytes, is_cancelled)
+    with open_archive(archive) as layout:
+        _, manifest, config = layout.read_image()
+        budget = Budget(max_bytes, is_cancelled)
         base_layers = layers_of_base(config)
         for number, layer in enumerate(manifest["layers"]):
-            for tar, member in image.members(layout, layer["digest"], budget):
+            for tar, member in iter_layer(layout, layer["digest"], budget):
                 content = tar.extractfile(member) if member.isreg() else None
                 if content is None:
                     continue
-                path = image.path_of(member)
+                path = clean_path(member.name)
                 texts = _texts(path, content, is_looked_into=number >= base_layers)
                 if first := next(texts, b""):
                     name = f"{len(paths)}.txt"

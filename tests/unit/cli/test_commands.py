@@ -567,7 +567,7 @@ def test_explain_says_where_the_bytes_are_and_needs_nothing_but_the_archive(tmp_
 
 def test_explain_compares_with_what_was_published_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "release.json").write_text(examples.release().model_dump_json())
-    judged = archive.read(layout(tmp_path / "image.tar", {"a": b"12"}))
+    judged = archive.read_image(layout(tmp_path / "image.tar", {"a": b"12"}))
     (tmp_path / "report.json").write_text(examples.report(image=judged).model_dump_json())
     assert commands.main(["explain", "--report-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out.endswith(

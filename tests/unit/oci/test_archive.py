@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from drydock.errors import BuildError, UsageError
-from drydock.oci import archive
+from drydock.oci import archive, layers
 from drydock.oci.analysis import DUPLICATE_BYTES, Touched
 from drydock.report import Contributor, Package, Waste
 
@@ -63,7 +63,7 @@ def test_an_archive_is_read_as_the_registry_and_docker_will_see_it(tmp_path: Pat
         {"created_by": "ENV A=b", "empty_layer": True},
         {"created_by": "COPY service/ /app # buildkit"},
     ]
-    read = archive.read(
+    read = archive.read_image(
         layout(tmp_path / "image.tar", {"a": b"12345"}, {"app/b": b"123", "app/c": b"4"}, history=history)
     )
     assert (read.user, read.labels, read.size_bytes) == ("10001", {"a": "b"}, 9)
@@ -85,12 +85,12 @@ def test_an_archive_is_read_as_the_registry_and_docker_will_see_it(tmp_path: Pat
     ],
 )
 def test_an_instruction_is_named_as_the_dockerfile_has_it(tmp_path: Path, created_by: str, instruction: str) -> None:
-    read = archive.read(layout(tmp_path / "image.tar", {"a": b"1"}, history=[{"created_by": created_by}]))
+    read = archive.read_image(layout(tmp_path / "image.tar", {"a": b"1"}, history=[{"created_by": created_by}]))
     assert read.layers[0].created_by == instruction
 
 
 def test_a_file_that_a_later_layer_removes_still_counts(tmp_path: Path) -> None:
-    read = archive.read(layout(tmp_path / "image.tar", {"data/big": b"x" * 1000}, {"data/.wh.big": b""}))
+    read = archive.read_image(layout(tmp_path / "image.tar", {"data/big": b"x" * 1000}, {"data/.wh.big": b""}))
     assert read.size_bytes == 1000
 
 
@@ -101,12 +101,14 @@ def test_links_and_folders_have_no_size(tmp_path: Path) -> None:
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "a"
             tar.addfile(member)
-    read = archive.read(layout(tmp_path / "image.tar", {"a": b"123"}, buffer.getvalue()))
+    read = archive.read_image(layout(tmp_path / "image.tar", {"a": b"123"}, buffer.getvalue()))
     assert (read.size_bytes, read.layers[1].files_added) == (3, 2)
 
 
 def test_a_history_that_does_not_match_the_layers_names_no_instruction(tmp_path: Path) -> None:
-    read = archive.read(layout(tmp_path / "image.tar", {"a": b"1"}, {"b": b"2"}, history=[{"created_by": "RUN one"}]))
+    read = archive.read_image(
+        layout(tmp_path / "image.tar", {"a": b"1"}, {"b": b"2"}, history=[{"created_by": "RUN one"}])
+    )
     assert [layer.created_by for layer in read.layers] == ["", ""]
 
 
@@ -124,7 +126,7 @@ DPKG = {
 
 
 def test_an_images_bytes_are_those_of_its_packages_and_of_other_folders(tmp_path: Path) -> None:
-    read = archive.read(layout(tmp_path / "image.tar", DPKG, SCIPY, {"app/a": b"12", "/app/b": b"3"}))
+    read = archive.read_image(layout(tmp_path / "image.tar", DPKG, SCIPY, {"app/a": b"12", "/app/b": b"3"}))
     records = sum(len(content) for path, content in SCIPY.items() if "dist-info" in path)
     assert read.packages == (
         Package(name="SciPy", version="1.15.0", kind="python", size_bytes=70 + records),
@@ -142,7 +144,7 @@ def test_an_images_bytes_are_those_of_its_packages_and_of_other_folders(tmp_path
 
 def test_a_package_that_a_later_layer_removes_still_fills_its_own(tmp_path: Path) -> None:
     gone = {f"{PACKAGES}/.wh.scipy": b"", f"{PACKAGES}/.wh.scipy-1.15.0.dist-info": b""}
-    read = archive.read(layout(tmp_path / "image.tar", SCIPY, gone))
+    read = archive.read_image(layout(tmp_path / "image.tar", SCIPY, gone))
     assert [owner.name for owner in read.layers[0].largest] == ["SciPy"]
     assert (read.packages, read.other_folders) == ((), ())
     assert read.wasted_bytes == read.size_bytes
@@ -152,19 +154,19 @@ def test_a_package_that_a_later_layer_removes_still_fills_its_own(tmp_path: Path
 def test_large_files_with_the_same_content_are_found(tmp_path: Path) -> None:
     large, small = bytes(range(256)) * (DUPLICATE_BYTES // 256), b"x" * (DUPLICATE_BYTES - 1)
     files = {"a": large, "b": large[::-1], "c": small, "d": small}
-    read = archive.read(layout(tmp_path / "image.tar", files, {"copy": large}))
+    read = archive.read_image(layout(tmp_path / "image.tar", files, {"copy": large}))
     assert read.waste == (Waste(path="copy", size_bytes=DUPLICATE_BYTES, layer=2, why="duplicate"),)
 
 
 def test_waste_that_is_not_shown_counts(tmp_path: Path) -> None:
     many = {f"f{number}": b"123" for number in range(30)}
-    read = archive.read(layout(tmp_path / "image.tar", many, {**many, "g": b"9"}))
+    read = archive.read_image(layout(tmp_path / "image.tar", many, {**many, "g": b"9"}))
     assert (len(read.waste), read.wasted_bytes) == (20, 90)
     assert (read.layers[1].files_added, read.layers[1].files_replaced) == (1, 30)
 
 
 def test_layers_that_are_stored_as_they_are_can_be_read(tmp_path: Path) -> None:
-    read = archive.read(layout(tmp_path / "image.tar", {"a": b"123"}, {"a": b"4"}, compressed=False))
+    read = archive.read_image(layout(tmp_path / "image.tar", {"a": b"123"}, {"a": b"4"}, compressed=False))
     assert (read.size_bytes, read.wasted_bytes) == (4, 3)
 
 
@@ -174,14 +176,14 @@ def test_a_name_need_not_be_utf_8(tmp_path: Path) -> None:
         member = tarfile.TarInfo("caf\xe9")
         member.size = 1
         tar.addfile(member, io.BytesIO(b"1"))
-    read = archive.read(layout(tmp_path / "image.tar", buffer.getvalue()))
+    read = archive.read_image(layout(tmp_path / "image.tar", buffer.getvalue()))
     assert read.files[0].path == "caf\N{REPLACEMENT CHARACTER}"
     assert read.model_dump_json()
 
 
 def test_every_file_of_a_layer_is_listed_with_what_became_of_it(tmp_path: Path) -> None:
     path = layout(tmp_path / "image.tar", {"a": b"1", "b": b"12"}, {"a": b"123", ".wh.b": b"", "c": b""}, {"a": b"1"})
-    layer, files = archive.layer_files(path, 2)
+    layer, files = archive.read_layer(path, 2)
     assert (layer.created_by, layer.size_bytes) == ("RUN step 1", 3)
     assert files == (Touched("~", "a", 3), Touched("-", "b", 2), Touched("+", "c", 0))
 
@@ -190,7 +192,7 @@ def test_every_file_of_a_layer_is_listed_with_what_became_of_it(tmp_path: Path) 
 def test_a_layer_that_is_not_there_is_wrong_usage(tmp_path: Path, number: int) -> None:
     path = layout(tmp_path / "image.tar", {"a": b"1"}, {"b": b"12"})
     with pytest.raises(UsageError, match=f"has no layer {number}") as error:
-        archive.layer_files(path, number)
+        archive.read_layer(path, number)
     assert error.value.next_step == "name one from 1 to 2"
 
 
@@ -198,7 +200,7 @@ def test_an_archive_that_is_cut_short_is_no_image(tmp_path: Path) -> None:
     path = layout(tmp_path / "image.tar", {"a": b"12345"})
     path.write_bytes(path.read_bytes()[:1500])
     with pytest.raises(BuildError) as error:
-        archive.read(path)
+        archive.read_image(path)
     assert error.value.message.startswith(f"{path} is not a whole OCI archive: ")
 
 
@@ -208,14 +210,14 @@ def test_a_layer_that_cannot_be_unpacked_is_no_image(tmp_path: Path, damage: sli
     damaged[damage] = bytes(len(damaged[damage]))
     path = layout(tmp_path / "image.tar", bytes(damaged), compressed=False)
     with pytest.raises(BuildError, match="is not a whole OCI archive: "):
-        archive.read(path)
+        archive.read_image(path)
 
 
 def test_a_layer_that_is_not_its_digest_is_no_image(tmp_path: Path) -> None:
     path = layout(tmp_path / "image.tar", {"a": b"12345"}, compressed=False)
     path.write_bytes(path.read_bytes().replace(b"12345", b"54321"))
     with pytest.raises(BuildError, match=r"blob sha256:[0-9a-f]{64} holds sha256:[0-9a-f]{64}"):
-        archive.read(path)
+        archive.read_image(path)
 
 
 @pytest.mark.parametrize(
@@ -225,11 +227,11 @@ def test_an_archive_of_another_form_is_no_image(tmp_path: Path, index: bytes) ->
     path = tmp_path / "image.tar"
     path.write_bytes(packed({"index.json": index}))
     with pytest.raises(BuildError, match="is not a whole OCI archive: "):
-        archive.read(path)
+        archive.read_image(path)
 
 
 def test_an_image_may_say_nothing_of_how_it_is_run_and_made(tmp_path: Path) -> None:
-    read = archive.read(layout(tmp_path / "image.tar", {"a": b"1"}, config={"config": None, "history": None}))
+    read = archive.read_image(layout(tmp_path / "image.tar", {"a": b"1"}, config={"config": None, "history": None}))
     assert (read.user, read.layers[0].created_by) == ("", "")
 
 
@@ -237,7 +239,7 @@ def test_a_blob_that_is_not_its_digest_is_no_image(tmp_path: Path) -> None:
     path = layout(tmp_path / "image.tar", {"a": b"12345"})
     path.write_bytes(path.read_bytes().replace(b'"User": "10001"', b'"User": "00000"'))
     with pytest.raises(BuildError, match=r"blob sha256:[0-9a-f]{64} holds sha256:[0-9a-f]{64}"):
-        archive.read(path)
+        archive.read_image(path)
 
 
 # --- archives that cost more than they weigh ------------------------------------------------------------------------
@@ -293,7 +295,7 @@ def test_a_layer_that_says_more_than_it_has_is_refused_at_once(tmp_path: Path, n
     path = layout(tmp_path / "image.tar", layer)
     started = time.monotonic()
     with pytest.raises(BuildError) as refused:
-        archive.read(path, most_bytes=100_000_000)
+        archive.read_image(path, max_bytes=100_000_000)
     assert why in refused.value.message
     assert time.monotonic() - started < 2
 
@@ -301,16 +303,16 @@ def test_a_layer_that_says_more_than_it_has_is_refused_at_once(tmp_path: Path, n
 def test_reading_stops_where_all_layers_unpack_to_more_than_is_allowed(tmp_path: Path) -> None:
     # Of 32 MB each, and 33 kB in the archive.
     path = layout(tmp_path / "image.tar", {"a": ZEROS}, {"b": ZEROS}, {"c": ZEROS})
-    assert archive.read(path, most_bytes=110_000_000).size_bytes == 3 * len(ZEROS)
+    assert archive.read_image(path, max_bytes=110_000_000).size_bytes == 3 * len(ZEROS)
     with pytest.raises(BuildError, match=r"it unpacks to more than 90 MB"):
-        archive.read(path, most_bytes=90_000_000)
+        archive.read_image(path, max_bytes=90_000_000)
 
 
 def test_more_members_than_an_image_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "MOST_MEMBERS", 3)
-    assert archive.read(layout(tmp_path / "a.tar", {"a": b"", "b": b""}, {"c": b""})).layers[1].files_added == 1
+    monkeypatch.setattr(layers, "MAX_MEMBERS", 3)
+    assert archive.read_image(layout(tmp_path / "a.tar", {"a": b"", "b": b""}, {"c": b""})).layers[1].files_added == 1
     with pytest.raises(BuildError, match="it has more than 3 files"):
-        archive.read(layout(tmp_path / "b.tar", {"a": b"", "b": b""}, {"c": b"", "d": b""}))
+        archive.read_image(layout(tmp_path / "b.tar", {"a": b"", "b": b""}, {"c": b"", "d": b""}))
 
 
 RECORDS = {
@@ -330,7 +332,7 @@ def test_a_package_record_costs_about_what_it_weighs(tmp_path: Path, name: str) 
     path = layout(tmp_path / "image.tar", RECORDS[name])
     tracemalloc.start()
     try:
-        read = archive.read(path)
+        read = archive.read_image(path)
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -342,10 +344,10 @@ def test_records_beyond_what_all_packages_may_have_are_files_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = SCIPY[f"{PACKAGES}/scipy-1.15.0.dist-info/RECORD"]
-    for limit in ("RECORD_BYTES", "RECORDS_BYTES"):
+    for limit in ("MAX_RECORD_BYTES", "MAX_RECORDS_BYTES"):
         with monkeypatch.context() as lower:
-            lower.setattr(archive, limit, len(record) - 1)
-            read = archive.read(layout(tmp_path / "image.tar", SCIPY))
+            lower.setattr(layers, limit, len(record) - 1)
+            read = archive.read_image(layout(tmp_path / "image.tar", SCIPY))
         # Without its METADATA the folder's own name says which package it is.
         assert [package.name for package in read.packages] == ["scipy"]
 
@@ -354,7 +356,7 @@ def test_many_packages_without_a_record_take_no_longer_than_with_one(tmp_path: P
     many = {f"{PACKAGES}/p{number}-1.dist-info/INSTALLER": b"" for number in range(20_000)}
     path = layout(tmp_path / "image.tar", many)
     started = time.monotonic()
-    assert len(archive.read(path).packages) == len(many)
+    assert len(archive.read_image(path).packages) == len(many)
     assert time.monotonic() - started < 20
 
 
@@ -362,7 +364,7 @@ def test_a_document_of_the_archive_has_a_limit(tmp_path: Path) -> None:
     path = tmp_path / "image.tar"
     path.write_bytes(packed({"index.json": b" " * 17_000_000}))
     with pytest.raises(BuildError, match=r"index.json has more than 16 MB"):
-        archive.read(path)
+        archive.read_image(path)
 
 
 def test_a_sparse_document_is_refused(tmp_path: Path) -> None:
@@ -370,17 +372,17 @@ def test_a_sparse_document_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "image.tar"
     path.write_bytes(sparse + bytes(1024))
     with pytest.raises(BuildError, match=r"'index.json' is a sparse file"):
-        archive.read(path)
+        archive.read_image(path)
 
 
 def test_a_layer_in_zstd_is_refused_by_its_name(tmp_path: Path) -> None:
     path = layout(tmp_path / "image.tar", b"\x28\xb5\x2f\xfd" + bytes(100), compressed=False)
     with pytest.raises(BuildError, match=r"layer sha256:[0-9a-f]{64} is compressed with zstd"):
-        archive.read(path)
+        archive.read_image(path)
 
 
 def test_reading_ends_when_nobody_waits_for_it(tmp_path: Path) -> None:
     path = layout(tmp_path / "image.tar", {"a": ZEROS})
     asked = iter((False, False, True))
     with pytest.raises(CancelledError):
-        archive.read(path, is_cancelled=lambda: next(asked))
+        archive.read_image(path, is_cancelled=lambda: next(asked))

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,10 +18,9 @@ from typing import Any
 import pytest
 
 from drydock.oci import archive as image
-from drydock.oci import repack
+from drydock.oci import layout, repack
 from tests.unit.oci.test_archive import header
 
-SCRIPT = Path(repack.__file__)
 COMMITTED = "2026-11-22T10:00:00Z"
 BUILT = "2026-11-25T03:04:05.678901Z"
 HEALTHCHECK = {"Test": ["CMD", "python", "/app/healthy.py"], "Interval": 10_000_000_000}
@@ -171,8 +171,8 @@ class Normal:
         return opened.read()
 
 
-def write(path: Path, archive: Path, base: Path, **options: Any) -> Normal:  # noqa: ANN401 - as normalise takes them
-    repack.normalise(archive, base, path, **{"created": COMMITTED, **options})
+def write(path: Path, archive: Path, base: Path, **options: Any) -> Normal:  # noqa: ANN401 - as repack_image takes them
+    repack.repack_image(archive, base, path, **{"created": COMMITTED, **options})
     return Normal(path)
 
 
@@ -183,7 +183,7 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def normal(tmp_path: Path, base: Path) -> Callable[..., Normal]:
-    """Normalise an image of the base and these layers."""
+    """Repack an image of the base and these layers."""
 
     def normal(*layers: bytes, options: Document | None = None, **built: Any) -> Normal:  # noqa: ANN401 - as above
         return write(tmp_path / "image.tar", archive(tmp_path / "built.tar", *layers, **built), base, **(options or {}))
@@ -479,7 +479,7 @@ def test_a_layer_without_a_file_is_the_one_that_all_registries_know(normal: Make
 
 
 def test_a_large_file_is_whole(normal: Make) -> None:
-    content = os.urandom(2 * repack.BLOCK_BYTES + 7)
+    content = os.urandom(2 * layout.BLOCK_BYTES + 7)
     assert normal(packed(file("a", content), file("b", b"1"))).content("a") == content
 
 
@@ -629,7 +629,7 @@ def test_what_is_written_is_an_oci_archive_and_one_for_docker_load(normal: Make)
 def test_the_pipeline_reads_what_is_written(normal: Make, tmp_path: Path) -> None:
     history = [{"created": BUILT, "created_by": "COPY app/ /app # buildkit"}]
     written = normal(APP, history=history, settings={"User": "10001", "Labels": {"a": "b"}})
-    read = image.read(tmp_path / "image.tar")
+    read = image.read_image(tmp_path / "image.tar")
     assert (read.manifest_digest, read.user, read.labels) == (written.digest, "10001", {"a": "b"})
     assert [(layer.created_by, layer.size_bytes) for layer in read.layers] == [("debian.sh", 6), ("COPY app/ /app", 3)]
 
@@ -655,19 +655,29 @@ def test_nothing_is_left_beside_the_image(tmp_path: Path, base: Path) -> None:
 # --- what is no image -----------------------------------------------------------------------------------------------
 
 
-def typed(*arguments: object, script: Path = SCRIPT) -> subprocess.CompletedProcess[str]:
-    """Run the script as the builder's container does."""
-    return subprocess.run(
-        [sys.executable, "-I", str(script), *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+@pytest.fixture
+def shipped(tmp_path: Path) -> Path:
+    """A folder with the files that the builder's container gets, and nothing else."""
+    for name in repack.SHIPPED_FILES:
+        (tmp_path / "shipped" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repack.PACKAGE_PARENT / name, tmp_path / "shipped" / name)
+    return tmp_path / "shipped"
 
 
-def test_the_command_line_takes_all_that_the_function_does(tmp_path: Path, base: Path) -> None:
+def typed(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the shipped files as the builder's container does: with no package but those of the standard library."""
+    command = [sys.executable, "-ES", "-m", "drydock.oci.repack", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_takes_all_that_the_function_does(tmp_path: Path, base: Path, shipped: Path) -> None:
     (tmp_path / "cache").mkdir()
     built = archive(tmp_path / "built.tar", APP, settings={"Labels": {"a": "1", "b": "2", "c": "3"}})
     write(tmp_path / "here.tar", built, base, healthcheck=HEALTHCHECK, drop_labels=["a", "c"])
     options = ["--created", COMMITTED, "--healthcheck", json.dumps(HEALTHCHECK), "--drop-label", "a"]
-    done = typed(built, base, tmp_path / "there.tar", *options, "--drop-label", "c", "--cache", tmp_path / "cache")
+    done = typed(
+        shipped, built, base, tmp_path / "there.tar", *options, "--drop-label", "c", "--cache", tmp_path / "cache"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "there.tar").read_bytes() == (tmp_path / "here.tar").read_bytes()
     assert len(list((tmp_path / "cache").iterdir())) == 2
@@ -718,7 +728,7 @@ def shortened(path: Path) -> None:
 
 
 OTHER_BLOB = "blob sha256:[0-9a-f]{64} holds sha256:[0-9a-f]{64}"
-NO_ARCHIVE = r"/.*/damaged\.tar is no whole OCI archive: "
+NO_ARCHIVE = r"/.*/damaged\.tar is not a whole OCI archive: "
 ZSTD = b"\x28\xb5\x2f\xfd"
 OTHER_COMPRESSION = "build it with gzip, or on another base image"
 # By its header alone it has 8 TB.
@@ -766,13 +776,15 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 
 
 @pytest.mark.parametrize(("damage", "says"), DAMAGES.values(), ids=DAMAGES)
-def test_what_is_no_whole_image_is_said_in_one_sentence(damage: Damage, says: str, tmp_path: Path, base: Path) -> None:
+def test_what_is_no_whole_image_is_said_in_one_sentence(
+    damage: Damage, says: str, tmp_path: Path, base: Path, shipped: Path
+) -> None:
     damaged = archive(tmp_path / "damaged.tar", APP, zipping=as_it_is)
     damage(damaged)
     (tmp_path / "out").mkdir()
-    done = typed(damaged, base, tmp_path / "out" / "image.tar", "--created", COMMITTED)
+    done = typed(shipped, damaged, base, tmp_path / "out" / "image.tar", "--created", COMMITTED)
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(f"the image cannot be normalised: {says}\n", done.stderr)
+    assert re.fullmatch(f"the image cannot be repacked: {says}\n", done.stderr)
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -781,24 +793,24 @@ def test_what_is_no_whole_image_is_said_in_one_sentence(damage: Damage, says: st
     [(without_index, NO_ARCHIVE + ".*"), (replaced(b"daemon", b"demons"), OTHER_BLOB)],
     ids=["no index", "a layer that is not its digest"],
 )
-def test_nor_is_anything_built_on_a_base_that_is_none(damage: Damage, says: str, tmp_path: Path) -> None:
+def test_nor_is_anything_built_on_a_base_that_is_none(damage: Damage, says: str, tmp_path: Path, shipped: Path) -> None:
     damaged = archive(tmp_path / "damaged.tar", zipping_base=as_it_is)
     damage(damaged)
     built = archive(tmp_path / "built.tar", APP)
-    done = typed(built, damaged, tmp_path / "image.tar", "--created", COMMITTED)
+    done = typed(shipped, built, damaged, tmp_path / "image.tar", "--created", COMMITTED)
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(f"the image cannot be normalised: {says}\n", done.stderr)
+    assert re.fullmatch(f"the image cannot be repacked: {says}\n", done.stderr)
     assert not (tmp_path / "image.tar").exists()
 
 
-def test_a_base_with_a_layer_in_zstd_is_refused_by_that_layers_name(tmp_path: Path) -> None:
+def test_a_base_with_a_layer_in_zstd_is_refused_by_that_layers_name(tmp_path: Path, shipped: Path) -> None:
     base = archive(tmp_path / "base.tar", zipping_base=lambda layer: ZSTD + layer)
     built = archive(tmp_path / "built.tar", APP, zipping_base=lambda layer: ZSTD + layer)
-    done = typed(built, base, tmp_path / "image.tar", "--created", COMMITTED)
+    done = typed(shipped, built, base, tmp_path / "image.tar", "--created", COMMITTED)
     layer = digest_of(ZSTD + BASE)
     assert (done.returncode, done.stderr) == (
         1,
-        f"the image cannot be normalised: layer {layer} is compressed with zstd: {OTHER_COMPRESSION}\n",
+        f"the image cannot be repacked: layer {layer} is compressed with zstd: {OTHER_COMPRESSION}\n",
     )
     assert not (tmp_path / "image.tar").exists()
 
@@ -818,13 +830,13 @@ def cache(tmp_path: Path) -> Path:
 def packs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Which layers were compressed, not taken from the cache."""
     packed: list[Path] = []
-    pack = repack._pack
+    compress = repack._compress
 
     def noted(tar: Iterator[bytes], path: Path) -> tuple[str, str]:
         packed.append(path)
-        return pack(tar, path)
+        return compress(tar, path)
 
-    monkeypatch.setattr(repack, "_pack", noted)
+    monkeypatch.setattr(repack, "_compress", noted)
     return packed
 
 
@@ -929,14 +941,30 @@ def test_the_record_of_one_layer_is_none_of_another(normal: Make, cache: Path, p
     assert len(packs) == 3
 
 
-def test_another_version_of_the_script_believes_no_layer_of_this_one(tmp_path: Path, base: Path, cache: Path) -> None:
+def test_another_version_of_the_code_uses_no_layer_of_this_one(
+    tmp_path: Path, base: Path, cache: Path, shipped: Path
+) -> None:
     built = archive(tmp_path / "built.tar", APP)
     write(tmp_path / "image.tar", built, base, cache=cache)
-    later = tmp_path / "normalise.py"
-    later.write_text(SCRIPT.read_text().replace("COMPRESSION_LEVEL = 5", "COMPRESSION_LEVEL = 1"))
-    typed(built, base, tmp_path / "later.tar", "--created", COMMITTED, "--cache", cache, script=later)
+    code = shipped / "drydock" / "oci" / "repack.py"
+    code.write_text(code.read_text().replace("COMPRESSION_LEVEL = 5", "COMPRESSION_LEVEL = 1"))
+    typed(shipped, built, base, tmp_path / "later.tar", "--created", COMMITTED, "--cache", cache)
     assert len(list(cache.glob("*.tar.gz"))) == 2
     assert Normal(tmp_path / "later.tar").layers[1] != Normal(tmp_path / "image.tar").layers[1]
+
+
+@pytest.mark.parametrize("changed", [None, *repack.SHIPPED_FILES])
+def test_a_change_of_any_shipped_file_is_another_version(
+    changed: str | None, tmp_path: Path, base: Path, cache: Path, shipped: Path
+) -> None:
+    built = archive(tmp_path / "built.tar", APP)
+    write(tmp_path / "image.tar", built, base, cache=cache)
+    if changed:
+        with (shipped / changed).open("a") as file:
+            file.write("# changed\n")
+    done = typed(shipped, built, base, tmp_path / "later.tar", "--created", COMMITTED, "--cache", cache)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list(cache.glob("*.tar.gz"))) == (2 if changed else 1)
 
 
 def test_what_nobody_used_for_30_days_is_removed(normal: Make, cache: Path) -> None:

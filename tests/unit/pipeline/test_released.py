@@ -89,7 +89,7 @@ class Shipyard(FakeStages):
 
     async def scan(self, archive: Archive) -> Scan:
         await super().scan(archive)
-        return self.scans.pop(0).model_copy(update={"config_digest": image.read(archive.path).config_digest})
+        return self.scans.pop(0).model_copy(update={"config_digest": image.read_image(archive.path).config_digest})
 
     async def verify(self, repository: str, digest: str, trust: Trust) -> Verified:
         self.asked.append((repository, digest))

@@ -1,15 +1,13 @@
-"""Reads and writes images as OCI archives: the OCI image layout in one tar file, its blobs streamed.
+"""Images in OCI archives, as the registry code reads and writes them: blob by blob, streamed.
 
 https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
 """
 
 from __future__ import annotations
 
-import json
-import os
 import tarfile
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -18,26 +16,23 @@ import anyio
 
 from drydock.errors import RegistryError
 from drydock.oci import media_types
+from drydock.oci.layout import BLOCK_BYTES, INDEX, MALFORMED_ERRORS, Layout, open_layout
+from drydock.oci.media_types import blob_name
 from drydock.oci.registry import manifest as values
-from drydock.oci.registry.manifest import BROKEN, Descriptor, Manifest
-from drydock.oci.registry.repository_client import verified
-
-CHUNK_BYTES = 1024 * 1024
-# Larger ones no registry takes.
-MANIFEST_BYTES = 4 * 1024 * 1024
+from drydock.oci.registry.manifest import Descriptor, Manifest
+from drydock.oci.registry.repository_client import MANIFEST_BYTES, verified
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An opened archive: where in the file each blob lies, and as which type `index.json` names manifests.
+    """An open archive; `index` has the media type of each manifest in the archive's index, by its digest.
 
-    The file stays open: were another put in its place in mid-push, this one would still be read.
+    The file stays open: if another file replaces it during a push, this one is still read.
     """
 
     path: Path
-    file: IO[bytes] = field(repr=False)
-    places: dict[str, tuple[int, int]]
-    named: dict[str, str]
+    layout: Layout = field(repr=False)
+    index: Mapping[str, str]
 
     @property
     def where(self) -> str:
@@ -45,23 +40,26 @@ class Archive:
         return str(self.path)
 
     async def manifest(self, digest: str) -> Manifest | None:
-        """A manifest in the archive; None where there is none."""
-        offset, size_bytes = self.places.get(digest, (0, 0))
-        if not 0 < size_bytes <= MANIFEST_BYTES:
+        """A manifest in the archive; None if there is none."""
+        if not self.layout.has_blob(digest):
             return None
-        content = os.pread(self.file.fileno(), size_bytes, offset)
-        found = values.manifest(content, self.named.get(digest, media_types.IMAGE_MANIFEST))
-        if found.digest != digest:
-            raise not_approved(self.path, f"its blob {digest} holds {found.digest}")
-        return found
+        with _archive_errors(self.path):
+            if not 0 < self.layout.get_blob_size_bytes(digest) <= MANIFEST_BYTES:
+                return None
+        return values.manifest(await self.blob(digest), self.index.get(digest, media_types.IMAGE_MANIFEST))
+
+    async def blob(self, digest: str) -> bytes:
+        """A document in the archive, verified."""
+        with _archive_errors(self.path):
+            return self.layout.read_blob(digest)
 
     def chunks(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
         """A blob's bytes; they have an end only if all of them are right."""
         return verified(self._read(blob), blob, f"{self.path} holds")
 
     async def verify(self, blob: Descriptor) -> None:
-        """Raise RegistryError where the archive has not the blob, or other bytes in its place."""
-        if blob.digest not in self.places:
+        """Raise RegistryError if the archive does not have the blob, or has other bytes in its place."""
+        if not self.layout.has_blob(blob.digest):
             raise not_approved(self.path, f"it has no blob {blob.digest}")
         try:
             async with aclosing(self.chunks(blob)) as chunks:
@@ -71,38 +69,19 @@ class Archive:
             raise not_approved(self.path, f"its blob {blob.digest} holds other bytes") from error
 
     async def _read(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
-        offset, size_bytes = self.places[blob.digest]
-        end = offset + size_bytes
-        while offset < end:
-            part = await anyio.to_thread.run_sync(os.pread, self.file.fileno(), min(CHUNK_BYTES, end - offset), offset)
-            if not part:
-                return
-            offset += len(part)
-            yield part
+        with _archive_errors(self.path), self.layout.open_blob(blob.digest) as file:
+            while block := await anyio.to_thread.run_sync(file.read, BLOCK_BYTES):
+                yield block
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Archive]:
-    """Open the archive at `path`; raises RegistryError where it is no whole OCI archive."""
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise not_approved(path, str(error)) from error
-    with file:
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as layout:
-                members = {member.name: member for member in layout if member.isreg()}
-                index = layout.extractfile(members["index.json"])
-                manifests = json.loads(index.read())["manifests"] if index else []
-            named = {entry["digest"]: str(entry["mediaType"]) for entry in manifests}
-        except (tarfile.TarError, OSError, *BROKEN) as error:
-            raise not_approved(path, f"it is no whole OCI archive: {error}") from error
-        places = {
-            f"sha256:{name.removeprefix(media_types.BLOBS)}": (member.offset_data, member.size)
-            for name, member in members.items()
-            if name.startswith(media_types.BLOBS)
-        }
-        yield Archive(path, file, places, named)
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Open the archive at `path`; raises RegistryError if it is not a whole OCI archive."""
+    with ExitStack() as stack:
+        with _archive_errors(path, "it is not a whole OCI archive: "):
+            layout = stack.enter_context(open_layout(path))
+            index = {entry["digest"]: str(entry["mediaType"]) for entry in layout.read_index()}
+        yield Archive(path, layout, index)
 
 
 def not_approved(path: Path, why: str) -> RegistryError:
@@ -112,6 +91,14 @@ def not_approved(path: Path, why: str) -> RegistryError:
         likely_cause="something wrote the file after it was judged",
         next_step="find out who writes there, then run again",
     )
+
+
+@contextmanager
+def _archive_errors(path: Path, before: str = "") -> Iterator[None]:
+    try:
+        yield
+    except MALFORMED_ERRORS as error:
+        raise not_approved(path, f"{before}{error}") from error
 
 
 class Writer:
@@ -125,7 +112,7 @@ class Writer:
         """Write one blob; where that breaks, the file is as it was before."""
         start = self._file.tell()
         try:
-            self._head(_name(blob.digest), blob.size_bytes)
+            self._head(blob_name(blob.digest), blob.size_bytes)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     await anyio.to_thread.run_sync(self._file.write, chunk)
@@ -139,11 +126,11 @@ class Writer:
         """Name the image in the layout's index, and end the tar file."""
         named = Descriptor(manifest.digest, manifest.media_type, len(manifest.content))
         index = {"schemaVersion": 2, "mediaType": media_types.IMAGE_INDEX, "manifests": [named.as_json()]}
-        self._small("index.json", values.encoded(index))
+        self._small(INDEX, values.encoded(index))
         if config := manifest.config:
             # What Trivy reads, and `docker load` before 25, in place of index.json.
-            layers = [_name(layer.digest) for layer in manifest.layers]
-            self._small("manifest.json", values.encoded([{"Config": _name(config.digest), "Layers": layers}]))
+            layers = [blob_name(layer.digest) for layer in manifest.layers]
+            self._small("manifest.json", values.encoded([{"Config": blob_name(config.digest), "Layers": layers}]))
         self._file.write(bytes(2 * tarfile.BLOCKSIZE))
 
     def _small(self, name: str, content: bytes) -> None:
@@ -158,7 +145,3 @@ class Writer:
 
     def _pad(self, size_bytes: int) -> None:
         self._file.write(bytes(-size_bytes % tarfile.BLOCKSIZE))
-
-
-def _name(digest: str) -> str:
-    return f"blobs/{digest.replace(':', '/')}"

@@ -5,7 +5,6 @@ The formats are those of the OCI image specification: https://github.com/opencon
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from drydock.errors import RegistryError
-from drydock.oci.media_types import DIGEST
-
-# What reading raises: the JSON of a manifest may have anything, or nothing, in every place.
-BROKEN = (LookupError, ValueError, TypeError, AttributeError, RecursionError)
+from drydock.oci.layout import MALFORMED_JSON_ERRORS
+from drydock.oci.media_types import DIGEST, compute_digest
 
 
 @dataclass(frozen=True)
@@ -95,13 +92,13 @@ def manifest(content: bytes, media_type: str) -> Manifest:
 
     Raises RegistryError where the bytes are no manifest.
     """
-    digest = digest_of(content)
+    digest = compute_digest(content)
     try:
         document = json.loads(content)
         read = Manifest(digest, str(document.get("mediaType") or media_type), content)
         # Once read, they are kept: nobody who asks later has to expect an error.
         _ = read.blobs, read.children, read.descriptor, read.subject
-    except BROKEN as error:
+    except MALFORMED_JSON_ERRORS as error:
         raise RegistryError(
             f"{digest} is no manifest: {error}",
             likely_cause="a proxy before the registry answers in its place",
@@ -111,18 +108,13 @@ def manifest(content: bytes, media_type: str) -> Manifest:
 
 
 def descriptor(written: Mapping[str, Any]) -> Descriptor:
-    """Read a descriptor; raises one of BROKEN where it is none. Digests other than sha256 are not spoken here."""
+    """Read a descriptor with a digest of sha256; raises one of MALFORMED_JSON_ERRORS for anything else."""
     digest, size_bytes = written["digest"], written["size"]
     if not DIGEST.fullmatch(digest) or not isinstance(size_bytes, int) or size_bytes < 0:
         raise ValueError(f"{digest!r} of {size_bytes!r} bytes names no blob")
     annotations = {str(key): str(value) for key, value in (written.get("annotations") or {}).items()}
     kinds = str(written.get("mediaType") or ""), str(written.get("artifactType") or "")
     return Descriptor(digest, kinds[0], size_bytes, kinds[1], annotations)
-
-
-def digest_of(content: bytes) -> str:
-    """The digest that names some bytes."""
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def encoded(document: Mapping[str, Any] | Sequence[Any]) -> bytes:

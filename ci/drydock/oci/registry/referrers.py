@@ -13,10 +13,12 @@ from typing import Any
 
 from drydock.errors import RegistryError
 from drydock.oci import media_types
+from drydock.oci.layout import MALFORMED_JSON_ERRORS
+from drydock.oci.media_types import compute_digest
 from drydock.oci.registry import manifest as values
 from drydock.oci.registry import transfer
 from drydock.oci.registry.client import Refused
-from drydock.oci.registry.manifest import BROKEN, Descriptor, Manifest
+from drydock.oci.registry.manifest import Descriptor, Manifest
 from drydock.oci.registry.repository_client import BLOB_BYTES, Store
 
 EMPTY_CONFIG = b"{}"
@@ -48,9 +50,9 @@ async def attach(
     https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md#guidelines-for-artifact-usage
     """
     described = await transfer.required(store, subject)
-    contents = {values.digest_of(content): content for content in (EMPTY_CONFIG, document)}
-    config = Descriptor(values.digest_of(EMPTY_CONFIG), media_types.EMPTY_JSON, len(EMPTY_CONFIG))
-    layer = Descriptor(values.digest_of(document), artifact_type, len(document))
+    contents = {compute_digest(content): content for content in (EMPTY_CONFIG, document)}
+    config = Descriptor(compute_digest(EMPTY_CONFIG), media_types.EMPTY_JSON, len(EMPTY_CONFIG))
+    layer = Descriptor(compute_digest(document), artifact_type, len(document))
     written = {
         "schemaVersion": 2,
         "mediaType": media_types.IMAGE_MANIFEST,
@@ -87,7 +89,7 @@ async def referrers(store: Store, subject: str) -> tuple[Descriptor, ...]:
         return listed.children if listed else ()
     try:
         found = [values.descriptor(entry) for page in pages for entry in page.get("manifests") or []]
-    except BROKEN as error:
+    except MALFORMED_JSON_ERRORS as error:
         raise RegistryError(
             f"{store.where}: the referrers of {subject} cannot be read: {error}",
             likely_cause="a proxy before the registry answers in its place",

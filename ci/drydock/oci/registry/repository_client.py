@@ -18,9 +18,9 @@ import anyio
 import httpx
 
 from drydock.errors import RegistryError
-from drydock.oci.media_types import MANIFESTS
+from drydock.oci.media_types import MANIFESTS, compute_digest
 from drydock.oci.registry.client import Connection, Passing, Refused, read
-from drydock.oci.registry.manifest import Descriptor, Manifest, digest_of, manifest
+from drydock.oci.registry.manifest import Descriptor, Manifest, manifest
 
 # The specification lets a registry refuse larger manifests, so nobody makes them.
 MANIFEST_BYTES = 4 * 1024 * 1024
@@ -73,8 +73,8 @@ class Store:
         content = await self.connection.patiently(once)
         if len(content) > BLOB_BYTES:
             raise self._wrong(f"{digest} is larger than {BLOB_BYTES // 1024**2} MiB")
-        if digest_of(content) != digest:
-            raise self._wrong(f"other bytes are served as {digest}: {digest_of(content)}")
+        if compute_digest(content) != digest:
+            raise self._wrong(f"other bytes are served as {digest}: {compute_digest(content)}")
         return content
 
     def chunks(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:

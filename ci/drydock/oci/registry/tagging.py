@@ -16,8 +16,8 @@ import anyio
 
 from drydock.errors import RegistryError, VersionTaken
 from drydock.oci import tags
+from drydock.oci.layout import MALFORMED_JSON_ERRORS
 from drydock.oci.registry import archive_io
-from drydock.oci.registry.manifest import BROKEN
 from drydock.oci.registry.repository import Repository
 from drydock.oci.tags import Name, Order
 
@@ -41,7 +41,7 @@ async def push(repository: Repository, archive: Path, digest: str, name: Name) -
     if name.is_version and (served := await repository.digest(name.tag)):
         _require_ours(repository, name.tag, digest, served)
     if tags.is_commit(name.tag):
-        with archive_io.opened(archive) as ours:
+        with archive_io.open_archive(archive) as ours:
             model_sha256 = (await _build_labels(ours, digest)).model_sha256
         if other := await _another_model(repository, name.tag, digest, model_sha256):
             raise VersionTaken(
@@ -213,15 +213,12 @@ async def _build_labels(source: Repository | archive_io.Archive, digest: str) ->
     manifest = await source.manifest(digest)
     if not manifest or not manifest.config:
         return NO_LABELS
-    if isinstance(source, Repository):
-        content = await source.blob(manifest.config.digest)
-    else:
-        content = b"".join([chunk async for chunk in source.chunks(manifest.config)])
+    content = await source.blob(manifest.config.digest)
     try:
         config = json.loads(content)
         labels = (config.get("config") or {}).get("Labels") or {}
         commit, model_sha256 = (str(labels.get(label) or "") for label in (REVISION_LABEL, MODEL_LABEL))
-    except BROKEN:
+    except MALFORMED_JSON_ERRORS:
         return NO_LABELS
     return BuildLabels(commit.removesuffix("-dirty"), model_sha256, _time(config.get("created")))
 

@@ -35,14 +35,14 @@ async def push(target: Store, archive: Path, manifest_digest: str) -> None:
 
     Raises RegistryError where the archive is not that image, too.
     """
-    with archive_io.opened(archive) as opened:
-        if manifest_digest not in opened.named:
-            held = ", ".join(opened.named) or "nothing"
-            raise archive_io.not_approved(archive, f"it holds {held}, approved was {manifest_digest}")
-        for manifest in await family(opened, manifest_digest):
+    with archive_io.open_archive(archive) as source:
+        if manifest_digest not in source.index:
+            found = ", ".join(source.index) or "nothing"
+            raise archive_io.not_approved(archive, f"it has {found}, approved was {manifest_digest}")
+        for manifest in await family(source, manifest_digest):
             for blob in manifest.blobs:
-                await opened.verify(blob)
-        await transfer(opened, target, manifest_digest)
+                await source.verify(blob)
+        await transfer(source, target, manifest_digest)
 
 
 async def transfer(source: Source, target: Store, digest: str) -> None:
