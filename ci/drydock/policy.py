@@ -95,6 +95,7 @@ class LimitsSection(_Section):
     layer_size_mb: Count = 200
     waste_mb: Count = 20
     start_seconds: Count = 60
+    ready_seconds: Count = 30
     request_seconds: Count = 10
     latency_ms: Count = 100
     log_lines: Count = 15

@@ -222,6 +222,15 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "a start that takes too long",
+        "starts in time",
+        "or raise limits.ready_seconds",
+        (
+            Edit("service/server.py", "import json\n", "import json\nimport time\ntime.sleep(2)\n"),
+            Edit("pipeline.toml", "ready_seconds = 60", "ready_seconds = 1"),
+        ),
+    ),
+    Mutant(
         "classes in the wrong order",
         ANSWERS,
         "expected versicolor, got virginica",

@@ -58,8 +58,8 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
         (
             "[limits]\nfoo = 1\n",
             ":2: unknown key limits.foo",
-            "known keys are image_size_mb, latency_ms, layer_size_mb, log_lines, request_seconds, start_seconds,"
-            " waste_mb",
+            "known keys are image_size_mb, latency_ms, layer_size_mb, log_lines, ready_seconds, request_seconds,"
+            " start_seconds, waste_mb",
         ),
         (
             "\norigins = 1\n",

@@ -158,6 +158,16 @@ def answers(smoke: report.Smoke, policy: Policy) -> Outcome:
     return Outcome(_pass_if(asked > 0 and not wrong), f"{asked - len(wrong)} of {asked} rows", str(asked), wrong[:3])
 
 
+def startup(smoke: report.Smoke, policy: Policy) -> Outcome:
+    """From its start to its first answer on /readyz the container took at most the limit; the limit itself passes."""
+    if smoke.ready_seconds is None:
+        return NOT_READY
+    passed = smoke.ready_seconds <= policy.limits.ready_seconds
+    cause = "the imports or the model take this long to load, or the machine is busy: measure again, load less, "
+    details = () if passed else (f"{cause}or raise limits.ready_seconds",)
+    return Outcome(_pass_if(passed), f"{smoke.ready_seconds:g} s", f"{policy.limits.ready_seconds} s", details)
+
+
 def latency(smoke: report.Smoke, policy: Policy) -> Outcome:
     """How long an answer took beside the budget: told, and no reason to reject, since it is this machine's time too."""
     if smoke.ready_seconds is None:
@@ -334,6 +344,7 @@ def secrets(scan: report.Scan, policy: Policy) -> Outcome:
 
 CHECKS: tuple[Check[Any], ...] = (
     Check("answers /predict as trained", ("smoke",), lambda facts: facts.smoke, answers),
+    Check("starts in time", ("smoke",), lambda facts: facts.smoke, startup),
     Check("answers in time", ("smoke",), lambda facts: facts.smoke, latency),
     Check("refuses malformed requests", ("smoke",), lambda facts: facts.smoke, malformed),
     Check(

@@ -162,7 +162,7 @@ class Project:
         assert finished.exit_code == 1, finished.output
         assert finished.failed() == list(checks)
         assert finished.output.splitlines()[-1] == (
-            f"rejected   {len(checks)} of {len(finished.report['rows'])} checks failed; nothing was pushed"
+            f"rejected   {len(checks)} of {len(finished.report['checks'])} checks failed; nothing was pushed"
         )
         self.assert_nothing_pushed(finished)
 

@@ -32,6 +32,7 @@ from tests.support import examples
 # Every check, and what it says of a good image.
 GOOD = {
     "answers /predict as trained": ("2 of 2 rows", "2"),
+    "starts in time": ("1.2 s", "30 s"),
     "answers in time": ("median 4 ms, slowest 4 ms", "100 ms"),
     "refuses malformed requests": ("2 of 2 with 4xx", "2"),
     "runs as non-root": ("USER 10001:10001, uid 10001", "not 0"),
@@ -164,7 +165,7 @@ def test_a_container_that_never_got_ready_is_one_fault_and_one_red_row() -> None
     facts.smoke = examples.smoke(ready_seconds=None, not_ready="it ended with exit code 1")
     rows = {row.name: (row.verdict, row.measured, row.limit, row.details) for row in checks.judge(facts, Policy())}
     unasked = (Verdict.NOT_RUN, "", "", ("the image never got ready to be asked",))
-    assert rows["answers in time"] == rows["refuses malformed requests"] == unasked
+    assert rows["starts in time"] == rows["answers in time"] == rows["refuses malformed requests"] == unasked
     assert [name for name, (verdict, *_) in rows.items() if verdict is Verdict.FAIL] == [ANSWERS]
     assert rows["runs as non-root"][0] is Verdict.PASS
 
@@ -175,6 +176,25 @@ def test_a_run_without_a_golden_row_proves_nothing() -> None:
     assert rows[ANSWERS] == (Verdict.FAIL, "0 of 0 rows")
     assert rows["answers in time"] == (Verdict.NOT_RUN, "")
     assert rows["refuses malformed requests"] == (Verdict.FAIL, "0 of 0 with 4xx")
+
+
+@pytest.mark.parametrize(
+    ("ready_seconds", "verdict", "measured"),
+    [(0.0, Verdict.PASS, "0 s"), (30.0, Verdict.PASS, "30 s"), (30.1, Verdict.FAIL, "30.1 s")],
+)
+def test_a_container_may_take_30_s_to_get_ready_and_no_longer(
+    ready_seconds: float, verdict: Verdict, measured: str
+) -> None:
+    facts = examples.facts()
+    facts.smoke = examples.smoke(ready_seconds=ready_seconds)
+    judged = row("starts in time", facts)
+    assert (judged.verdict, judged.measured, judged.limit) == (verdict, measured, "30 s")
+    cause = "the imports or the model take this long to load, or the machine is busy"
+    words = f"{cause}: measure again, load less, or raise limits.ready_seconds"
+    assert judged.details == ((words,) if verdict is Verdict.FAIL else ())
+    others = {each.verdict for each in checks.judge(facts, Policy()) if each.name != "starts in time"}
+    assert others == {Verdict.PASS}
+    assert row("starts in time", facts, examples.policy(limits={"ready_seconds": 31})).verdict is Verdict.PASS
 
 
 def test_only_three_wrong_answers_are_shown() -> None:
