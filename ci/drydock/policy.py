@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from drydock.errors import UsageError
 from drydock.oci.reference import is_repository
+from drydock.report import PLAIN_NAME
 
 REMOTE_LOCK = "requirements/image-remote.txt"
 RUNTIME_FIELD = "{runtime}"
@@ -32,6 +33,12 @@ Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Severity = Literal["UNKNOWN", "LOW", "MEDIUM", "HIGH", "CRITICAL"]
 
 
+def _plain_name(name: str) -> str:
+    if re.fullmatch(PLAIN_NAME, name):
+        return name
+    raise PydanticCustomError("name", "The report's folder gets this name: use letters, digits, and . _ - only")
+
+
 def _signer(name: str) -> str:
     if SIGNER.fullmatch(name):
         return name
@@ -45,7 +52,7 @@ class _Section(BaseModel):
 class ImageSection(_Section):
     """What the image is called and where it goes."""
 
-    name: Words = "iris-classifier"
+    name: Annotated[str, AfterValidator(_plain_name)] = "iris-classifier"
     repository: str = "127.0.0.1:5000/iris-classifier"
     source: str = ""
     moving_tags: bool = True

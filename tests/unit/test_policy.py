@@ -105,6 +105,14 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
             ":2: scan.unused_ignores is 'delete': input should be 'warn' or 'reject'",
             "",
         ),
+        *(
+            (
+                f'[image]\nname = "{name}"\n',
+                f":2: image.name is {name!r}: the report's folder gets this name: use letters, digits, and . _ - only",
+                "",
+            )
+            for name in ("", "..", "team/iris", "my model")
+        ),
         (
             '[trust]\nsigners = ["release.yml"]\n',
             ":2: trust.signers is 'release.yml': it is no workflow with a branch or tag,"

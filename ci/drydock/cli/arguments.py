@@ -26,7 +26,9 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--config", type=Path, default=Path("pipeline.toml"), metavar="FILE", help="the policy")
-    shared.add_argument("--report-dir", type=Path, default=Path("dist"), metavar="DIR", help="where the report goes")
+    shared.add_argument(
+        "--report-dir", type=Path, metavar="DIR", help="the folder of the report; dist/<image.name> by default"
+    )
     key = argparse.ArgumentParser(add_help=False)
     key.add_argument("--key", type=Path, metavar="FILE", help="the public key to trust, instead of the policy's")
 

@@ -9,6 +9,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,7 @@ from typing import TypeVar
 import anyio
 
 from drydock import checks, stages
+from drydock import policy as config
 from drydock.cli import arguments
 from drydock.cli.console import Terminal
 from drydock.cli.guard import run_guarded
@@ -42,7 +44,7 @@ def main(given: Sequence[str] | None = None) -> int:
     """Do what was asked for and return the exit code that docs/reference.md lists."""
     terminal = Terminal(on_github=os.environ.get("GITHUB_ACTIONS") == "true")
     asked = arguments.parse(sys.argv[1:] if given is None else given)
-    report_dir = getattr(asked, "report_dir", Path("dist"))
+    report_dir = getattr(asked, "report_dir", None) or files.REPORTS
     return run_guarded(partial(COMMANDS[asked.command], asked, terminal), terminal, INTERRUPTS, report_dir)
 
 
@@ -133,7 +135,8 @@ def _given(path: Path) -> Path:
 
 
 def _explain(asked: Namespace, terminal: Terminal) -> int:
-    terminal.show(explanation(asked.archive or asked.report_dir / "image.tar", asked.layer, asked.report_dir))
+    report_dir = asked.report_dir or files.default_report_dir(config.load(asked.config, os.environ).image.name)
+    terminal.show(explanation(asked.archive or report_dir / "image.tar", asked.layer, report_dir))
     return 0
 
 
@@ -170,7 +173,7 @@ def _promote(asked: Namespace, terminal: Terminal) -> int:
 
 def _rescan(asked: Namespace, terminal: Terminal) -> int:
     run = _plan(asked)
-    released_images = [publication.read(path) for path in asked.records or [asked.report_dir / publication.RECORD]]
+    released_images = [publication.read(path) for path in asked.records or [run.report_dir / publication.RECORD]]
 
     async def rescan(live: Live) -> Assessment:
         assessment = await released.rescan(run, released_images, stages.connect, live)
@@ -184,8 +187,8 @@ def _rescan(asked: Namespace, terminal: Terminal) -> int:
 
 
 def _reproduce(asked: Namespace, terminal: Terminal) -> int:
-    reproduced = asked.report_dir / "reproduced"
-    run = _plan(asked, builds=True, mounts_secrets=True, report_dir=reproduced, no_cache=asked.no_cache)
+    run = _plan(asked, builds=True, mounts_secrets=True, no_cache=asked.no_cache)
+    run = replace(run, report_dir=run.report_dir / "reproduced")
     record = None if media_types.DIGEST.fullmatch(asked.released) else publication.read(Path(asked.released))
     digest = record.digest if record else asked.released
     return _assessed(partial(released.reproduce, run, digest, record, stages.connect), run, terminal)
@@ -216,7 +219,9 @@ def preamble(run: plan.Plan) -> str:
     target = f"push to {run.reference}" if run.push else "push nothing"
     origins = run.policy.origins.get("image.repository", "default")
     images = f"{run.images.base_images} images"
-    return f"policy     {run.root.name}: {target} ({origins}); {images}; report in {run.report_dir.name}/\n"
+    here = Path.cwd()
+    folder = run.report_dir.relative_to(here) if run.report_dir.is_relative_to(here) else run.report_dir
+    return f"policy     {run.root.name}: {target} ({origins}); {images}; report in {folder}/\n"
 
 
 def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
@@ -242,13 +247,12 @@ def _plan(
     mounts_secrets: bool = False,
     tag: str | None = None,
     push: bool = False,
-    report_dir: Path | None = None,
     key: Path | None = None,
     no_cache: bool = False,
 ) -> plan.Plan:
     return plan.make(
         policy_path=asked.config,
-        report_dir=report_dir or asked.report_dir,
+        report_dir=asked.report_dir,
         publishes=publishes,
         builds=builds,
         mounts_secrets=mounts_secrets,

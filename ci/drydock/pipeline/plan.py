@@ -19,7 +19,7 @@ from drydock.oci import registry
 from drydock.oci.media_types import PINNED
 from drydock.oci.tags import Name
 from drydock.policy import REMOTE_LOCK, RUNTIME_FIELD, Policy
-from drydock.report import Artifact, Contract, Images, Release, Revision, publication
+from drydock.report import Artifact, Contract, Images, Release, Revision, files, publication
 from drydock.tools import attestations, build_secrets, cosign, origin, revision, trivy, worktree
 from drydock.tools.worktree import Inputs, Model
 
@@ -85,17 +85,19 @@ class Plan:
 def make(
     *,
     policy_path: Path,
-    report_dir: Path,
     environment: Mapping[str, str],
     publishes: bool = False,
     builds: bool = False,
     mounts_secrets: bool = False,
+    report_dir: Path | None = None,
     tag: str | None = None,
     push: bool = False,
     key: Path | None = None,
     no_cache: bool = False,
 ) -> Plan:
-    """Gather what a run needs; `key` is a public key to trust. Raises UsageError before anything is started.
+    """Gather what a run needs. Raises UsageError before anything is started.
+
+    `report_dir` is the folder of the report, dist/<image.name> by default. `key` is a public key to trust.
 
     Only what `publishes`, or would, gives an image a name, and so needs a commit or a `tag` to name it by. What only
     looks at images, and neither publishes nor `builds` one, does not need git. What runs instructions of the Dockerfile
@@ -106,6 +108,7 @@ def make(
     config.require_near_expiry(policy, datetime.now(UTC).date())
     root = _root(policy_path, policy)
     _require_runtime(policy, root)
+    report_dir = (report_dir or files.default_report_dir(policy.image.name)).resolve()
     inputs = _inputs(policy, root, policy_path)
     commit = revision.read(root, inputs) if publishes or builds else _unread(root)
     images = _images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
@@ -147,7 +150,7 @@ def make(
         revision=commit,
         name=name,
         push=push,
-        report_dir=report_dir.resolve(),
+        report_dir=report_dir,
         published=publication.published(report_dir),
         locked_packages={
             name: version

@@ -12,12 +12,18 @@ from pathlib import Path
 from drydock.errors import UsageError
 
 TRACEBACK = "traceback.txt"
+REPORTS = Path("dist")
 LOCK = ".lock"
 REPORT_FILES = (
     *("report.json", "report.html", "report.txt", "summary.md"),
     *("trivy.json", "canary.json", "trivy.txt", "trivy.sarif", "sbom.cdx.json", "sbom.spdx.json"),
     *("image.tar", "engine.log", TRACEBACK),
 )
+
+
+def default_report_dir(image_name: str) -> Path:
+    """The folder of an image's report, if the user names no other."""
+    return REPORTS / image_name
 
 
 def prepare(report_dir: Path) -> None:

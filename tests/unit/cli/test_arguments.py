@@ -6,7 +6,7 @@ import pytest
 
 from drydock.cli import arguments
 
-SHARED = {"config": Path("pipeline.toml"), "report_dir": Path("dist")}
+SHARED = {"config": Path("pipeline.toml"), "report_dir": None}
 A_RUN = {"command": "run", **SHARED, "push": True, "tag": None, "debug": False}
 DIGEST = "sha256:" + "a1" * 32
 

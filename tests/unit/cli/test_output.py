@@ -441,4 +441,4 @@ def test_a_folder_whose_name_looks_like_markup_is_a_folder(
 ) -> None:
     report_dir = tmp_path / "a [bold] dist"
     assert commands.main([*COMMON, "--report-dir", str(report_dir)]) == 0
-    assert "report in a [bold] dist/\n" in capsys.readouterr().err
+    assert f"report in {tmp_path}/a [bold] dist/\n" in capsys.readouterr().err

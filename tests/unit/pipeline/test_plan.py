@@ -216,6 +216,15 @@ def test_what_publishes_nothing_needs_no_commit_to_name_an_image_by(project: Pat
     assert (looking.name, looking.push) == (Name(tag=""), False)
 
 
+def test_the_report_goes_to_a_folder_with_the_name_of_the_image(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    policy = project / "pipeline.toml"
+    assert plan.make(policy_path=policy, environment={}).report_dir == project / "dist" / "iris-classifier"
+    policy.write_text('[image]\nname = "mine"\n')
+    assert plan.make(policy_path=policy, environment={}).report_dir == project / "dist" / "mine"
+    assert plan.make(policy_path=policy, report_dir=project / "here", environment={}).report_dir == project / "here"
+
+
 def test_what_was_published_before_is_known(project: Path) -> None:
     (project / "dist").mkdir()
     files.write_documents(project / "dist", {"release.json": examples.release().model_dump_json()})

@@ -219,15 +219,19 @@ def test_all_that_a_run_leaves_is_uploaded_but_the_image_and_the_engines_log() -
     ]
     assert len(uploads) == 3
     for upload in uploads:
-        kept = {name for name in report_files.REPORT_FILES if not any(fnmatch(f"dist/{name}", line) for line in upload)}
+        kept = {
+            name
+            for name in report_files.REPORT_FILES
+            if not any(fnmatch(f"dist/iris-classifier/{name}", line) for line in upload)
+        }
         assert kept == {"image.tar", "engine.log"}
-        assert fnmatch(f"dist/{publication.RECORD}", upload[0])
+        assert fnmatch(f"dist/iris-classifier/{publication.RECORD}", upload[0])
 
 
 def test_a_release_on_github_has_files_that_a_run_leaves() -> None:
     announce = jobs(read((ROOT / ".github/workflows/release.yml").read_text()))[-1]
     files = [word for word in shlex.split(announce.steps[-1]["run"]) if word.startswith("dist/")]
-    assert f"dist/{publication.RECORD}" in files
+    assert f"dist/*/{publication.RECORD}" in files
     assert {Path(file).name for file in files} <= {*report_files.REPORT_FILES, publication.RECORD}
 
 
