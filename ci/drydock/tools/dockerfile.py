@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -28,6 +29,10 @@ HEALTHCHECK = re.compile(
     rf"(?P<options>(--({'|'.join(OPTIONS)})=\S+\s+|--retries=\d+\s+)*)"
     r"((?i:NONE)|(?i:CMD)\s+(?P<command>\S.*))"
 )
+TAKES_HEREDOCS = re.compile(r"(ONBUILD\s+)?(RUN|COPY|ADD)\s", re.IGNORECASE)
+# A word of a shell with its quotes, since "<<EOF" in quotes begins no heredoc.
+SHELL_WORD = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])+""")
+HEREDOC = re.compile(r"[0-9]*<<(?P<dash>-?)(?P<name>[^<]+)")
 NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 PART_OF_DURATION = re.compile(rf"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)({'|'.join(NANOSECONDS)})")
 DURATION = re.compile(rf"0|({PART_OF_DURATION.pattern})+")
@@ -59,7 +64,7 @@ def located(image: Image, text: str) -> Image:
 
 def instructions(text: str) -> dict[str, int]:
     """Each instruction as one line, and the line on which it begins, from 1; of two alike the final stage's."""
-    return {_plain(instruction): begins for begins, instruction in _joined(text)}
+    return {_plain(instruction): begins for begins, instruction in _iter_instructions(text)}
 
 
 def secrets(text: str) -> dict[str, bool]:
@@ -68,7 +73,7 @@ def secrets(text: str) -> dict[str, bool]:
     https://docs.docker.com/reference/dockerfile/#run---mounttypesecret
     """
     found: dict[str, bool] = {}
-    for _, instruction in _joined(text):
+    for _, instruction in _iter_instructions(text):
         name, *words = instruction.split()
         for word in takewhile(lambda word: word.startswith("--"), words if name.upper() == "RUN" else []):
             options = dict(option.partition("=")[::2] for option in word.removeprefix("--mount=").split(","))
@@ -90,7 +95,7 @@ def healthcheck(text: str) -> dict[str, Any] | None:
     """
     stages: dict[str, dict[str, Any] | None] = {}
     stage, found = "", None
-    for _, instruction in _joined(text):
+    for _, instruction in _iter_instructions(text):
         name, *rest = instruction.split(maxsplit=1)
         words = "".join(rest)
         if name.upper() == "FROM" and (read := FROM.fullmatch(words)):
@@ -138,10 +143,11 @@ def _wrong(words: str) -> BuildError:
     )
 
 
-def _joined(text: str) -> Iterator[tuple[int, str]]:
-    """Each instruction with its continued lines as one, and the line on which it begins, from 1."""
+def _iter_instructions(text: str) -> Iterator[tuple[int, str]]:
+    """Each instruction with its continued lines as one, and the line on which it begins, from 1; no heredoc's lines."""
     begins, parts = 0, list[str]()
-    for number, line in enumerate(text.splitlines(), start=1):
+    lines = enumerate(text.splitlines(), start=1)
+    for number, line in lines:
         words = line.rstrip()
         # A comment may stand within an instruction that goes on below it.
         if not words or words.lstrip().startswith("#"):
@@ -149,8 +155,22 @@ def _joined(text: str) -> Iterator[tuple[int, str]]:
         begins = begins or number
         parts.append(words.removesuffix("\\"))
         if not words.endswith("\\"):
-            yield begins, "".join(parts).strip()
+            instruction = "".join(parts).strip()
+            yield begins, instruction
+            for indent, name in _find_heredocs(instruction):
+                next((body for _, body in lines if body.lstrip(indent) == name), None)
             begins, parts = 0, []
+
+
+def _find_heredocs(instruction: str) -> Iterator[tuple[str, str]]:
+    """The heredocs whose lines follow an instruction: the indent that is dropped from them, and the line that ends it.
+
+    https://docs.docker.com/reference/dockerfile/#here-documents
+    """
+    if TAKES_HEREDOCS.match(instruction):
+        for word in SHELL_WORD.findall(instruction):
+            if heredoc := HEREDOC.fullmatch(word):
+                yield "\t" if heredoc["dash"] else "", "".join(shlex.split(heredoc["name"]))
 
 
 def _plain(instruction: str) -> str:

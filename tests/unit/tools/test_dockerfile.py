@@ -36,6 +36,63 @@ def test_each_instruction_is_found_on_the_line_on_which_it_begins() -> None:
     }
 
 
+# Each line of a heredoc looks like an instruction.
+BODY = "USER root\nHEALTHCHECK NONE\nRUN --mount=type=secret,id=body make\n\n# comment\n"
+
+
+@pytest.mark.parametrize(
+    ("instruction", "ends"),
+    [
+        ("RUN <<EOF", ["EOF"]),
+        ("COPY <<EOF /app/start.sh", ["EOF"]),
+        ("add <<EOF <<other /app/", ["EOF", "other"]),
+        ("COPY <<A <<'B' <<\"C\" /app/", ["A", "B", "C"]),
+        ("RUN <<-EOF", ["\t\tEOF"]),
+        ("RUN <<-EOF sh", ["EOF"]),
+        ("RUN <<'EOF' sh -x", ["EOF"]),
+        ('RUN <<"EOF" sh -x', ["EOF"]),
+        ('RUN <<-"E.O-F" sh', ["\tE.O-F"]),
+        ("RUN 3<<EOF cat /dev/fd/3", ["EOF"]),
+        ("RUN make && \\\n    cat <<EOF > /x", ["EOF"]),
+        ("RUN echo 'it is' \"it's\" <<EOF", ["EOF"]),
+        ("ONBUILD RUN <<EOF", ["EOF"]),
+    ],
+)
+def test_the_lines_of_a_heredoc_are_no_instructions(instruction: str, ends: list[str]) -> None:
+    bodies = "".join(f"{BODY}EOF2\n EOF\n{end}\n" for end in ends)
+    text = f"FROM base\nHEALTHCHECK CMD a\n{instruction}\n{bodies}RUN --mount=type=secret,id=own make\nUSER 1\n"
+    assert list(dockerfile.instructions(text).values()) == [1, 2, 3, text.count("\n") - 1, text.count("\n")]
+    assert dockerfile.healthcheck(text) == {"Test": ["CMD-SHELL", "a"]}
+    assert dockerfile.secrets(text) == {"own": False}
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        'RUN echo "a <<EOF b"',
+        "RUN a='b <<EOF c' make",
+        'RUN echo "it\\" <<EOF"',
+        "RUN cat <<<EOF",
+        "RUN echo $((1<<EOF))",
+        "RUN cat << EOF",
+        "ENV A=<<EOF",
+        "LABEL a <<EOF",
+        'RUN ["cat", "<<EOF"]',
+    ],
+)
+def test_what_is_no_heredoc_hides_no_instruction(instruction: str) -> None:
+    assert list(dockerfile.instructions(f"FROM base\n{instruction}\nUSER 1\n").values()) == [1, 2, 3]
+
+
+def test_the_end_of_a_heredoc_is_its_name_alone() -> None:
+    text = "FROM base\nRUN <<EOF\n\tEOF\nEOF \nUSER 1\nEOF\nUSER 2\n"
+    assert dockerfile.instructions(text) == {"FROM base": 1, "RUN <<EOF": 2, "USER 2": 7}
+
+
+def test_a_heredoc_that_does_not_end_is_the_rest_of_the_file() -> None:
+    assert dockerfile.instructions("FROM base\nRUN <<EOF\nUSER 1\n") == {"FROM base": 1, "RUN <<EOF": 2}
+
+
 def test_layers_know_their_lines_and_the_base_has_none() -> None:
     made = [
         examples.BASE.model_copy(update={"created_by": created_by})
