@@ -182,7 +182,7 @@ class EngineStages:
             labelled = built.with_label(CONTEXT_LABEL, await context.digest())
             await labelled.sync()
         archive = await repack.archive(
-            plan, labelled, healthcheck=dockerfile.healthcheck(self._dockerfile()), drop_label=CONTEXT_LABEL
+            plan, labelled, healthcheck=dockerfile.find_healthcheck(self._dockerfile()), drop_label=CONTEXT_LABEL
         )
         await archive.export(str(path))
         return Archive(path=path, handle=archive)
@@ -198,7 +198,7 @@ class EngineStages:
         read = await run_in_thread(
             lambda is_cancelled: read_image(archive.path, max_bytes=max_bytes, is_cancelled=is_cancelled)
         )
-        return dockerfile.located(read, self._dockerfile())
+        return dockerfile.add_line_numbers(read, self._dockerfile())
 
     async def smoke(self, archive: Archive, model: Model) -> Smoke:
         """Start the image as its users will, ask for every golden row, and note which user it runs as."""
@@ -316,7 +316,7 @@ class EngineStages:
         return self.plan.root / self.plan.policy.model.path
 
     def _dockerfile(self) -> str:
-        return dockerfile.read(self.plan.root / self.plan.policy.build.dockerfile)
+        return dockerfile.read_dockerfile(self.plan.root / self.plan.policy.build.dockerfile)
 
     def _context(self) -> dagger.Directory:
         return host.directory(self.plan.root, self.plan.policy.build.context)
@@ -338,7 +338,7 @@ class EngineStages:
 
         One that nobody gave is empty: Dagger would name a missing one at random, and its step would never be cached.
         """
-        missing = {name: "" for name, required in dockerfile.secrets(self._dockerfile()).items() if not required}
+        missing = {name: "" for name, required in dockerfile.find_secrets(self._dockerfile()).items() if not required}
         given = {session.CERTIFICATES_ID: self.plan.certificates, **self.plan.build_secrets}
         return [dag.set_secret(name, text) for name, text in {**missing, **given}.items()]
 

@@ -25,7 +25,7 @@ def read(policy: Policy, root: Path, environment: Mapping[str, str]) -> dict[str
 
 
 def _require_mounts(policy: Policy, root: Path) -> None:
-    mounted = dockerfile.secrets(dockerfile.read(root / policy.build.dockerfile))
+    mounted = dockerfile.find_secrets(dockerfile.read_dockerfile(root / policy.build.dockerfile))
     if any("$" in name for name in mounted):
         return  # an argument of the build names it
     for name in policy.build.secrets:

@@ -38,37 +38,37 @@ PART_OF_DURATION = re.compile(rf"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)({'|'.join(NANOSE
 DURATION = re.compile(rf"0|({PART_OF_DURATION.pattern})+")
 
 
-def read(path: Path) -> str:
-    """The text of a Dockerfile; nothing if it cannot be read, since the build says so in its own words."""
+def read_dockerfile(path: Path) -> str:
+    """The text of a Dockerfile; empty if it cannot be read, because the build reports that itself."""
     with suppress(OSError):
         return path.read_text(encoding="utf-8", errors="replace")
     return ""
 
 
-def located(image: Image, text: str) -> Image:
+def add_line_numbers(image: Image, text: str) -> Image:
     """The image, its layers with the lines on which their instructions begin in the Dockerfile `text`.
 
-    A layer keeps None where its instruction does not stand there as the image names it: the base's own, one with a
-    variable that was filled in, or a here-document.
+    A layer keeps None if the Dockerfile does not have its instruction in these words. That is so for the base's layers,
+    for variables and for heredocs.
     """
-    lines = instructions(text)
+    lines = find_instructions(text)
     return image.model_copy(
         update={
             "layers": tuple(
-                layer.model_copy(update={"dockerfile_line": lines.get(_plain(layer.created_by))})
+                layer.model_copy(update={"dockerfile_line": lines.get(_normalize(layer.created_by))})
                 for layer in image.layers
             )
         }
     )
 
 
-def instructions(text: str) -> dict[str, int]:
-    """Each instruction as one line, and the line on which it begins, from 1; of two alike the final stage's."""
-    return {_plain(instruction): begins for begins, instruction in _iter_instructions(text)}
+def find_instructions(text: str) -> dict[str, int]:
+    """Each instruction as one line, and the number of its first line, from 1; of two alike the last one's."""
+    return {_normalize(instruction): begins for begins, instruction in _iter_instructions(text)}
 
 
-def secrets(text: str) -> dict[str, bool]:
-    """The ids of the secrets that instructions mount, and of each whether a step fails without it.
+def find_secrets(text: str) -> dict[str, bool]:
+    """The id of each secret that instructions mount, and whether a step fails without it.
 
     https://docs.docker.com/reference/dockerfile/#run---mounttypesecret
     """
@@ -86,12 +86,12 @@ def secrets(text: str) -> dict[str, bool]:
     return found
 
 
-def healthcheck(text: str) -> dict[str, Any] | None:
+def find_healthcheck(text: str) -> dict[str, Any] | None:
     """The final stage's HEALTHCHECK, or that of the stage it begins with, as Docker has it in an image's configuration.
 
-    None where there is none. Times are in nanoseconds, and variables are left as they are.
+    None if there is none. Times are in nanoseconds. Variables are left as they are.
     https://github.com/moby/docker-image-spec/blob/v1.3.1/spec.md
-    Raises BuildError where it is not one that Docker takes.
+    Raises BuildError if Docker would not take it.
     """
     stages: dict[str, dict[str, Any] | None] = {}
     stage, found = "", None
@@ -102,25 +102,25 @@ def healthcheck(text: str) -> dict[str, Any] | None:
             stages[stage] = found
             stage, found = read["name"] or "", stages.get(read["base"])
         elif name.upper() == "HEALTHCHECK":
-            found = _healthcheck(words)
+            found = _parse_healthcheck(words)
     return found
 
 
-def _healthcheck(words: str) -> dict[str, Any]:
+def _parse_healthcheck(words: str) -> dict[str, Any]:
     read = HEALTHCHECK.fullmatch(words)
     if read is None:
-        raise _wrong(words)
+        raise _invalid_healthcheck(words)
     if read["command"] is None:
         return {"Test": ["NONE"]}
     options = dict(option.removeprefix("--").split("=", 1) for option in read["options"].split())
-    times = {OPTIONS[name]: _nanoseconds(value) for name, value in options.items() if name in OPTIONS}
+    times = {OPTIONS[name]: _parse_duration(value) for name, value in options.items() if name in OPTIONS}
     retries = {"Retries": int(options["retries"])} if "retries" in options else {}
-    # Docker takes 0 for what is not said.
-    said = {key: value for key, value in {**times, **retries}.items() if value}
-    return {"Test": _test(read["command"]), **said}
+    # Docker takes 0 for a value that is not given.
+    values = {key: value for key, value in {**times, **retries}.items() if value}
+    return {"Test": _create_test(read["command"]), **values}
 
 
-def _test(command: str) -> list[str]:
+def _create_test(command: str) -> list[str]:
     with suppress(ValueError):
         words = json.loads(command)
         if isinstance(words, list) and all(isinstance(word, str) for word in words):
@@ -128,14 +128,14 @@ def _test(command: str) -> list[str]:
     return ["CMD-SHELL", command]
 
 
-def _nanoseconds(duration: str) -> int:
+def _parse_duration(duration: str) -> int:
     """A duration as Go writes it: 1m30s, 1.5h, 500ms, 0."""
     if not DURATION.fullmatch(duration):
-        raise _wrong(duration)
+        raise _invalid_healthcheck(duration)
     return int(sum(Fraction(number) * NANOSECONDS[unit] for number, unit in PART_OF_DURATION.findall(duration)))
 
 
-def _wrong(words: str) -> BuildError:
+def _invalid_healthcheck(words: str) -> BuildError:
     return BuildError(
         f"HEALTHCHECK has {words!r}, which Docker does not take",
         likely_cause="an option or the unit of a time is missing or misspelt",
@@ -173,5 +173,5 @@ def _find_heredocs(instruction: str) -> Iterator[tuple[str, str]]:
                 yield "\t" if heredoc["dash"] else "", "".join(shlex.split(heredoc["name"]))
 
 
-def _plain(instruction: str) -> str:
+def _normalize(instruction: str) -> str:
     return FLAGS_OF_RUN.sub(r"\1", " ".join(instruction.split()))

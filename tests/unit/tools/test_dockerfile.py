@@ -25,7 +25,7 @@ RUN echo a\\b
 
 
 def test_each_instruction_is_found_on_the_line_on_which_it_begins() -> None:
-    assert dockerfile.instructions(TEXT) == {
+    assert dockerfile.find_instructions(TEXT) == {
         "FROM base AS build": 2,
         "RUN make all && strip app": 5,
         "FROM base": 9,
@@ -61,9 +61,9 @@ BODY = "USER root\nHEALTHCHECK NONE\nRUN --mount=type=secret,id=body make\n\n# c
 def test_the_lines_of_a_heredoc_are_no_instructions(instruction: str, ends: list[str]) -> None:
     bodies = "".join(f"{BODY}EOF2\n EOF\n{end}\n" for end in ends)
     text = f"FROM base\nHEALTHCHECK CMD a\n{instruction}\n{bodies}RUN --mount=type=secret,id=own make\nUSER 1\n"
-    assert list(dockerfile.instructions(text).values()) == [1, 2, 3, text.count("\n") - 1, text.count("\n")]
-    assert dockerfile.healthcheck(text) == {"Test": ["CMD-SHELL", "a"]}
-    assert dockerfile.secrets(text) == {"own": False}
+    assert list(dockerfile.find_instructions(text).values()) == [1, 2, 3, text.count("\n") - 1, text.count("\n")]
+    assert dockerfile.find_healthcheck(text) == {"Test": ["CMD-SHELL", "a"]}
+    assert dockerfile.find_secrets(text) == {"own": False}
 
 
 @pytest.mark.parametrize(
@@ -81,16 +81,16 @@ def test_the_lines_of_a_heredoc_are_no_instructions(instruction: str, ends: list
     ],
 )
 def test_what_is_no_heredoc_hides_no_instruction(instruction: str) -> None:
-    assert list(dockerfile.instructions(f"FROM base\n{instruction}\nUSER 1\n").values()) == [1, 2, 3]
+    assert list(dockerfile.find_instructions(f"FROM base\n{instruction}\nUSER 1\n").values()) == [1, 2, 3]
 
 
 def test_the_end_of_a_heredoc_is_its_name_alone() -> None:
     text = "FROM base\nRUN <<EOF\n\tEOF\nEOF \nUSER 1\nEOF\nUSER 2\n"
-    assert dockerfile.instructions(text) == {"FROM base": 1, "RUN <<EOF": 2, "USER 2": 7}
+    assert dockerfile.find_instructions(text) == {"FROM base": 1, "RUN <<EOF": 2, "USER 2": 7}
 
 
 def test_a_heredoc_that_does_not_end_is_the_rest_of_the_file() -> None:
-    assert dockerfile.instructions("FROM base\nRUN <<EOF\nUSER 1\n") == {"FROM base": 1, "RUN <<EOF": 2}
+    assert dockerfile.find_instructions("FROM base\nRUN <<EOF\nUSER 1\n") == {"FROM base": 1, "RUN <<EOF": 2}
 
 
 def test_layers_know_their_lines_and_the_base_has_none() -> None:
@@ -98,13 +98,13 @@ def test_layers_know_their_lines_and_the_base_has_none() -> None:
         examples.BASE.model_copy(update={"created_by": created_by})
         for created_by in ("pulled from base", "RUN make all && strip app", "COPY --from=build /src/app /app", "")
     ]
-    located = dockerfile.located(examples.image(*made), TEXT)
+    located = dockerfile.add_line_numbers(examples.image(*made), TEXT)
     assert [layer.dockerfile_line for layer in located.layers] == [None, 5, 10, None]
     assert [layer.created_by for layer in located.layers] == [layer.created_by for layer in made]
 
 
 def test_a_continued_word_is_one_word() -> None:
-    assert dockerfile.instructions("RUN echo a\\\nb\n") == {"RUN echo ab": 1}
+    assert dockerfile.find_instructions("RUN echo a\\\nb\n") == {"RUN echo ab": 1}
 
 
 HEALTHCHECK = """\
@@ -121,7 +121,7 @@ USER 1
 
 
 def test_the_final_stages_last_healthcheck_is_the_images() -> None:
-    assert dockerfile.healthcheck(HEALTHCHECK) == {
+    assert dockerfile.find_healthcheck(HEALTHCHECK) == {
         "Test": ["CMD", "python", "-c", "a  'b' $C"],
         "Interval": 10_000_000_000,
         "Timeout": 90_000_000_000,
@@ -144,7 +144,7 @@ def test_the_final_stages_last_healthcheck_is_the_images() -> None:
     ],
 )
 def test_a_healthcheck_has_a_command_words_for_a_shell_or_nothing(words: str, test: list[str]) -> None:
-    assert dockerfile.healthcheck(f"FROM base\nHEALTHCHECK {words}\n") == {"Test": test}
+    assert dockerfile.find_healthcheck(f"FROM base\nHEALTHCHECK {words}\n") == {"Test": test}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_healthcheck_has_a_command_words_for_a_shell_or_nothing(words: str, te
     [("1h2m3s", 3723 * 10**9), ("1.5ms", 1_500_000), (".5s", 500_000_000), ("2us", 2000), ("2µs", 2000), ("7ns", 7)],
 )
 def test_a_duration_is_read_as_go_reads_it(duration: str, nanoseconds: int) -> None:
-    assert dockerfile.healthcheck(f"FROM base\nHEALTHCHECK --interval={duration} CMD a") == {
+    assert dockerfile.find_healthcheck(f"FROM base\nHEALTHCHECK --interval={duration} CMD a") == {
         "Test": ["CMD-SHELL", "a"],
         "Interval": nanoseconds,
     }
@@ -161,17 +161,17 @@ def test_a_duration_is_read_as_go_reads_it(duration: str, nanoseconds: int) -> N
 @pytest.mark.parametrize("words", ["", "CMD", "curl", "--every=1s CMD a", "--interval=10 CMD a", "--retries=x CMD a"])
 def test_a_healthcheck_that_docker_does_not_take_is_no_image(words: str) -> None:
     with pytest.raises(BuildError, match=r"^HEALTHCHECK has .*, which Docker does not take$"):
-        dockerfile.healthcheck(f"FROM base\nHEALTHCHECK {words}\n")
+        dockerfile.find_healthcheck(f"FROM base\nHEALTHCHECK {words}\n")
 
 
 def test_without_a_healthcheck_there_is_none() -> None:
-    assert dockerfile.healthcheck(TEXT) is None
-    assert dockerfile.healthcheck("FROM base AS other\nHEALTHCHECK CMD a\nFROM base\n") is None
+    assert dockerfile.find_healthcheck(TEXT) is None
+    assert dockerfile.find_healthcheck("FROM base AS other\nHEALTHCHECK CMD a\nFROM base\n") is None
 
 
 def test_a_stage_has_the_healthcheck_of_the_one_it_begins_with() -> None:
     text = "FROM base AS first\nHEALTHCHECK CMD a\nFROM base as other\nFROM --platform=linux/amd64 first\nUSER 1\n"
-    assert dockerfile.healthcheck(text) == {"Test": ["CMD-SHELL", "a"]}
+    assert dockerfile.find_healthcheck(text) == {"Test": ["CMD-SHELL", "a"]}
 
 
 @pytest.mark.parametrize(
@@ -194,15 +194,15 @@ def test_a_stage_has_the_healthcheck_of_the_one_it_begins_with() -> None:
     ],
 )
 def test_the_secrets_that_instructions_mount(instruction: str, secrets: dict[str, bool]) -> None:
-    assert dockerfile.secrets(f"FROM base\n{instruction}\nUSER 1\n") == secrets
+    assert dockerfile.find_secrets(f"FROM base\n{instruction}\nUSER 1\n") == secrets
 
 
 def test_a_secret_that_one_of_two_steps_requires_is_required() -> None:
     mount = "RUN --mount=type=secret,id=a{} make\n"
-    assert dockerfile.secrets(mount.format("") + mount.format(",required") + mount.format("")) == {"a": True}
+    assert dockerfile.find_secrets(mount.format("") + mount.format(",required") + mount.format("")) == {"a": True}
 
 
 def test_a_dockerfile_that_is_not_there_has_no_text(tmp_path: Path) -> None:
-    assert dockerfile.read(tmp_path / "Dockerfile") == ""
+    assert dockerfile.read_dockerfile(tmp_path / "Dockerfile") == ""
     (tmp_path / "Dockerfile").write_bytes(b"FROM a # \xff")
-    assert dockerfile.read(tmp_path / "Dockerfile") == "FROM a # \N{REPLACEMENT CHARACTER}"
+    assert dockerfile.read_dockerfile(tmp_path / "Dockerfile") == "FROM a # \N{REPLACEMENT CHARACTER}"
