@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-INTERRUPTED = 130
+from drydock.errors import Interrupted
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
     else:
         from drydock.cli.commands import main as run
     exit_code = run(sys.argv[1:])
-    if exit_code == INTERRUPTED:
+    if exit_code == Interrupted.exit_code:
         # A thread may still read an archive, and Python would wait for its end.
         os._exit(exit_code)
     return exit_code
