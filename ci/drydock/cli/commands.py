@@ -25,9 +25,13 @@ from drydock.cli.interrupts import Interrupts
 from drydock.errors import Interrupted, UsageError
 from drydock.oci import analysis, media_types, reference
 from drydock.oci import archive as image
-from drydock.pipeline import plan, released, update_pins
-from drydock.pipeline import run as pipeline
+from drydock.pipeline import plan, update_pins
+from drydock.pipeline.promote import promote
 from drydock.pipeline.record import create_record
+from drydock.pipeline.reproduce import reproduce
+from drydock.pipeline.rescan import rescan
+from drydock.pipeline.run import run as run_pipeline
+from drydock.pipeline.verify import verify
 from drydock.render import files as report_files
 from drydock.render import github_annotations, text
 from drydock.render import layers as render_contents
@@ -163,27 +167,27 @@ def _generate_key_pair(asked: Namespace, terminal: Terminal) -> int:
 def _verify(asked: Namespace, terminal: Terminal) -> int:
     run, subject = _plan(asked, key=asked.key), reference.parse(asked.image)
 
-    return _assessed(partial(released.verify, run, subject, stages.connect), run, terminal)
+    return _assessed(partial(verify, run, subject, stages.connect), run, terminal)
 
 
 def _promote(asked: Namespace, terminal: Terminal) -> int:
     run, source, target = _plan(asked, key=asked.key), reference.parse(asked.source), reference.parse(asked.target)
-    return _assessed(partial(released.promote, run, source, target, stages.connect), run, terminal)
+    return _assessed(partial(promote, run, source, target, stages.connect), run, terminal)
 
 
 def _rescan(asked: Namespace, terminal: Terminal) -> int:
     run = _plan(asked)
-    released_images = [publication.read(path) for path in asked.records or [run.report_dir / publication.RECORD]]
+    records = [publication.read(path) for path in asked.records or [run.report_dir / publication.RECORD]]
 
-    async def rescan(live: Live) -> Assessment:
-        assessment = await released.rescan(run, released_images, stages.connect, live)
+    async def rescan_and_report(live: Live) -> Assessment:
+        assessment = await rescan(run, records, stages.connect, live)
         if asked.issues:
             # Of an image that was not scanned there is nothing to say.
             for row in (row for row in assessment.checks if row.verdict is not Verdict.NOT_RUN):
                 await github_issue.say(github_issue.compose(row), os.environ)
         return assessment
 
-    return _assessed(rescan, run, terminal)
+    return _assessed(rescan_and_report, run, terminal)
 
 
 def _reproduce(asked: Namespace, terminal: Terminal) -> int:
@@ -191,7 +195,7 @@ def _reproduce(asked: Namespace, terminal: Terminal) -> int:
     run = replace(run, report_dir=run.report_dir / "reproduced")
     record = None if media_types.DIGEST.fullmatch(asked.released) else publication.read(Path(asked.released))
     digest = record.digest if record else asked.released
-    return _assessed(partial(released.reproduce, run, digest, record, stages.connect), run, terminal)
+    return _assessed(partial(reproduce, run, digest, record, stages.connect), run, terminal)
 
 
 def _update_pins(asked: Namespace, terminal: Terminal) -> int:
@@ -290,4 +294,4 @@ def _unless_interrupted(work: Awaitable[Result]) -> Result:
 async def _to_its_report(run: plan.Plan, live: Live) -> Report:
     interruption = anyio.CancelScope()
     with INTERRUPTS.cancel(interruption):
-        return await pipeline.run(run, stages.connect, live, interruption)
+        return await run_pipeline(run, stages.connect, live, interruption)

@@ -17,7 +17,6 @@ import pytest
 from drydock import stages
 from drydock.cli import commands
 from drydock.errors import BuildError, DrydockError, UsageError
-from drydock.pipeline import released
 from drydock.pipeline.record import create_record
 from drydock.render import files as report_files
 from drydock.report import Archive, Assessment, CheckResult, Report, Scan, Verdict, faults, files, publication
@@ -159,7 +158,7 @@ def test_no_command_ends_with_1_because_its_words_cannot_be_written(
         return ["builder"]
 
     for name in ("verify", "promote", "rescan", "reproduce"):
-        monkeypatch.setattr(released, name, good)
+        monkeypatch.setattr(commands, name, good)
     monkeypatch.setattr("drydock.pipeline.update_pins.refresh", locked)
     layout(tmp_path / "image.tar", {"a": b"x"})
     (tmp_path / "release.json").write_text(examples.release().model_dump_json())
@@ -220,7 +219,7 @@ def test_a_mistake_before_there_is_a_report_has_the_same_exit_code(
     async def wrong(*_: object) -> Assessment:
         raise KeyError("no such key")
 
-    monkeypatch.setattr(released, "verify", wrong)
+    monkeypatch.setattr(commands, "verify", wrong)
     asked = ["verify", "127.0.0.1:1/name:1", "--config", str(ROOT / "pipeline.toml")]
     assert commands.main([*asked, "--report-dir", str(tmp_path)]) == 70
     shown = capsys.readouterr()
@@ -320,7 +319,7 @@ def test_what_is_awaited_is_stopped_by_a_signal(
         await anyio.sleep(60)
         return assessment(Verdict.PASS)
 
-    monkeypatch.setattr(released, "verify", waiting)
+    monkeypatch.setattr(commands, "verify", waiting)
     asked = ["verify", "127.0.0.1:1/name:1", "--config", str(ROOT / "pipeline.toml")]
     assert commands.main([*asked, "--report-dir", str(tmp_path)]) == 130
     assert "stopped by a signal\n" in capsys.readouterr().err
@@ -419,7 +418,7 @@ def test_what_a_broken_tool_printed_steers_no_terminal(
     error = BuildError(f"it said {STEERING}", likely_cause=STEERING, next_step=STEERING, log=f"first\n{STEERING}\nlast")
     fake_stages.breaks = {"train": error, "contract": error}
     for name in ("verify", "promote", "reproduce"):
-        monkeypatch.setattr(released, name, failing(error))
+        monkeypatch.setattr(commands, name, failing(error))
     (tmp_path / "given").write_text("")
     arguments = {
         "train": [],

@@ -21,8 +21,11 @@ from drydock.oci import media_types, registry
 from drydock.oci.reference import Reference
 from drydock.oci.registry import Credentials, Descriptor, Repository, referrers
 from drydock.oci.registry import manifest as values
-from drydock.pipeline import released
 from drydock.pipeline.plan import Plan
+from drydock.pipeline.promote import promote
+from drydock.pipeline.reproduce import reproduce
+from drydock.pipeline.rescan import rescan
+from drydock.pipeline.verify import verify
 from drydock.policy import Policy
 from drydock.report import (
     Archive,
@@ -199,16 +202,16 @@ class World:
         return self.at(repository, lambda there: there.referrers(digest))
 
     def verify(self, asked: Reference, plan: Plan | None = None) -> Assessment:
-        return anyio.run(released.verify, plan or self.plan, asked, self.stages.connect, self.tell)
+        return anyio.run(verify, plan or self.plan, asked, self.stages.connect, self.tell)
 
     def promote(self, source: Reference, target: Reference, plan: Plan | None = None) -> Assessment:
-        return anyio.run(released.promote, plan or self.plan, source, target, self.stages.connect, self.tell)
+        return anyio.run(promote, plan or self.plan, source, target, self.stages.connect, self.tell)
 
     def rescan(self, *records: Release, plan: Plan | None = None) -> Assessment:
-        return anyio.run(released.rescan, plan or self.plan, records, self.stages.connect, self.tell)
+        return anyio.run(rescan, plan or self.plan, records, self.stages.connect, self.tell)
 
     def reproduce(self, digest: str, record: Release | None = None, plan: Plan | None = None) -> Assessment:
-        return anyio.run(released.reproduce, plan or self.plan, digest, record, self.stages.connect, self.tell)
+        return anyio.run(reproduce, plan or self.plan, digest, record, self.stages.connect, self.tell)
 
     def record(self, digest: str, repository: str = "") -> Release:
         return examples.release(digest).model_copy(update={"image": f"{repository or self.here}:1.2.3@{digest}"})
@@ -262,7 +265,7 @@ def world(hosts: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     async def at_once(_: float) -> None: ...
 
     monkeypatch.setattr(registry, "opened", noted)
-    monkeypatch.setattr(released, "datetime", Noon)
+    monkeypatch.setattr("drydock.pipeline.verify.datetime", Noon)
     # Of two runs that push a version at the same moment each waits for the other; here is one.
     monkeypatch.setattr(anyio, "sleep", at_once)
     return world
@@ -745,7 +748,7 @@ def test_what_rejects_an_image_today_is_new_and_named(world: World) -> None:
             details=(IN_WORDS,),
         ),
     )
-    assert assessment.conclusion == "rescanned  1 image; 1 should be released anew"
+    assert assessment.conclusion == "rescanned  1 image; 1 should be released again"
     assert assessment.exit_code == 1
 
 
@@ -777,7 +780,7 @@ def test_each_image_has_its_line_and_one_that_fails_is_enough(world: World) -> N
         (first, Verdict.PASS),
         (second, Verdict.FAIL),
     ]
-    assert assessment.conclusion == "rescanned  2 images; 1 should be released anew"
+    assert assessment.conclusion == "rescanned  2 images; 1 should be released again"
     assert assessment.exit_code == 1
     stages = [f"rescan {digest[7:15]}" for digest in (first, second)]
     assert world.tell.heard == [(heard, stage) for stage in stages for heard in ("begins", "ends")]
@@ -806,8 +809,8 @@ def test_an_image_that_cannot_be_scanned_keeps_no_other_from_its_line_and_is_not
     assert third.verdict is Verdict.NOT_RUN
     assert third.details[0].startswith("the scanner did not find CVE-1 in canary in the canary")
     assert assessment.exit_code == exit_code
-    anew = "; 1 should be released anew" if exit_code == 1 else ""
-    assert assessment.conclusion == f"rescanned  3 images{anew}; 2 could not be scanned"
+    again = "; 1 should be released again" if exit_code == 1 else ""
+    assert assessment.conclusion == f"rescanned  3 images{again}; 2 could not be scanned"
     assert [heard for heard, _ in world.tell.heard] == ["begins", "broke", "begins", "ends", "begins", "broke"]
 
 

@@ -1,0 +1,113 @@
+"""The order of `promote`: verify, copy byte for byte, read back, tag last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+
+from drydock import checks
+from drydock.checks import verification
+from drydock.errors import RegistryError, UsageError
+from drydock.oci import registry, tags
+from drydock.oci.reference import Reference
+from drydock.oci.registry import Descriptor, Manifest, Repository, tagging
+from drydock.oci.tags import Name
+from drydock.pipeline.plan import Plan
+from drydock.pipeline.published import with_credentials
+from drydock.pipeline.recorder import Tell, told
+from drydock.pipeline.run import Connect
+from drydock.pipeline.verify import verify_image
+from drydock.report import Assessment, CheckResult, Verdict
+from drydock.tools import attestations, cosign, revision
+from drydock.tools.cosign import Verified
+
+# How many documents that were not copied a report names.
+MAX_LEFT = 10
+
+
+async def promote(plan: Plan, source: Reference, target: Reference, connect: Connect, tell: Tell) -> Assessment:
+    """Verify an image, then copy it and what verified of it, byte for byte, and tag it last; nothing is rebuilt."""
+    plan = with_credentials(plan, source.repository, target.repository)
+    tag = target.tag or source.tag
+    name = revision.named(tag, where="the promoted tag") if tag else Name(tag="")
+    # Whoever promotes chooses another name than a version's or a commit's, so there is nothing to compare it with.
+    promised = name.tag if name.is_version or name.tag.startswith(tags.BY_COMMIT) else ""
+    verified = await verify_image(plan, source, [source.tag, promised], connect, tell)
+    assessment, digest = verified.assessment, verified.digest
+    if assessment.exit_code:
+        return assessment
+    _require_official_images(assessment, source, target)
+    async with (
+        registry.opened(source.repository, plan.source_login, tell.notes) as here,
+        registry.opened(target.repository, plan.login, tell.notes) as there,
+    ):
+        copied, left = await told(tell, "copy", _copy(here, there, digest, verified.trusted))
+        listed = {entry.digest for entry in await there.referrers(digest)}
+        if not listed.issuperset(copied) or await there.digest(digest) != digest:
+            raise RegistryError(
+                f"{target.repository} does not list all that belongs to {digest}",
+                likely_cause="something else writes to the list of its referrers at the same time",
+                next_step="run again; what is there already is not sent twice",
+            )
+        unmoved: Mapping[str, str] = {}
+        if name.tag:
+            moving_tags = plan.policy.image.moving_tags
+            tagged = await told(tell, "tag", tagging.name(there, digest, name, moving_tags=moving_tags))
+            unmoved = tagged.unmoved
+    results = (*assessment.checks, _copy_result(copied, left), *checks.unmoved(unmoved))
+    return Assessment(checks=results, conclusion=f"promoted   {Reference(target.repository, name.tag, digest)}")
+
+
+def _require_official_images(assessment: Assessment, source: Reference, target: Reference) -> None:
+    """Raise UsageError if an image on local base images would leave this machine."""
+    is_local = any(result.name == verification.WORLD and result.verdict is Verdict.WARN for result in assessment.checks)
+    if is_local and not registry.is_local(target.repository.partition("/")[0]):
+        raise UsageError(
+            f"{source} was built on local base images and cannot leave this machine",
+            likely_cause="it was built where no container registry is reached",
+            next_step="let a machine with the official images release it, then promote that",
+        )
+
+
+async def _copy(
+    here: Repository, there: Repository, digest: str, trusted: Verified
+) -> tuple[set[str], tuple[Descriptor, ...]]:
+    """Copy an image and what was verified of it; the digests of the latter, and what was left.
+
+    Raises RegistryError if something that verified is not there any more.
+    """
+    verified: list[Manifest] = []
+    left: list[Descriptor] = []
+    missing = set(trusted.envelopes)
+    async with aclosing(here.attachments(digest, (cosign.BUNDLE_MEDIA_TYPE, cosign.SBOM_MEDIA_TYPE))) as attachments:
+        async for each in attachments:
+            bundle = cosign.bundle(each.document)
+            envelope = bundle.envelope if bundle else ""
+            if each.manifest and (envelope in trusted.envelopes or attestations.is_sbom(each.document, trusted)):
+                verified.append(each.manifest)
+                missing.discard(envelope)
+            else:
+                left.append(each.entry)
+    if missing:
+        raise RegistryError(
+            f"{here.where} does not serve all that verified of {digest}",
+            likely_cause="something else wrote to the list of its referrers since, or made it too long to be read",
+            next_step="look at what refers to the image (oras discover), remove what is not yours, then run again",
+        )
+    await here.copy(digest, there, verified)
+    return {manifest.digest for manifest in verified}, tuple(left)
+
+
+def _copy_result(copied: set[str], left: Sequence[Descriptor]) -> CheckResult:
+    """How much of what refers to an image was copied; a warning names the rest."""
+    reason = "no trusted signer vouches for it"
+    details = [f"left {entry.digest}, {entry.artifact_type[:100] or 'of no type'}: {reason}" for entry in left]
+    if len(details) > MAX_LEFT:
+        details = [*details[:MAX_LEFT], f"left {len(details) - MAX_LEFT} more"]
+    return CheckResult(
+        name="copied",
+        measured=f"1 image, {len(copied)} of {len(copied) + len(left)} referrers",
+        limit="",
+        verdict=Verdict.WARN if left else Verdict.PASS,
+        details=tuple(details),
+    )
