@@ -250,7 +250,7 @@ ATTACKS: list[tuple[str, Attack, bool]] = [
 
 
 async def honest(target: Target, codes: Counter[int], over: asyncio.Event, pause_seconds: float = 0.05) -> None:
-    """Ask for one row again and again, each time on a new connection; 0 where no answer comes."""
+    """Ask for one row again and again, each time on a new connection; 0 if no answer comes."""
     while not over.is_set():
         try:
             async with connections(target.port, 1) as (connection,):

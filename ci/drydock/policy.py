@@ -1,4 +1,4 @@
-"""The policy of a run: pipeline.toml, read strictly, frozen, and aware of where each value came from."""
+"""The policy of a run: pipeline.toml, read strictly, and frozen. It has the origin of each value."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Section(BaseModel):
 
 
 class ImageSection(_Section):
-    """What the image is called and where it goes."""
+    """The name of the image, and its repository."""
 
     name: Annotated[str, AfterValidator(_plain_name)] = "iris-classifier"
     repository: str = "127.0.0.1:5000/iris-classifier"
@@ -89,7 +89,7 @@ class BuildSection(_Section):
 
 
 class ModelSection(_Section):
-    """Where the model comes from: from the command `train`, or where that is empty from the folder `path`."""
+    """The source of the model: the command `train`, or the folder `path` if that is empty."""
 
     train: Annotated[str, StringConstraints(strip_whitespace=True)] = "python -m training.iris --out /trained"
     path: Words = "artifacts"
@@ -154,7 +154,7 @@ class IgnoreEntry(_Section):
 
 
 class Policy(_Section):
-    """The whole policy; `origins` says of each key that was set where that was, such as `pipeline.toml:7`."""
+    """The whole policy; `origins` has the place of each key that was set, such as `pipeline.toml:7`."""
 
     image: ImageSection = ImageSection()
     build: BuildSection = BuildSection()
@@ -170,7 +170,7 @@ class Policy(_Section):
 def load(path: Path, environment: Mapping[str, str]) -> Policy:
     """Read the policy at `path`; the environment may name another repository.
 
-    Raises UsageError, with file, line and key, for whatever is not as it should be.
+    Raises UsageError, with file, line and key, if a value is wrong.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -181,7 +181,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Policy:
             next_step="name the policy with --config, or run in the folder that has pipeline.toml",
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}", next_step="mend that line, then run again") from error
+        raise UsageError(f"{path} is not TOML: {error}", next_step="fix that line, then run again") from error
     if "origins" in values:
         raise _unknown_key(path, text, ("origins",))
     origins = {".".join(map(str, key)): f"{path.name}:{_line(text, key)}" for key in _keys(values)}
@@ -238,7 +238,7 @@ def _explained(path: Path, text: str, error: ValidationError) -> UsageError:
     value = "not what it should be" if key[:2] == ("build", "secrets") else repr(first["input"])
     return UsageError(
         f"{path}:{_line(text, key)}: {named} is {value}: {first['msg'].lower()}",
-        next_step="mend that line; the comments in pipeline.toml name each key's unit",
+        next_step="fix that line; the comments in pipeline.toml name each key's unit",
     )
 
 
@@ -248,7 +248,7 @@ def _unknown_key(path: Path, text: str, key: Key) -> UsageError:
     return UsageError(
         f"{path}:{_line(text, key)}: unknown key {'.'.join(part for part in key if isinstance(part, str))}",
         likely_cause=f"did you mean {nearest[0]}?" if nearest else f"known keys are {', '.join(known)}",
-        next_step="mend or remove that line, then run again",
+        next_step="fix or remove that line, then run again",
     )
 
 
@@ -270,7 +270,7 @@ def _keys(values: Mapping[str, Any] | list[Any], above: Key = ()) -> list[Key]:
 
 
 def _line(text: str, key: Key) -> int:
-    """The line on which a key stands; its section's line where it has none of its own. tomllib does not say."""
+    """The line of a key, or of its section if the key has no line. tomllib does not give lines."""
     section: Key = ()
     tables = Counter[str]()
     found = 1

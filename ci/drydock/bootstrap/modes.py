@@ -77,7 +77,7 @@ def shell_exports(cache: Cache, environment: Mapping[str, str]) -> str:
 
 
 def status(cache: Cache) -> list[tuple[str, bool, str]]:
-    """What a run needs, whether it is there, and where."""
+    """What a run needs, whether it is there, and its place."""
     mode = recorded_mode(cache.root)
     if mode in OFFICIAL:
         running = [

@@ -62,7 +62,7 @@ def require_known_skips(policy: Policy) -> None:
                 likely_cause=f"did you mean {nearest[0]!r}?"
                 if nearest
                 else f"the checks are {', '.join(map(repr, names))}",
-                next_step="mend or remove that line, then run again",
+                next_step="fix or remove that line, then run again",
             )
 
 

@@ -15,7 +15,7 @@ def write(report: Report, record: Release | None, report_dir: Path, environment:
     """Write the record of what was published and the report in all its forms; on GitHub its summary and outputs too.
 
     A run that published nothing leaves an earlier release.json as it is; one that published another image keeps it as
-    previous-release.json. Each file is written whatever becomes of the others. Raises the first of their errors.
+    previous-release.json. Each file is written even if another one fails. Raises the first error.
     """
     published = report.publication
     writes: list[Callable[[], None]] = [

@@ -25,7 +25,7 @@ from drydock.report import MB, Disposition, Image, JudgedFinding, Report, Verdic
 WORD_WIDTH = 11
 # Which mark of a check echoes the verdict's word.
 ECHOES = {"published": Verdict.PASS, "approved": Verdict.PASS, "rejected": Verdict.FAIL, "no verdict": Verdict.WARN}
-# A Debian image has dozens of findings that nobody can mend yet.
+# A Debian image has dozens of findings without a fix.
 FINDINGS_UNFOLDED = 12
 LARGEST_SHOWN = 10
 
@@ -74,7 +74,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A treemap's room in pixels: it is laid out for `width`, and labels have to fit where it is `narrowest`."""
+    """The size of a treemap in pixels: laid out for `width`, with labels that fit `narrowest`."""
 
     name: str
     width: int
@@ -126,7 +126,7 @@ def link(url: str) -> str:
 
 
 def bars(image: Image, limit_bytes: int) -> tuple[Bar, ...]:
-    """A bar for each layer, all on one scale, on which the limit lies too where it is known (0: it is not)."""
+    """A bar for each layer, all on one scale, with the limit on it; a limit of 0 is not known."""
     scale = scale_bytes(image, limit_bytes) or 1
     wasted = Counter[int]()
     for waste in image.waste:
@@ -244,7 +244,7 @@ def _folded(findings: Iterable[JudgedFinding]) -> Iterator[tuple[Disposition, li
 
 
 def _limit_bytes(report: Report) -> int:
-    """What a layer may have, out of its check's row; 0 where that is not said."""
+    """The limit of a layer, from the result of its check; 0 if it has none."""
     limits = [re.fullmatch(r"([0-9]+) MB", row.limit) for row in report.checks if row.name == "largest layer"]
     return int(limits[0][1]) * MB if limits and limits[0] else 0
 

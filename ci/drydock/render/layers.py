@@ -1,4 +1,4 @@
-"""Says in plain text where an image's bytes are: in short for a run's report, in full, and file by file for a layer."""
+"""The contents of an image as plain text: a summary, the full list, and the files of a layer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def section(image: Image, comparison: Comparison | None) -> list[str]:
 
 
 def explain(image: Image, comparison: Comparison | None) -> str:
-    """All that is known of where an image's bytes are; each share is one of the image's whole size."""
+    """The layers, packages, files and waste of an image; each share is one of the image's size."""
     packages = [
         (package.size_bytes, f"{package.kind}  {units.printable(package.name)} {units.printable(package.version)}")
         for package in image.packages
@@ -52,7 +52,7 @@ def explain(image: Image, comparison: Comparison | None) -> str:
 
 
 def layer(number: int, described: Layer, files: Iterable[Touched]) -> str:
-    """A layer with every file that it brought (+), wrote anew (~) or took away (-)."""
+    """A layer with every file that it added (+), replaced (~) or removed (-)."""
     lines = [
         f"layer {number}    {units.size(described.size_bytes)}, {units.size(described.compressed_bytes)} compressed, "
         f"files {_files(described)}",
@@ -97,7 +97,7 @@ def _table(rows: Sequence[tuple[int, str]], image: Image) -> list[str]:
     if others := len(rows) - len(shown):
         rest = sum(size_bytes for size_bytes, _ in rows) - sum(size_bytes for size_bytes, _ in shown)
         shown.append((rest, f"{others} under {units.size(TABLE_BYTES)}"))
-    # There is no row where there is no image.
+    # Without an image there is no row.
     return [f"{units.size(size):>9} {100 * size / max(image.size_bytes, 1):>6.1f} %   {what}" for size, what in shown]
 
 

@@ -12,7 +12,7 @@ MARK = {Verdict.PASS: "✅", Verdict.WARN: "⚠️", Verdict.FAIL: "❌", Verdic
 # GitHub takes a summary of 1 MiB or none of it; what is ignored was written by hand, and is always here.
 FINDINGS_SHOWN = 25
 PACKAGES_SHOWN = 5
-# What GitHub makes links of, up to where a space ends it: https://github.github.com/gfm/#autolinks-extension- and
+# What GitHub makes links of, up to the next space: https://github.github.com/gfm/#autolinks-extension- and
 # https://docs.github.com/en/get-started/writing-on-github/working-with-advanced-formatting/autolinked-references-and-urls
 LINKED = re.compile(r"@|#|:(?=//)|(?i:\bwww(?=\.)|\b(?:mailto|xmpp):|\bgh(?=-\d))")
 NO_SPACE = "&#8203;"
@@ -21,7 +21,7 @@ REFERENCE = re.compile(r"[A-Za-z0-9./:@_-]+")
 
 
 def render(report: Report) -> str:
-    """Title, verdict, the checks, what broke, the findings, the ignores, and where the bytes are."""
+    """Title, verdict, checks, failures, findings, ignores, and the contents of the image."""
     lines = [f"## {_cell(report.image_name)}", "", _verdict(report)]
     if report.publication:
         lines += ["", f"Tags: {_cell(', '.join(report.publication.tags))}."]
@@ -47,7 +47,7 @@ def _verdict(report: Report) -> str:
 
 
 def _table(titles: tuple[str, ...], rows: Iterable[list[str]]) -> list[str]:
-    """A Markdown table after an empty line; nothing where it would have no rows. Cells are Markdown already."""
+    """A Markdown table after an empty line; nothing if it has no rows. Cells are Markdown already."""
     body = [f"| {' | '.join(row)} |" for row in rows]
     return ["", f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}", *body] if body else []
 

@@ -1,4 +1,4 @@
-"""Says on the terminal how far a run is, while it lasts: a live line a stage, or plain lines where nobody watches."""
+"""Shows the progress of a run: a live line for each stage on a terminal, else plain lines."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from drydock.report import Assessment, CheckResult, Disposition, Failure, Public
 
 LABEL = " {verdict:<7} {name:<28} {measured:<28} {limit}"
 DETAIL_INDENT = " " * 9
-# A Debian image has dozens that nobody can mend yet; report.json has all of them.
+# A Debian image has dozens without a fix; report.json has all of them.
 UNFIXED_SHOWN = 10
 
 
@@ -91,7 +91,7 @@ def _rows(rows: Iterable[CheckResult]) -> list[str]:
     lines = []
     for row in rows:
         limit = f"limit {row.limit}" if row.limit else ""
-        # What was not measured has its reason where the measurement would stand.
+        # What was not measured has its reason in the place of the measurement.
         measured, details = (row.measured, row.details) if row.measured else (row.details[0], row.details[1:])
         lines.append(LABEL.format(verdict=row.verdict, name=row.name, measured=measured, limit=limit).rstrip())
         lines += [f"{DETAIL_INDENT}{'→ ' if number == 0 else '  '}{detail}" for number, detail in enumerate(details)]
@@ -99,7 +99,7 @@ def _rows(rows: Iterable[CheckResult]) -> list[str]:
 
 
 def _let_through(report: Report) -> list[str]:
-    """The findings that are ignored, each with its reason, owner and last day, and those that nobody can mend yet."""
+    """The ignored findings, each with its reason, owner and last day, and those without a fix."""
     ignored = [judged for judged in report.findings if judged.disposition is Disposition.IGNORED]
     unfixed = [judged for judged in report.findings if judged.disposition is Disposition.UNFIXED]
     lines = [""] if ignored or unfixed else []

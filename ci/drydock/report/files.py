@@ -27,7 +27,7 @@ def default_report_dir(image_name: str) -> Path:
 
 
 def prepare(report_dir: Path) -> None:
-    """Make the folder, and remove what the last run left: no run is read by another one's files. Its record stays."""
+    """Make the folder, and remove the files of the last run. Its record stays."""
     ensure_dir(report_dir)
     with writing():
         for name in REPORT_FILES:
@@ -36,9 +36,9 @@ def prepare(report_dir: Path) -> None:
 
 @contextmanager
 def exclusive(report_dir: Path) -> Iterator[None]:
-    """Make the folder, and keep other runs out of it. Raises UsageError if another one is in it.
+    """Make the folder, and lock it for this run. Raises UsageError if another run has the lock.
 
-    The lock is the kernel's (flock): that of a run which died is gone with it.
+    The kernel holds the lock (flock), so it ends with the process.
     """
     ensure_dir(report_dir)
     with ExitStack() as stack:
@@ -53,7 +53,7 @@ def exclusive(report_dir: Path) -> Iterator[None]:
                     likely_cause="make run was typed in two terminals",
                     next_step="wait for its end, or name another folder with --report-dir",
                 ) from error
-        # Who has it is a courtesy to others, and no reason to stop where the disk is full.
+        # The owner is only information: a full disk is no reason to stop here.
         with suppress(OSError):
             os.ftruncate(lock.fileno(), 0)
             os.write(
@@ -64,20 +64,20 @@ def exclusive(report_dir: Path) -> Iterator[None]:
 
 
 def ensure_dir(report_dir: Path) -> None:
-    """Make the folder, and leave what is in it."""
+    """Make the folder if it does not exist."""
     with writing():
         report_dir.mkdir(parents=True, exist_ok=True)
 
 
 def write_documents(report_dir: Path, documents: Mapping[str, str]) -> None:
-    """Write what a tool said into the report's folder, each file by its name."""
+    """Write the output of tools into the folder, each file by its name."""
     with writing():
         for name, words in documents.items():
             write_atomic(report_dir / name, words)
 
 
 def write_atomic(path: Path, content: str) -> None:
-    """Write a file so that a reader, or a cut run, sees the old one or the new one, never half of one."""
+    """Write a file atomically: a reader sees the old one or the new one."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with part.open("w", encoding="utf-8") as file:

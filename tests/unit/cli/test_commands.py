@@ -325,7 +325,7 @@ def test_a_wrong_policy_is_exit_code_2_with_file_line_key_and_the_nearest_known_
     assert done.stderr == (
         f"{policy}:2: unknown key limits.layer_sise_mb\n"
         "  usually   did you mean layer_size_mb?\n"
-        "  next      mend or remove that line, then run again\n"
+        "  next      fix or remove that line, then run again\n"
     )
     assert not (tmp_path / "dist").exists()
 
