@@ -96,7 +96,7 @@ def test_only_main_prints_or_exits() -> None:
 
 def test_only_checks_makes_an_approval() -> None:
     assert [room for room, tree in ROOMS.items() if {"Approval", "checks.Approval"} & called(tree)] == [
-        "ci/drydock/checks/table.py"
+        "ci/drydock/checks/approval.py"
     ]
 
 

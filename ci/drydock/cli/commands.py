@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import anyio
 
-from drydock import checks, stages
 from drydock import policy as config
+from drydock import stages
 from drydock.cli import arguments
 from drydock.cli.console import Terminal
 from drydock.cli.guard import run_guarded
@@ -36,7 +36,7 @@ from drydock.render import files as report_files
 from drydock.render import github_annotations, text
 from drydock.render import layers as render_contents
 from drydock.render.progress import Live
-from drydock.report import MB, Assessment, Report, Verdict, files, publication
+from drydock.report import MB, Assessment, Report, Verdict, files, publication, units
 from drydock.tools import cosign, github_issue
 
 Result = TypeVar("Result")
@@ -107,7 +107,8 @@ def _contract(asked: Namespace, terminal: Terminal) -> int:
     size_bytes, limit_bytes = data.stat().st_size, DATA_LIMIT_MB * MB
     if size_bytes > limit_bytes:
         raise UsageError(
-            f"{asked.data} has {checks.megabytes(size_bytes, limit_bytes)}, and {DATA_LIMIT_MB} MB are the most",
+            f"{asked.data} has {units.format_against_limit(size_bytes, limit_bytes)}, and {DATA_LIMIT_MB} MB"
+            " are the most",
             likely_cause="it is all that the model was trained on",
             next_step="name a file with some hundred rows that it has not seen: they are enough",
         )

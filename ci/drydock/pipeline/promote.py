@@ -54,7 +54,7 @@ async def promote(plan: Plan, source: Reference, target: Reference, connect: Con
             moving_tags = plan.policy.image.moving_tags
             tagged = await told(tell, "tag", tagging.name(there, digest, name, moving_tags=moving_tags))
             unmoved = tagged.unmoved
-    results = (*assessment.checks, _copy_result(copied, left), *checks.unmoved(unmoved))
+    results = (*assessment.checks, _copy_result(copied, left), *checks.check_moving_tags(unmoved))
     return Assessment(checks=results, conclusion=f"promoted   {Reference(target.repository, name.tag, digest)}")
 
 

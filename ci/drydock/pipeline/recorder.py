@@ -118,8 +118,8 @@ class Journal:
             ignores=findings.judge_ignores(scan, plan.policy) if scan else (),
             checks=(
                 *checks.judge(facts, plan.policy),
-                *([checks.signed(signing)] if signing else []),
-                *checks.unmoved(publication.unmoved if publication else {}),
+                *([checks.check_signing(signing)] if signing else []),
+                *checks.check_moving_tags(publication.unmoved if publication else {}),
             ),
             stages=tuple(self._stages),
             failures=tuple(self._failures),

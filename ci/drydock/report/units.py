@@ -20,6 +20,14 @@ def size(size_bytes: int) -> str:
     return f"{size_bytes} byte{'' if abs(size_bytes) == 1 else 's'}"
 
 
+def format_against_limit(size_bytes: int, limit_bytes: int) -> str:
+    """Whole MB, or exact bytes if rounding would hide on which side of the limit the size is."""
+    rounded = round(size_bytes / MB)
+    if (size_bytes <= limit_bytes) == (rounded * MB <= limit_bytes):
+        return f"{rounded} MB"
+    return f"{size_bytes:,} bytes"
+
+
 def difference(size_bytes: int) -> str:
     """The size with its sign, a plus too."""
     return f"{'+' if size_bytes > 0 else ''}{size(size_bytes)}"

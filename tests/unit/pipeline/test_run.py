@@ -171,7 +171,7 @@ def test_a_scanner_that_saw_less_has_no_verdict(plan: Plan) -> None:
 
 
 def test_a_policy_that_skips_what_a_broken_stage_should_have_shown_publishes_nothing(tmp_path: Path) -> None:
-    names = [check.name for check in checks.CHECKS if "scan" in check.stages]
+    names = [check.name for check in checks.CHECKS if "scan" in check.input.stages]
     plan = examples.plan(tmp_path, policy=examples.policy(skip=dict.fromkeys(names, "no database here")))
     stages = FakeStages(breaks={"scan": ScanError("no database", next_step="fetch it")})
     report = run(plan, stages)

@@ -1,0 +1,52 @@
+"""Judges what the running image answers to the golden rows of its contract."""
+
+from __future__ import annotations
+
+from drydock import report
+from drydock.checks.check import Outcome, pass_if
+from drydock.policy import Policy
+from drydock.report import Verdict
+
+MAX_TEXT_CHARACTERS = 40
+
+
+def check_answers(smoke: report.Smoke, policy: Policy) -> Outcome:
+    """Each golden row must get its recorded label and probabilities, or its value, within the contract's tolerance."""
+    if smoke.ready_seconds is None:
+        tail = smoke.log.splitlines()[-policy.limits.log_lines :]
+        return Outcome(Verdict.FAIL, "not ready", f"{policy.limits.start_seconds} s", (smoke.not_ready, *tail))
+    total = len(smoke.answers)
+    complaints = (_describe_mistake(number, answer, smoke.tolerance) for number, answer in enumerate(smoke.answers, 1))
+    wrong = [complaint for complaint in complaints if complaint]
+    return Outcome(pass_if(total > 0 and not wrong), f"{total - len(wrong)} of {total} rows", str(total), wrong[:3])
+
+
+def _describe_mistake(number: int, answer: report.Answer, tolerance: float) -> str:
+    expected = answer.expected
+    row = f"golden row {number}"
+    if isinstance(expected, report.GoldenRow):
+        row = f"row [{', '.join(map(_shorten_feature, expected.features))}]"
+    right = expected.label if expected.value is None else expected.value
+    if not 200 <= answer.status < 300:
+        return f"{row}: expected {right}, got {f'HTTP {answer.status}' if answer.status else 'no answer'}"
+    if expected.value is not None:
+        if answer.value is None:
+            return f"{row}: expected {right}, got an answer of another form"
+        # NaN is within no tolerance.
+        is_right = abs(answer.value - expected.value) <= tolerance
+        return "" if is_right else f"{row}: expected {right}, got {answer.value}"
+    if answer.label != expected.label:
+        return f"{row}: expected {expected.label}, got {answer.label or 'an answer of another form'}"
+    if answer.probabilities.keys() != expected.probabilities.keys() or any(
+        not abs(answer.probabilities[label] - probability) <= tolerance
+        for label, probability in expected.probabilities.items()
+    ):
+        return f"{row}: expected probabilities {expected.probabilities}, got {answer.probabilities}"
+    return ""
+
+
+def _shorten_feature(value: float | str) -> str:
+    """A feature as text. A long string is cut: the reader only has to find the row again."""
+    if isinstance(value, str) and len(value) > MAX_TEXT_CHARACTERS:
+        value = f"{value[: MAX_TEXT_CHARACTERS - 1]}…"
+    return repr(value)
