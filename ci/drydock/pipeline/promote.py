@@ -38,12 +38,12 @@ async def promote(plan: Plan, source: Reference, target: Reference, connect: Con
         return assessment
     _require_official_images(assessment, source, target)
     async with (
-        registry.opened(source.repository, plan.source_login, tell.notes) as here,
-        registry.opened(target.repository, plan.login, tell.notes) as there,
+        registry.open_repository(source.repository, plan.source_login, tell.notes) as here,
+        registry.open_repository(target.repository, plan.login, tell.notes) as there,
     ):
         copied, left = await told(tell, "copy", _copy(here, there, digest, verified.trusted))
-        listed = {entry.digest for entry in await there.referrers(digest)}
-        if not listed.issuperset(copied) or await there.digest(digest) != digest:
+        listed = {entry.digest for entry in await there.list_referrers(digest)}
+        if not listed.issuperset(copied) or await there.get_digest(digest) != digest:
             raise RegistryError(
                 f"{target.repository} does not list all that belongs to {digest}",
                 likely_cause="something else writes to the list of its referrers at the same time",
@@ -52,7 +52,7 @@ async def promote(plan: Plan, source: Reference, target: Reference, connect: Con
         unmoved: Mapping[str, str] = {}
         if name.tag:
             moving_tags = plan.policy.image.moving_tags
-            tagged = await told(tell, "tag", tagging.name(there, digest, name, moving_tags=moving_tags))
+            tagged = await told(tell, "tag", tagging.apply_tags(there, digest, name, moving_tags=moving_tags))
             unmoved = tagged.unmoved
     results = (*assessment.checks, _copy_result(copied, left), *checks.check_moving_tags(unmoved))
     return Assessment(checks=results, conclusion=f"promoted   {Reference(target.repository, name.tag, digest)}")
@@ -79,7 +79,9 @@ async def _copy(
     verified: list[Manifest] = []
     left: list[Descriptor] = []
     missing = set(trusted.envelopes)
-    async with aclosing(here.attachments(digest, (cosign.BUNDLE_MEDIA_TYPE, cosign.SBOM_MEDIA_TYPE))) as attachments:
+    async with aclosing(
+        here.list_attachments(digest, (cosign.BUNDLE_MEDIA_TYPE, cosign.SBOM_MEDIA_TYPE))
+    ) as attachments:
         async for each in attachments:
             bundle = cosign.bundle(each.document)
             envelope = bundle.envelope if bundle else ""

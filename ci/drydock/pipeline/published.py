@@ -42,8 +42,8 @@ async def resolve_digest(repository: Repository, image: Reference) -> str:
 
     Raises RegistryError if there is no such image, or if its tag and its digest name two images.
     """
-    digest = await repository.digest(image.digest or image.tag)
-    if digest and image.digest and image.tag and await repository.digest(image.tag) != digest:
+    digest = await repository.get_digest(image.digest or image.tag)
+    if digest and image.digest and image.tag and await repository.get_digest(image.tag) != digest:
         raise RegistryError(
             f"{image.repository}:{image.tag} serves another image than {image.digest}",
             likely_cause="the tag has moved on since somebody wrote both down",
@@ -63,10 +63,10 @@ async def read_labels(repository: Repository, digest: str) -> dict[str, str]:
 
     Raises RegistryError if the digest is not that of an image of one platform.
     """
-    manifest = await repository.manifest(digest)
+    manifest = await repository.get_manifest(digest)
     try:
         config = json.loads(
-            await repository.blob(json.loads(manifest.content if manifest else b"")["config"]["digest"])
+            await repository.get_blob(json.loads(manifest.content if manifest else b"")["config"]["digest"])
         )
         labels = (config.get("config") or {}).get("Labels") or {}
         return {str(name): str(value) for name, value in labels.items()}

@@ -24,7 +24,7 @@ async def reproduce(plan: Plan, digest: str, record: Release | None, connect: Co
     """Build the same commit again and compare digests; if they differ, say which layers and files do."""
     name = repository_of(record) if record else plan.policy.image.repository
     plan = with_credentials(plan, name, plan.policy.image.repository)
-    async with registry.opened(name, plan.source_login, tell.notes) as repository:
+    async with registry.open_repository(name, plan.source_login, tell.notes) as repository:
         labels = await read_labels(repository, await resolve_digest(repository, Reference(name, digest=digest)))
         _require_same_commit(plan, digest, labels.get(verification.REVISION_LABEL, ""))
         plan = _with_released_names(plan, labels)

@@ -56,7 +56,7 @@ async def _rescan_one(plan: Plan, record: Release, connect: Connect, tell: Tell)
     directory = plan.report_dir / record.digest.replace(":", "-")
     files.ensure_dir(directory)
     path = directory / "image.tar"
-    async with registry.opened(repository, plan.source_login, tell.notes) as released:
+    async with registry.open_repository(repository, plan.source_login, tell.notes) as released:
         await released.pull(record.digest, path)
     image = await run_in_thread(lambda is_cancelled: archive.read_image(path, is_cancelled=is_cancelled))
     async with connect(replace(plan, report_dir=directory, locked_packages=locked_packages), tell.notes) as stages:

@@ -21,8 +21,8 @@ Ask = Callable[[str, str], Awaitable[str | None]]
 
 async def from_registries(repository: str, tag: str) -> str | None:
     """The digest that a registry has under a tag now; nobody's credentials are asked for what is public."""
-    async with registry.opened(repository, None) as opened:
-        return await opened.digest(tag)
+    async with registry.open_repository(repository, None) as opened:
+        return await opened.get_digest(tag)
 
 
 async def refresh(path: Path, ask: Ask) -> list[str]:

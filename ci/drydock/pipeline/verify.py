@@ -42,7 +42,7 @@ async def verify_image(
 ) -> VerifiedImage:
     """Judge one image; each of `tags` must fit it. An empty tag is not compared."""
     names = tuple(dict.fromkeys(filter(None, tags)))
-    async with registry.opened(image.repository, plan.source_login, tell.notes) as repository:
+    async with registry.open_repository(image.repository, plan.source_login, tell.notes) as repository:
         digest = await resolve_digest(repository, image)
         labels = await read_labels(repository, digest)
         if isinstance(plan.trust, Identity):
@@ -64,7 +64,7 @@ async def verify_image(
 
 async def _require_identity(repository: Repository, image: Reference, digest: str) -> None:
     """Raise UsageError if keys signed all that is signed of an image: no identity can be verified then."""
-    attachments = repository.attachments(digest, (cosign.BUNDLE_MEDIA_TYPE,))
+    attachments = repository.list_attachments(digest, (cosign.BUNDLE_MEDIA_TYPE,))
     bundles = [bundle async for each in attachments if (bundle := cosign.bundle(each.document))]
     if bundles and all(bundle.by_key for bundle in bundles):
         raise UsageError(

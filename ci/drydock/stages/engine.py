@@ -39,7 +39,7 @@ ATTEST_ROUNDS = 5
 
 
 @asynccontextmanager
-async def connect(plan: Plan, on_retry: Callable[[str], None] = registry.silent) -> AsyncIterator[EngineStages]:
+async def connect(plan: Plan, on_retry: Callable[[str], None] = registry.ignore_retries) -> AsyncIterator[EngineStages]:
     """Open a session with the engine that the environment names, or that the Dagger CLI starts.
 
     `on_retry` gets a sentence before the registry is asked once more, and while an engine is downloaded.
@@ -268,14 +268,16 @@ class EngineStages:
             created = datetime.fromisoformat(plan.revision.committed_at)
             moving_tags = plan.policy.image.moving_tags
             order = partial(revision.order, plan.root, plan.revision.commit)
-            named = await tagging.name(repository, digest, plan.name, created, moving_tags=moving_tags, order=order)
+            named = await tagging.apply_tags(
+                repository, digest, plan.name, created, moving_tags=moving_tags, order=order
+            )
         return Publication(
             repository=plan.policy.image.repository,
             tag=plan.name.tag,
             digest=digest,
             tags=named.tags,
-            already_published=named.before == digest,
-            previous_digest=named.before if named.before != digest else "",
+            already_published=named.previous_digest == digest,
+            previous_digest=named.previous_digest if named.previous_digest != digest else "",
             unmoved=dict(named.unmoved),
         )
 
@@ -302,10 +304,10 @@ class EngineStages:
 
     async def _referrers(self, digest: str) -> set[str]:
         async with self._repository() as repository:
-            return {found.digest for found in await repository.referrers(digest)}
+            return {found.digest for found in await repository.list_referrers(digest)}
 
     def _repository(self) -> AbstractAsyncContextManager[Repository]:
-        return registry.opened(self.plan.policy.image.repository, self.plan.login, self.on_retry)
+        return registry.open_repository(self.plan.policy.image.repository, self.plan.login, self.on_retry)
 
     @property
     def _platform(self) -> dagger.Platform:

@@ -133,7 +133,7 @@ async def verify(
                 ),
             )
     if all(answer.exit_code for answer in answers):
-        async with registry.opened(repository, login) as opened:
+        async with registry.open_repository(repository, login) as opened:
             await opened.require_referrers(digest)
     statements = {
         each: cosign.about(cosign.statements(answer.stdout), digest, each) if answer.exit_code == 0 else ()

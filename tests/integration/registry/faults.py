@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 
 from drydock.oci import registry
-from drydock.oci.registry import Credentials, Patience
+from drydock.oci.registry import Credentials, RetryPolicy
 from tests.integration.registry import network, program, proxy
 from tests.integration.registry.proxy import ALWAYS, Exchange, Rule
 from tests.integration.registry.world import VERSION, Outcome, World, run
@@ -69,7 +69,7 @@ async def nobody_there(world: World) -> list[Outcome]:
 
 
 async def impatiently(world: World) -> list[Outcome]:
-    world.patience = Patience(attempts=2, first_wait_seconds=0.001, commit_seconds=1)
+    world.retry_policy = RetryPolicy(attempts=2, first_wait_seconds=0.001, commit_seconds=1)
     return [await run(world.publish())]
 
 
@@ -129,9 +129,9 @@ def rewritten(tag: str) -> Callable[[World], list[Rule]]:
     def rules(world: World) -> list[Rule]:
         async def rewrite() -> None:
             archive, digest = world.image("another")
-            async with registry.opened(f"{world.host}/{world.name}", None) as repository:
+            async with registry.open_repository(f"{world.host}/{world.name}", None) as repository:
                 await repository.push(archive, digest)
-                await repository.point(digest, tag)
+                await repository.tag_unverified(digest, tag)
 
         return [Rule("PUT", f"/manifests/{tag}$", proxy.then(lambda: anyio.run(rewrite)))]
 
@@ -217,7 +217,7 @@ async def with_a_document(world: World) -> list[Outcome]:
 
     async def work() -> None:
         archive, digest = world.image()
-        async with registry.opened(f"{world.door.host}/{world.name}", None, world.told.append) as repository:
+        async with registry.open_repository(f"{world.door.host}/{world.name}", None, world.told.append) as repository:
             await repository.push(archive, digest)
         assert len(await world.attach(digest)) == 1
         await world.publish_archive(archive, digest)
@@ -230,7 +230,7 @@ async def two_documents(world: World) -> list[Outcome]:
 
     async def work() -> None:
         await with_a_document(world)
-        async with registry.opened(f"{world.door.host}/{world.name}", None, world.told.append) as repository:
+        async with registry.open_repository(f"{world.door.host}/{world.name}", None, world.told.append) as repository:
             await repository.attach(world.image()[1], "a/document", b"[]", {})
 
     return [await run(work())]
@@ -257,12 +257,12 @@ async def without_tls(world: World) -> list[Outcome]:
 
 async def with_tls_on_this_machine(world: World) -> list[Outcome]:
     with network.authority(world) as (_, context), proxy.before(world.host, tls=context) as door:
-        world.door, world.patience = door, Patience(attempts=1)
+        world.door, world.retry_policy = door, RetryPolicy(attempts=1)
         return [await run(world.publish())]
 
 
 async def where_packets_are_dropped(world: World) -> list[Outcome]:
-    world.patience = Patience(attempts=2, first_wait_seconds=0.001, timeout_seconds=0.2)
+    world.retry_policy = RetryPolicy(attempts=2, first_wait_seconds=0.001, timeout_seconds=0.2)
     with network.full() as host:
         world.door.host = host
         return [await run(world.publish())]

@@ -18,7 +18,7 @@ from drydock.errors import RegistryError, VersionTaken
 from drydock.oci import archive, registry
 from drydock.oci.media_types import IMAGE_INDEX
 from drydock.oci.registry import Repository, tagging, transfer
-from drydock.oci.registry.manifest import Descriptor, Manifest, encoded, manifest
+from drydock.oci.registry.manifest import Descriptor, Manifest, canonical_json, parse_manifest
 from drydock.oci.tags import Name, Order
 from drydock.stages import signer
 from drydock.tools.cosign import PublicKey, Verified
@@ -47,7 +47,7 @@ def listing(plain: str) -> Iterator[Door]:
 
 @asynccontextmanager
 async def opened(host: str) -> AsyncIterator[Repository]:
-    async with registry.opened(f"{host}/test-{uuid.uuid4().hex[:12]}", None) as repository:
+    async with registry.open_repository(f"{host}/test-{uuid.uuid4().hex[:12]}", None) as repository:
         yield repository
 
 
@@ -83,10 +83,10 @@ def test_a_document_is_attached_once_and_listed_under_the_images_own_tag(plain: 
         assert await repository.attach(digest, SBOM, b"{}", {"made": "today"}) == first
         second = await repository.attach(digest, SBOM, b"[]", {})
         assert second != first
-        found = await repository.referrers(digest)
+        found = await repository.list_referrers(digest)
         assert [each.digest for each in found] == [first, second]
         assert (found[0].artifact_type, found[0].annotations) == (SBOM, {"made": "today"})
-        assert await repository.tags() == (fallback(digest),)
+        assert await repository.list_tags() == (fallback(digest),)
 
     within(plain, work)
 
@@ -94,11 +94,11 @@ def test_a_document_is_attached_once_and_listed_under_the_images_own_tag(plain: 
 def test_a_registry_that_lists_referrers_gets_no_tag_for_them(listing: Door, tmp_path: Path) -> None:
     async def work(repository: Repository) -> None:
         digest = await pushed(repository, tmp_path / "image.tar")
-        assert await repository.referrers(digest) == ()
+        assert await repository.list_referrers(digest) == ()
         for kind in ("a/one", "a/two", "a/three"):
             await repository.attach(digest, kind, b"{}", {})
-        assert types(await repository.referrers(digest)) == ["a/one", "a/two", "a/three"]
-        assert await repository.tags() == ()
+        assert types(await repository.list_referrers(digest)) == ["a/one", "a/two", "a/three"]
+        assert await repository.list_tags() == ()
 
     within(listing.host, work)
 
@@ -117,18 +117,18 @@ def test_a_copy_takes_along_what_it_is_given_of_what_refers_to_it(
             sbom = await source.attach(digest, SBOM, b"{}", {})
             await source.attach(sbom, "a/signature", b"signed", {})
             await source.attach(digest, "a/kind", b"another", {})
-            attached = [each async for each in source.attachments(digest, (SBOM,))]
+            attached = [each async for each in source.list_attachments(digest, (SBOM,))]
             assert [(each.entry.artifact_type, each.document) for each in attached] == [(SBOM, b"{}"), ("a/kind", b"")]
             await source.copy(digest, target, [each.manifest for each in attached if each.manifest])
-            assert [each.digest for each in await target.referrers(digest)] == [sbom]
-            assert await target.referrers(sbom) == ()
+            assert [each.digest for each in await target.list_referrers(digest)] == [sbom]
+            assert await target.list_referrers(sbom) == ()
             for each in (digest, sbom):
-                here, there = await source.manifest(each), await target.manifest(each)
+                here, there = await source.get_manifest(each), await target.get_manifest(each)
                 assert here
                 assert there
                 assert here.content == there.content
-            assert [tag for tag in await target.tags() if not tag.startswith("sha256-")] == []
-            assert bool(await target.tags()) is not target_lists
+            assert [tag for tag in await target.list_tags() if not tag.startswith("sha256-")] == []
+            assert bool(await target.list_tags()) is not target_lists
 
     anyio.run(work)
 
@@ -137,11 +137,11 @@ def test_a_family_is_walked_once_however_its_members_are_related() -> None:
     """Each of twenty levels names both indexes of the next one: 41 manifests, and a million ways to the last."""
     levels = [[index([], "a"), index([], "b")]]
     for _ in range(19):
-        below = [each.descriptor.as_json() for each in levels[-1]]
+        below = [each.descriptor.to_json() for each in levels[-1]]
         levels.append([index(below, "a"), index(below, "b")])
-    root = index([each.descriptor.as_json() for each in levels[-1]], "")
+    root = index([each.descriptor.to_json() for each in levels[-1]], "")
     source = Manifests({each.digest: each for level in [*levels, [root]] for each in level})
-    found = anyio.run(transfer.family, source, root.digest)
+    found = anyio.run(transfer.resolve_manifests, source, root.digest)
     assert len(found) == 41
     assert sorted(source.fetched) == sorted(each.digest for each in found)
     place = {each.digest: number for number, each in enumerate(found)}
@@ -151,17 +151,17 @@ def test_a_family_is_walked_once_however_its_members_are_related() -> None:
 def test_a_family_may_be_deep_and_has_a_bound() -> None:
     chain = [index([], "")]
     for _ in range(transfer.MANIFESTS_LIMIT + 200):
-        chain.append(index([chain[-1].descriptor.as_json()], ""))
+        chain.append(index([chain[-1].descriptor.to_json()], ""))
     source = Manifests({each.digest: each for each in chain})
     deep = chain[transfer.MANIFESTS_LIMIT // 2 - 2]
-    assert anyio.run(transfer.family, source, deep.digest)[-1] == deep
+    assert anyio.run(transfer.resolve_manifests, source, deep.digest)[-1] == deep
     with pytest.raises(RegistryError, match=f"names more than {transfer.MANIFESTS_LIMIT} manifests"):
-        anyio.run(transfer.family, source, chain[-1].digest)
+        anyio.run(transfer.resolve_manifests, source, chain[-1].digest)
 
 
 def index(children: list[dict[str, Any]], name: str) -> Manifest:
     written = {"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": children, "annotations": {"name": name}}
-    return manifest(encoded(written), IMAGE_INDEX)
+    return parse_manifest(canonical_json(written), IMAGE_INDEX)
 
 
 @dataclass
@@ -172,11 +172,11 @@ class Manifests:
     where: str = "registry.example/name"
     fetched: list[str] = field(default_factory=list)
 
-    async def manifest(self, digest: str, /) -> Manifest | None:
+    async def get_manifest(self, digest: str, /) -> Manifest | None:
         self.fetched.append(digest)
         return self.by_digest.get(digest)
 
-    def chunks(self, blob: Descriptor, /) -> AsyncGenerator[bytes, None]:
+    def stream_blob(self, blob: Descriptor, /) -> AsyncGenerator[bytes, None]:
         raise NotImplementedError
 
 
@@ -207,12 +207,14 @@ def test_an_index_is_copied_with_its_images(plain: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with opened(plain) as source, opened(plain) as target:
             digests = [await pushed(source, tmp_path / f"{name}.tar", name) for name in ("amd64", "arm64")]
-            entries = [found.descriptor.as_json() for each in digests if (found := await source.manifest(each))]
-            index = manifest(encoded({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": entries}), IMAGE_INDEX)
-            await source.put(index, index.digest)
+            entries = [found.descriptor.to_json() for each in digests if (found := await source.get_manifest(each))]
+            index = parse_manifest(
+                canonical_json({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": entries}), IMAGE_INDEX
+            )
+            await source.put_manifest(index, index.digest)
             await source.copy(index.digest, target)
             for each in (index.digest, *digests):
-                assert await target.digest(each) == each
+                assert await target.get_digest(each) == each
 
     anyio.run(work)
 
@@ -230,7 +232,7 @@ def test_a_pulled_image_is_the_same_image_and_one_to_trivy_and_docker(plain: str
             assert {described["Config"], *described["Layers"]} < set(archive.getnames())
         async with opened(plain) as another:
             await another.push(path, digest)
-            assert await another.digest(digest) == digest
+            assert await another.get_digest(digest) == digest
         assert sorted(each.name for each in tmp_path.iterdir()) == ["image.tar", "pulled.tar"]
 
     within(plain, work)
@@ -247,16 +249,16 @@ def test_a_branchs_tag_goes_forward_and_never_back(plain: str, tmp_path: Path) -
         async def built(content: str, created: datetime) -> tuple[str, tuple[str, ...]]:
             digest = await pushed(repository, tmp_path / "image.tar", content, created)
             name = Name(tag=f"sha-{content}", branch="main")
-            return digest, (await tagging.name(repository, digest, name, created, settle_seconds=0)).tags
+            return digest, (await tagging.apply_tags(repository, digest, name, created, settle_seconds=0)).tags
 
         second, tags = await built("second", NOON)
         assert tags == ("sha-second", "main")
         _, tags = await built("first", NOON - timedelta(minutes=1))
         assert tags == ("sha-first",)
-        assert await repository.digest("main") == second
+        assert await repository.get_digest("main") == second
         third, tags = await built("third", NOON + timedelta(minutes=1))
         assert tags == ("sha-third", "main")
-        assert await repository.digest("main") == third
+        assert await repository.get_digest("main") == third
 
     within(plain, work)
 
@@ -265,7 +267,7 @@ def test_a_branchs_tag_follows_the_history_and_no_clock(plain: str, tmp_path: Pa
     """Commits a, b and c come one after the other, by clocks that run backwards; d is in no history of theirs."""
 
     async def work(repository: Repository) -> None:
-        async def built(ours: str) -> tagging.Named:
+        async def built(ours: str) -> tagging.TagResult:
             created = NOON - timedelta(minutes=ord(ours))
             digest = await pushed(repository, tmp_path / "image.tar", ours, created, commit=ours)
 
@@ -275,7 +277,7 @@ def test_a_branchs_tag_follows_the_history_and_no_clock(plain: str, tmp_path: Pa
                 return "after" if theirs > ours else "before" if theirs < ours else "apart"
 
             name = Name(tag=f"built-from-{ours}", branch="main")
-            return await tagging.name(repository, digest, name, created, settle_seconds=0, order=order)
+            return await tagging.apply_tags(repository, digest, name, created, settle_seconds=0, order=order)
 
         for commit in ("a", "b", "c"):
             assert (await built(commit)).tags == (f"built-from-{commit}", "main")
@@ -300,20 +302,20 @@ def test_two_runs_of_one_branch_do_not_write_its_tag_for_ever(
         ours = await pushed(repository, tmp_path / "ours.tar", "ours", commit="a")
         other = await pushed(repository, tmp_path / "other.tar", "other", commit="b")
         writes = 0
-        move = Repository.move
+        move = Repository.move_tag
 
         async def contested(self: Repository, digest: str, tag: str) -> str:
             nonlocal writes
             writes += 1
             reason = await move(self, digest, tag)
             if writes == 1:
-                await self.point(other, tag)
+                await self.tag_unverified(other, tag)
             return reason
 
         monkeypatch.setattr(Repository, "move", contested)
         reason = await tagging.move_branch(repository, ours, "main", NOON, 0, lambda _: theirs)
         last = ours if theirs == "before" else other
-        assert (await repository.digest("main"), bool(reason)) == (last, last == other)
+        assert (await repository.get_digest("main"), bool(reason)) == (last, last == other)
 
     within(plain, work)
 
@@ -322,29 +324,29 @@ def test_a_commits_tag_never_changes_its_model(plain: str, tmp_path: Path) -> No
     tag = f"sha-{'c' * 40}"
 
     async def work(repository: Repository) -> None:
-        async def built(content: str, model: str, name: Name) -> tagging.Named:
+        async def built(content: str, model: str, name: Name) -> tagging.TagResult:
             path = tmp_path / "image.tar"
             digest = archives.image(path, content.encode(), labels={LABELS["model"]: model * 64})
             await tagging.push(repository, path, digest, name)
-            return await tagging.name(repository, digest, name, settle_seconds=0)
+            return await tagging.apply_tags(repository, digest, name, settle_seconds=0)
 
         first = (await built("first", "a", Name(tag))).tags
         assert first == (tag,)
-        served = await repository.digest(tag)
+        served = await repository.get_digest(tag)
         with pytest.raises(VersionTaken) as refused:
             await built("second", "b", Name(tag))
         assert refused.value.message == (
             f"{repository.where}:{tag} exists, with the model aaaaaaaaaaaa; this image has bbbbbbbbbbbb"
         )
-        assert await repository.digest(tag) == served
-        assert await repository.digest(archives.image(tmp_path / "image.tar", b"second")) is None
+        assert await repository.get_digest(tag) == served
+        assert await repository.get_digest(archives.image(tmp_path / "image.tar", b"second")) is None
         # A release has its version all the same.
         released = await built("third", "b", Name("1.2.3", by_commit=tag))
         assert released.tags == ("1.2.3", "1.2", "1")
         assert released.unmoved == {tag: "it leads to an image with the model aaaaaaaaaaaa"}
-        assert await repository.digest(tag) == served
+        assert await repository.get_digest(tag) == served
         # The same model in another image, as a release of the same commit is.
-        assert (await built("fourth", "a", Name(tag))).before == served
+        assert (await built("fourth", "a", Name(tag))).previous_digest == served
         # A dirty one may be anything.
         for model in "ab":
             assert (await built(model, model, Name(f"{tag}-dirty"))).tags == (f"{tag}-dirty",)
@@ -356,12 +358,13 @@ def test_what_a_tag_was_before_is_told(plain: str, tmp_path: Path) -> None:
     async def work(repository: Repository) -> None:
         first = await pushed(repository, tmp_path / "image.tar", "first")
         second = await pushed(repository, tmp_path / "image.tar", "second")
-        named = [await tagging.name(repository, digest, Name(tag="mine")) for digest in (first, second, second)]
-        assert [each.before for each in named] == ["", first, second]
+        named = [await tagging.apply_tags(repository, digest, Name(tag="mine")) for digest in (first, second, second)]
+        assert [each.previous_digest for each in named] == ["", first, second]
         versions = [
-            await tagging.name(repository, first, Name(tag="1.2.3", by_commit="sha-a"), settle_seconds=0) for _ in "12"
+            await tagging.apply_tags(repository, first, Name(tag="1.2.3", by_commit="sha-a"), settle_seconds=0)
+            for _ in "12"
         ]
-        assert [each.before for each in versions] == ["", first]
+        assert [each.previous_digest for each in versions] == ["", first]
         assert versions[0].tags == ("1.2.3", "sha-a", "1.2", "1")
 
     within(plain, work)

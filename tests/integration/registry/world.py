@@ -12,13 +12,13 @@ from pathlib import Path
 
 from drydock.errors import DrydockError
 from drydock.oci import registry
-from drydock.oci.registry import Credentials, Patience, tagging
+from drydock.oci.registry import Credentials, RetryPolicy, tagging
 from drydock.oci.tags import Name
 from tests.integration.registry import archives, program, proxy
 from tests.integration.registry.proxy import Door
 
 # Tries as always, waits as short as can be.
-PATIENCE = Patience(first_wait_seconds=0.001)
+RETRY_POLICY = RetryPolicy(first_wait_seconds=0.001)
 VERSION = "1.2.3"
 
 
@@ -32,7 +32,7 @@ class World:
     folder: Path
     name: str
     login: Credentials | None = None
-    patience: Patience = PATIENCE
+    retry_policy: RetryPolicy = RETRY_POLICY
     moving_tags: bool = True
     told: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -56,9 +56,11 @@ class World:
 
     async def publish_archive(self, archive: Path, digest: str, tag: str = VERSION, *, directly: bool = False) -> None:
         host, on_retry = (self.host, lambda _: None) if directly else (self.door.host, self.told.append)
-        async with registry.opened(f"{host}/{self.name}", self.login, on_retry, self.patience) as repository:
+        async with registry.open_repository(
+            f"{host}/{self.name}", self.login, on_retry, self.retry_policy
+        ) as repository:
             await tagging.push(repository, archive, digest, Name(tag=tag))
-            named = await tagging.name(
+            named = await tagging.apply_tags(
                 repository, digest, Name(tag=tag), settle_seconds=0, moving_tags=directly or self.moving_tags
             )
         if not directly:
@@ -66,18 +68,20 @@ class World:
 
     async def attach(self, digest: str) -> tuple[str, ...]:
         """Attach a document to an image that is there; the digests of all that is attached."""
-        async with registry.opened(
-            f"{self.door.host}/{self.name}", None, self.told.append, self.patience
+        async with registry.open_repository(
+            f"{self.door.host}/{self.name}", None, self.told.append, self.retry_policy
         ) as repository:
             self.names[await repository.attach(digest, "a/document", b"{}", {})] = "its document"
-            return tuple(found.digest for found in await repository.referrers(digest))
+            return tuple(found.digest for found in await repository.list_referrers(digest))
 
     async def state(self) -> tuple[dict[str, str], list[str]]:
         """Which image each tag serves, and whose manifests are there, as the registry itself says."""
         login = Credentials(program.USER, program.PASSWORD)
-        async with registry.opened(f"{self.host}/{self.name}", login) as repository:
-            tags = {tag: self.names.get(await repository.digest(tag) or "", "?") for tag in await repository.tags()}
-            there = [name for digest, name in self.names.items() if await repository.digest(digest)]
+        async with registry.open_repository(f"{self.host}/{self.name}", login) as repository:
+            tags = {
+                tag: self.names.get(await repository.get_digest(tag) or "", "?") for tag in await repository.list_tags()
+            }
+            there = [name for digest, name in self.names.items() if await repository.get_digest(digest)]
         # The list of referrers, of a registry that does not keep it itself, is named for the image's digest.
         named = {"sha256-…" if tag.startswith("sha256-") else tag: image for tag, image in tags.items()}
         return dict(sorted(named.items())), sorted(there)

@@ -74,4 +74,4 @@ def test_a_blob_that_is_missing_is_not_what_was_approved(tmp_path: Path) -> None
         archive_io.open_archive(path) as opened,
         pytest.raises(RegistryError, match=r"the archive is not what was approved: .* not found"),
     ):
-        anyio.run(opened.blob, digest)
+        anyio.run(opened.get_blob, digest)

@@ -184,7 +184,7 @@ class World:
         """Do something at a registry by other means than what is tested."""
 
         async def done() -> Result:
-            async with registry.repository.opened(repository, None) as there:
+            async with registry.repository.open_repository(repository, None) as there:
                 return await work(there)
 
         return anyio.run(done)
@@ -193,13 +193,13 @@ class World:
         """Which digest each tag serves; lists of referrers are no tags of ours."""
 
         async def state(there: Repository) -> dict[str, str]:
-            tags = [tag for tag in await there.tags() if not tag.startswith("sha256-")]
-            return {tag: await there.digest(tag) or "" for tag in sorted(tags)}
+            tags = [tag for tag in await there.list_tags() if not tag.startswith("sha256-")]
+            return {tag: await there.get_digest(tag) or "" for tag in sorted(tags)}
 
         return self.at(repository, state)
 
     def referrers(self, repository: str, digest: str) -> tuple[Descriptor, ...]:
-        return self.at(repository, lambda there: there.referrers(digest))
+        return self.at(repository, lambda there: there.list_referrers(digest))
 
     def verify(self, asked: Reference, plan: Plan | None = None) -> Assessment:
         return anyio.run(verify, plan or self.plan, asked, self.stages.connect, self.tell)
@@ -254,7 +254,7 @@ def world(hosts: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     name = f"owner/name-{next(numbers)}"
     world = World(f"{hosts[0]}/{name}", f"{hosts[1]}/{name}", tmp_path / "dist")
     world.folder.mkdir()
-    opened = registry.opened
+    opened = registry.open_repository
 
     def noted(
         repository: str, login: Credentials | None, on_retry: Callable[[str], None]
@@ -264,7 +264,7 @@ def world(hosts: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     async def at_once(_: float) -> None: ...
 
-    monkeypatch.setattr(registry, "opened", noted)
+    monkeypatch.setattr(registry, "open_repository", noted)
     monkeypatch.setattr("drydock.pipeline.verify.datetime", Noon)
     # Of two runs that push a version at the same moment each waits for the other; here is one.
     monkeypatch.setattr(anyio, "sleep", at_once)
@@ -452,8 +452,10 @@ def test_what_is_not_there_is_not_verified(reference: Reference, world: World) -
 def test_an_index_of_several_platforms_is_no_image_to_verify(world: World) -> None:
     digest = world.published()
     described = {"mediaType": media_types.IMAGE_MANIFEST, "digest": digest, "size": 1}
-    index = values.manifest(values.encoded({"schemaVersion": 2, "manifests": [described]}), media_types.IMAGE_INDEX)
-    world.at(world.here, lambda there: there.put(index, "1.2.3"))
+    index = values.parse_manifest(
+        values.canonical_json({"schemaVersion": 2, "manifests": [described]}), media_types.IMAGE_INDEX
+    )
+    world.at(world.here, lambda there: there.put_manifest(index, "1.2.3"))
     with pytest.raises(RegistryError) as several:
         world.verify(Reference(world.here, "1.2.3"))
     assert several.value.message == f"{world.here}@{index.digest} is no image of one platform"
@@ -508,9 +510,9 @@ def test_a_verified_document_brings_nothing_else_with_it(world: World) -> None:
     other = world.attach(digest, b"2 GB of it", "a/large")
 
     async def meddle(there: Repository) -> list[str]:
-        found = {each.artifact_type: each.digest for each in await there.referrers(digest)}
-        genuine, more = await there.manifest(found[BUNDLE]), await there.manifest(other)
-        listed = await there.manifest(digest.replace(":", "-"))
+        found = {each.artifact_type: each.digest for each in await there.list_referrers(digest)}
+        genuine, more = await there.get_manifest(found[BUNDLE]), await there.get_manifest(other)
+        listed = await there.get_manifest(digest.replace(":", "-"))
         assert genuine
         assert more
         assert listed
@@ -522,10 +524,12 @@ def test_a_verified_document_brings_nothing_else_with_it(world: World) -> None:
         ]
         entries = json.loads(listed.content)
         for each in made:
-            manifest = values.manifest(values.encoded(each), media_types.IMAGE_MANIFEST)
-            await there.put(manifest, manifest.digest)
-            entries["manifests"].append(manifest.descriptor.as_json())
-        await there.put(values.manifest(values.encoded(entries), media_types.IMAGE_INDEX), digest.replace(":", "-"))
+            manifest = values.parse_manifest(values.canonical_json(each), media_types.IMAGE_MANIFEST)
+            await there.put_manifest(manifest, manifest.digest)
+            entries["manifests"].append(manifest.descriptor.to_json())
+        await there.put_manifest(
+            values.parse_manifest(values.canonical_json(entries), media_types.IMAGE_INDEX), digest.replace(":", "-")
+        )
         return [each["digest"] for each in entries["manifests"][-3:]]
 
     made = world.at(world.here, meddle)
@@ -554,7 +558,7 @@ def test_what_is_read_of_strangers_has_a_bound(
     with pytest.raises(RegistryError) as missing:
         world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
     assert missing.value.message == f"{world.here} does not serve all that verified of {digest}"
-    assert world.at(world.there, lambda there: there.digest(digest)) is None
+    assert world.at(world.there, lambda there: there.get_digest(digest)) is None
 
 
 def test_a_promoted_image_gets_the_tag_that_was_asked_for(world: World) -> None:
@@ -569,7 +573,7 @@ def test_an_image_that_is_named_by_its_digest_alone_gets_no_tag(world: World) ->
     assessment = world.promote(Reference(world.here, digest=digest), Reference(world.there))
     assert assessment.conclusion == f"promoted   {world.there}@{digest}"
     assert world.state(world.there) == {}
-    assert world.at(world.there, lambda there: there.digest(digest)) == digest
+    assert world.at(world.there, lambda there: there.get_digest(digest)) == digest
 
 
 def test_a_version_can_be_named_as_git_has_it(world: World) -> None:
@@ -584,7 +588,7 @@ def test_no_image_is_promoted_to_be_another_version_than_it_was_built_as(world: 
     assessment = world.promote(Reference(world.here, "1.2.3"), Reference(world.there, "1.2.4"))
     assert assessment.exit_code == 1
     assert [row.name for row in assessment.checks if row.verdict is Verdict.FAIL] == ["tag"]
-    assert world.at(world.there, lambda there: there.digest(digest)) is None
+    assert world.at(world.there, lambda there: there.get_digest(digest)) is None
 
 
 @pytest.mark.parametrize(
@@ -596,7 +600,7 @@ def test_no_image_is_promoted_that_is_not_what_its_source_is_called(source: str,
     assessment = world.promote(Reference(world.here, source), Reference(world.there, target))
     assert assessment.exit_code == 1
     assert [row.limit for row in assessment.checks if row.verdict is Verdict.FAIL] == [source]
-    assert world.at(world.there, lambda there: there.digest(digest)) is None
+    assert world.at(world.there, lambda there: there.get_digest(digest)) is None
 
 
 @pytest.mark.parametrize("source", ["1.2.3", "1.2", f"sha-{examples.COMMIT}"])
@@ -633,7 +637,7 @@ def test_nothing_is_copied_of_an_image_that_is_refused(world: World) -> None:
     assert assessment.exit_code == 1
     assert assessment.conclusion == f"refused    8 of 8 lines fail for {world.here}:1.2.3@{digest}"
     assert {repository for repository, _ in world.opened} == {world.here}
-    assert world.at(world.there, lambda there: there.digest(digest)) is None
+    assert world.at(world.there, lambda there: there.get_digest(digest)) is None
 
 
 def test_an_image_that_cannot_be_looked_at_is_not_copied(world: World) -> None:
@@ -641,7 +645,7 @@ def test_an_image_that_cannot_be_looked_at_is_not_copied(world: World) -> None:
     world.stages.breaks = {"verify": RegistryError("no answer", next_step="run again")}
     with pytest.raises(RegistryError, match="no answer"):
         world.promote(Reference(world.here, "1.2.3"), Reference(world.there))
-    assert world.at(world.there, lambda there: there.digest(digest)) is None
+    assert world.at(world.there, lambda there: there.get_digest(digest)) is None
 
 
 def test_an_image_on_local_base_images_never_leaves_this_machine(world: World) -> None:
@@ -663,7 +667,7 @@ def test_an_image_on_local_base_images_may_go_to_another_registry_of_this_machin
 def test_without_all_that_belongs_to_it_a_promoted_image_gets_no_tag(world: World, door: Door) -> None:
     digest = world.signed("1.2.3")
     listed = rf"/manifests/{digest.replace(':', '-')}$"
-    nothing = values.encoded({"schemaVersion": 2, "mediaType": media_types.IMAGE_INDEX, "manifests": []})
+    nothing = values.canonical_json({"schemaVersion": 2, "mediaType": media_types.IMAGE_INDEX, "manifests": []})
     # Read twice while each is added to the list; what is lost then is lost to somebody else who writes it.
     door.rules += [Rule("GET", listed, proxy.passes, times=4), Rule("GET", listed, proxy.rewrites(nothing), ALWAYS)]
     with pytest.raises(RegistryError) as incomplete:

@@ -285,7 +285,7 @@ def test_what_is_signed_is_the_sbom_of_the_scan_that_was_judged(
     async def opened(*_: object) -> AsyncIterator[Registry]:
         yield Registry()
 
-    monkeypatch.setattr("drydock.oci.registry.opened", opened)
+    monkeypatch.setattr("drydock.oci.registry.open_repository", opened)
     scan = examples.scan().model_copy(update={"sbom": "of this run"})
     staging = staged(tmp_path, monkeypatch, Recorded())
     approval = Approval(examples.archive(tmp_path), examples.MANIFEST_DIGEST)

@@ -1,7 +1,7 @@
-"""Speaks to a registry: pushes, reads back, tags, attaches, copies and pulls, byte for byte. Nothing else does.
+"""Speaks to a registry: pushes, reads back, tags, attaches, copies and pulls, byte for byte. No other room does.
 
 The protocol is the OCI distribution specification: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
-A digest is what a registry serves and no hope: it is computed from the bytes that came, whatever the registry says.
+Every digest is computed from the bytes that the registry served.
 """
 
 from drydock.oci.registry.client import (
@@ -12,7 +12,7 @@ from drydock.oci.registry.client import (
     TIMEOUT_SECONDS,
     USER_VARIABLE,
     Credentials,
-    Patience,
+    RetryPolicy,
     base_url,
     credentials,
     is_local,
@@ -22,7 +22,7 @@ from drydock.oci.registry.client import (
 )
 from drydock.oci.registry.manifest import Descriptor, Manifest
 from drydock.oci.registry.referrers import Attachment
-from drydock.oci.registry.repository import Repository, opened, silent
+from drydock.oci.registry.repository import Repository, ignore_retries, open_repository
 from drydock.oci.registry.tls import CA_VARIABLE, ca_certificates, tls_context
 
 __all__ = [
@@ -37,16 +37,16 @@ __all__ = [
     "Credentials",
     "Descriptor",
     "Manifest",
-    "Patience",
     "Repository",
+    "RetryPolicy",
     "base_url",
     "ca_certificates",
     "credentials",
+    "ignore_retries",
     "is_local",
     "login_for",
-    "opened",
+    "open_repository",
     "require_answer",
-    "silent",
     "source_credentials",
     "tls_context",
 ]

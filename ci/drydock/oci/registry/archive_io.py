@@ -20,7 +20,7 @@ from drydock.oci.layout import BLOCK_BYTES, INDEX, MALFORMED_ERRORS, Layout, ope
 from drydock.oci.media_types import blob_name
 from drydock.oci.registry import manifest as values
 from drydock.oci.registry.manifest import Descriptor, Manifest
-from drydock.oci.registry.repository_client import MANIFEST_BYTES, verified
+from drydock.oci.registry.repository_client import MANIFEST_BYTES, verify_chunks
 
 
 @dataclass(frozen=True)
@@ -39,30 +39,30 @@ class Archive:
         """The archive's name for people."""
         return str(self.path)
 
-    async def manifest(self, digest: str) -> Manifest | None:
+    async def get_manifest(self, digest: str) -> Manifest | None:
         """A manifest in the archive; None if there is none."""
         if not self.layout.has_blob(digest):
             return None
         with _archive_errors(self.path):
             if not 0 < self.layout.get_blob_size_bytes(digest) <= MANIFEST_BYTES:
                 return None
-        return values.manifest(await self.blob(digest), self.index.get(digest, media_types.IMAGE_MANIFEST))
+        return values.parse_manifest(await self.get_blob(digest), self.index.get(digest, media_types.IMAGE_MANIFEST))
 
-    async def blob(self, digest: str) -> bytes:
+    async def get_blob(self, digest: str) -> bytes:
         """A document in the archive, verified."""
         with _archive_errors(self.path):
             return self.layout.read_blob(digest)
 
-    def chunks(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
+    def stream_blob(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
         """A blob's bytes; they have an end only if all of them are right."""
-        return verified(self._read(blob), blob, f"{self.path} holds")
+        return verify_chunks(self._read(blob), blob, f"{self.path} holds")
 
     async def verify(self, blob: Descriptor) -> None:
         """Raise RegistryError if the archive does not have the blob, or has other bytes in its place."""
         if not self.layout.has_blob(blob.digest):
             raise not_approved(self.path, f"it has no blob {blob.digest}")
         try:
-            async with aclosing(self.chunks(blob)) as chunks:
+            async with aclosing(self.stream_blob(blob)) as chunks:
                 async for _ in chunks:
                     pass
         except RegistryError as error:
@@ -106,7 +106,7 @@ class Writer:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._small("oci-layout", values.encoded({"imageLayoutVersion": "1.0.0"}))
+        self._small("oci-layout", values.canonical_json({"imageLayoutVersion": "1.0.0"}))
 
     async def add(self, blob: Descriptor, chunks: AsyncGenerator[bytes, None]) -> None:
         """Write one blob; where that breaks, the file is as it was before."""
@@ -125,12 +125,14 @@ class Writer:
     def finish(self, manifest: Manifest) -> None:
         """Name the image in the layout's index, and end the tar file."""
         named = Descriptor(manifest.digest, manifest.media_type, len(manifest.content))
-        index = {"schemaVersion": 2, "mediaType": media_types.IMAGE_INDEX, "manifests": [named.as_json()]}
-        self._small(INDEX, values.encoded(index))
+        index = {"schemaVersion": 2, "mediaType": media_types.IMAGE_INDEX, "manifests": [named.to_json()]}
+        self._small(INDEX, values.canonical_json(index))
         if config := manifest.config:
             # What Trivy reads, and `docker load` before 25, in place of index.json.
             layers = [blob_name(layer.digest) for layer in manifest.layers]
-            self._small("manifest.json", values.encoded([{"Config": blob_name(config.digest), "Layers": layers}]))
+            self._small(
+                "manifest.json", values.canonical_json([{"Config": blob_name(config.digest), "Layers": layers}])
+            )
         self._file.write(bytes(2 * tarfile.BLOCKSIZE))
 
     def _small(self, name: str, content: bytes) -> None:

@@ -1,8 +1,7 @@
-"""Asks one repository over HTTP: with which password or token, how often, and what a refusal means in our words.
+"""Sends HTTP requests to one repository: credentials, retries, safe addresses, and errors in plain words.
 
-Everything that may pass is tried again in one place, `Connection.patiently`, and each time somebody is told. Every
-address that a registry sends us to is checked in one place as well, `Connection._safe`. For the token's way see
-https://distribution.github.io/distribution/spec/auth/token/
+`Connection.with_retries` is the only place that retries. `Connection._require_safe_url` checks every address that a
+registry redirects to. Tokens: https://distribution.github.io/distribution/spec/auth/token/
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ HOST_VARIABLE = "DRYDOCK_REGISTRY_HOST"
 SOURCE_VARIABLES = "DRYDOCK_SOURCE_USER", "DRYDOCK_SOURCE_PASSWORD", "DRYDOCK_SOURCE_HOST"
 # What an error's own words may take.
 ERROR_BYTES = 64 * 1024
-PASSING_STATUSES = (429, 500, 502, 503, 504)
+RETRYABLE_STATUSES = (429, 500, 502, 503, 504)
 # A registry of several machines does not know at once everywhere what it was sent a moment ago.
-PASSING_CODES = frozenset({"BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN"})
+RETRYABLE_CODES = frozenset({"BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN"})
 REDIRECTS = 10
 # Docker Hub's names, and where it answers. https://docs.docker.com/reference/api/registry/latest/
 HUB_NAMES, HUB_HOST = ("docker.io", "index.docker.io", "registry-1.docker.io"), "registry-1.docker.io"
@@ -65,17 +64,17 @@ class Credentials:
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How often one thing is tried, how long all waits for it may take, and how long one answer.
+class RetryPolicy:
+    """How often one request is tried, how long all waits may take, and how long one answer.
 
-    A Retry-After is kept to, up to `longest_wait_seconds`. What is sent takes as long as it takes; its answer may
+    A Retry-After is respected, up to `max_wait_seconds`. What is sent takes as long as it takes; its answer may
     take `commit_seconds`, since a registry moves a blob to its place before it says so.
     """
 
     attempts: int = ATTEMPTS
-    waits_seconds: float = 60
+    max_total_wait_seconds: float = 60
     first_wait_seconds: float = 0.5
-    longest_wait_seconds: float = 20
+    max_wait_seconds: float = 20
     timeout_seconds: float = TIMEOUT_SECONDS
     commit_seconds: float = 60
 
@@ -107,9 +106,9 @@ def login_for(repository: str, *logins: Credentials | None) -> Credentials | Non
 
 
 async def require_answer(repository: str) -> None:
-    """Raise RegistryError where nobody answers at the registry of `repository`; one question, before any work."""
-    patience = Patience(attempts=1, timeout_seconds=TIMEOUT_SECONDS)
-    async with connected(repository, None, lambda _: None, patience) as connection:
+    """Raise RegistryError if nobody answers at the registry of `repository`. Sends one request, before any work."""
+    retry_policy = RetryPolicy(attempts=1, timeout_seconds=TIMEOUT_SECONDS)
+    async with connect(repository, None, lambda _: None, retry_policy) as connection:
         await connection.require_answer()
 
 
@@ -143,15 +142,15 @@ def is_this_machine(host: str) -> bool:
 
 
 class Refused(RegistryError):
-    """The registry answered, and with none of the statuses that were hoped for; `status` is the one of HTTP."""
+    """The registry answered with a status that was not expected; `status` is that of HTTP."""
 
     def __init__(self, what: str, *, likely_cause: str, next_step: str, status: int) -> None:
         super().__init__(what, likely_cause=likely_cause, next_step=next_step)
         self.status = status
 
 
-class Passing(Exception):
-    """Something that may pass kept one try from its end; `final` is what people read where it does not pass."""
+class TransientError(Exception):
+    """One try failed, and another one may succeed; `final` is the error if none does."""
 
     def __init__(self, what: str, *, retry_after_seconds: float = 0, final: RegistryError | None = None) -> None:
         super().__init__(what)
@@ -160,7 +159,7 @@ class Passing(Exception):
 
 
 class Connection:
-    """Asks for what one repository has. Made by `connected`; used in one event loop."""
+    """Sends requests to one repository. Made by `connect`; used in one event loop."""
 
     def __init__(
         self,
@@ -168,13 +167,13 @@ class Connection:
         repository: str,
         login: Credentials | None,
         on_retry: Callable[[str], None],
-        patience: Patience,
+        retry_policy: RetryPolicy,
     ) -> None:
         self.host, _, self.name = repository.partition("/")
         if self.host in HUB_NAMES and "/" not in self.name:
             # An official image.
             self.name = f"library/{self.name}"
-        self.patience = patience
+        self.retry_policy = retry_policy
         self._client = client
         self._login = login_for(repository, login)
         self._others_login = login if login and not self._login else None
@@ -184,46 +183,46 @@ class Connection:
 
     @property
     def url(self) -> str:
-        """Where all that this repository has is found."""
+        """The base of this repository's addresses."""
         return f"{base_url(self.host)}/v2/{self.name}"
 
     async def require_answer(self) -> None:
-        """Raise RegistryError where nobody answers, whatever the answer may be."""
+        """Raise RegistryError if nobody answers; any answer will do."""
         try:
-            response = await self._client.get(f"{base_url(self.host)}/v2/", timeout=self.patience.timeout_seconds)
+            response = await self._client.get(f"{base_url(self.host)}/v2/", timeout=self.retry_policy.timeout_seconds)
         # A host may be of a form that no address has, and what comes back no answer of a registry.
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise await self._explained(error) from error
+            raise await self._explain(error) from error
         if response.status_code == httpx.codes.BAD_REQUEST:
-            await self._require_plain()
+            await self._require_plain_http()
 
-    async def patiently(self, once: Callable[[], Awaitable[T]]) -> T:
-        """Try `once` until nothing that may pass keeps it from its end; its last words are a RegistryError."""
-        limits = self.patience
-        jitter = wait_random_exponential(multiplier=limits.first_wait_seconds, max=limits.longest_wait_seconds)
+    async def with_retries(self, once: Callable[[], Awaitable[T]]) -> T:
+        """Call `once` until it raises no TransientError; raises RegistryError if the last try fails."""
+        limits = self.retry_policy
+        jitter = wait_random_exponential(multiplier=limits.first_wait_seconds, max=limits.max_wait_seconds)
 
         def wait_seconds(state: RetryCallState) -> float:
-            asked = getattr(_passed(state), "retry_after_seconds", 0)
-            return min(max(asked, jitter(state)), limits.longest_wait_seconds)
+            retry_after = getattr(_last_error(state), "retry_after_seconds", 0)
+            return min(max(retry_after, jitter(state)), limits.max_wait_seconds)
 
-        def no_more(state: RetryCallState) -> bool:
+        def should_stop(state: RetryCallState) -> bool:
             waited = state.idle_for + state.upcoming_sleep
-            return state.attempt_number >= limits.attempts or waited > limits.waits_seconds
+            return state.attempt_number >= limits.attempts or waited > limits.max_total_wait_seconds
 
-        def tell(state: RetryCallState) -> None:
-            self._on_retry(f"{_passed(state)}; try {state.attempt_number + 1} of {limits.attempts}")
+        def notify(state: RetryCallState) -> None:
+            self._on_retry(f"{_last_error(state)}; try {state.attempt_number + 1} of {limits.attempts}")
 
         attempts = AsyncRetrying(
-            retry=retry_if_exception_type(Passing),
-            stop=no_more,
+            retry=retry_if_exception_type(TransientError),
+            stop=should_stop,
             wait=wait_seconds,
-            before_sleep=tell,
+            before_sleep=notify,
             sleep=anyio.sleep,
             reraise=True,
         )
         try:
             return await attempts(once)
-        except Passing as error:
+        except TransientError as error:
             tries = int(attempts.statistics["attempt_number"])
             raise error.final or RegistryError(
                 f"{error}, {tries} {'time' if tries == 1 else 'times'}",
@@ -232,7 +231,7 @@ class Connection:
             ) from error
 
     @asynccontextmanager
-    async def sent(
+    async def request(
         self,
         method: str,
         url: str,
@@ -242,48 +241,48 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         content: bytes | Body | None = None,
     ) -> AsyncIterator[httpx.Response]:
-        """Ask once, for the unread answer to `method` at `url`; `what` is the thing's name for people.
+        """Send one request, and yield the unread response; `what` names the resource in errors.
 
-        Raises Passing where another try may help, Refused if the answer has another status than the `expected` ones.
+        Raises TransientError if another try may help, and Refused for a status that is not `expected`.
         """
         action = "pull" if method in ("GET", "HEAD") else "pull,push"
-        asked = f"{method} {what}"
+        operation = f"{method} {what}"
         try:
-            response = await self._ask(method, url, action, headers or {}, content)
+            response = await self._send(method, url, action, headers or {}, content)
             challenge = response.headers.get("WWW-Authenticate", "")
             if (
                 response.status_code == httpx.codes.UNAUTHORIZED
                 # Nobody else's challenge is answered: it might send the password anywhere.
                 and self._is_own(response.url)
-                and await self._authorized(challenge, action)
+                and await self._authorize(challenge, action)
             ):
                 await response.aclose()
-                response = await self._ask(method, url, action, headers or {}, content)
+                response = await self._send(method, url, action, headers or {}, content)
             async with aclosing(response):
                 if response.status_code not in expected:
-                    raise await self._unexpected(response, asked)
+                    raise await self._translate_response(response, operation)
                 self._has_answered = True
                 yield response
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise await self._broken(error, asked, self._seconds(method)) from error
+            raise await self._translate_transport_error(error, operation, self._timeout_seconds(method)) from error
 
-    async def _ask(
+    async def _send(
         self, method: str, url: str, action: str, headers: Mapping[str, str], content: bytes | Body | None
     ) -> httpx.Response:
-        target = self._safe(url)
+        target = self._require_safe_url(url)
         for _ in range(REDIRECTS):
-            response = await self._ask_at(target, method, action, headers, content)
+            response = await self._send_once(target, method, action, headers, content)
             if not (response.has_redirect_location and method in ("GET", "HEAD")):
                 return response
             await response.aclose()
-            target = self._safe(response.headers["Location"], target)
+            target = self._require_safe_url(response.headers["Location"], target)
         raise RegistryError(
             f"{self.host} sends us from one address to the next without end",
             likely_cause="a proxy before the registry redirects to itself",
             next_step="fix the redirects of what answers there, then run again",
         )
 
-    async def _ask_at(
+    async def _send_once(
         self, target: httpx.URL, method: str, action: str, headers: Mapping[str, str], content: bytes | Body | None
     ) -> httpx.Response:
         # What comes back is what was asked for, byte for byte.
@@ -291,15 +290,15 @@ class Connection:
         # An upload may go to a storage of another host, which gets no password of ours.
         if self._is_own(target) and action in self._authorizations:
             headers["Authorization"] = self._authorizations[action]
-        seconds = httpx.Timeout(self.patience.timeout_seconds, read=self._seconds(method))
+        seconds = httpx.Timeout(self.retry_policy.timeout_seconds, read=self._timeout_seconds(method))
         async with aclosing(content()) if callable(content) else nullcontext(content) as body:
             request = self._client.build_request(method, target, headers=headers, content=body, timeout=seconds)
             return await self._client.send(request, stream=True)
 
-    async def _authorized(self, challenge: str, action: str) -> bool:
-        """Whether there is something to answer the challenge with; it is kept for what is asked next."""
+    async def _authorize(self, challenge: str, action: str) -> bool:
+        """Whether there are credentials for the challenge; they are kept for the next requests."""
         if challenge.lower().startswith("bearer"):
-            self._authorizations[action] = f"Bearer {await self._token(challenge, action)}"
+            self._authorizations[action] = f"Bearer {await self._fetch_token(challenge, action)}"
             return True
         known = self._authorizations.get(action)
         if not challenge.lower().startswith("basic") or not self._login or known == self._basic:
@@ -307,19 +306,19 @@ class Connection:
         self._authorizations[action] = self._basic
         return True
 
-    async def _token(self, challenge: str, action: str) -> str:
+    async def _fetch_token(self, challenge: str, action: str) -> str:
         """A short-lived token, for the scope that the registry asks for, else for what is to be done."""
-        asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
-        realm = self._safe(asked.get("realm", ""))
-        scope = asked.get("scope") or f"repository:{self.name}:{action}"
+        parameters = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+        realm = self._require_safe_url(parameters.get("realm", ""))
+        scope = parameters.get("scope") or f"repository:{self.name}:{action}"
         response = await self._client.get(
             realm,
-            params={"service": asked.get("service", ""), "scope": scope},
+            params={"service": parameters.get("service", ""), "scope": scope},
             headers={"Authorization": self._basic} if self._login else {},
-            timeout=self.patience.timeout_seconds,
+            timeout=self.retry_policy.timeout_seconds,
         )
         if not response.is_success:
-            raise await self._unexpected(response, "GET token")
+            raise await self._translate_response(response, "GET token")
         try:
             answer = response.json()
             token = answer.get("token") or answer.get("access_token")
@@ -333,26 +332,26 @@ class Connection:
             )
         return token
 
-    async def _unexpected(self, response: httpx.Response, asked: str) -> Exception:
+    async def _translate_response(self, response: httpx.Response, operation: str) -> Exception:
         status = response.status_code
-        codes = error_codes(await read(response, ERROR_BYTES))
+        codes = error_codes(await read_body(response, ERROR_BYTES))
         if status == httpx.codes.BAD_REQUEST and not self._has_answered:
-            await self._require_plain()
+            await self._require_plain_http()
         named = " ".join([str(status), *codes])
-        later = asked.startswith(("PUT", "PATCH")) and status in (400, 404) and PASSING_CODES & set(codes)
-        if status in PASSING_STATUSES or later:
+        later = operation.startswith(("PUT", "PATCH")) and status in (400, 404) and RETRYABLE_CODES & set(codes)
+        if status in RETRYABLE_STATUSES or later:
             after = retry_after_seconds(response.headers.get("Retry-After", ""))
-            return Passing(f"{self.host} answered {named} to {asked}", retry_after_seconds=after)
-        what = f"{self.host} answered {named} to {asked} of {self.name}"
+            return TransientError(f"{self.host} answered {named} to {operation}", retry_after_seconds=after)
+        what = f"{self.host} answered {named} to {operation} of {self.name}"
         if status in (401, 403):
-            right = "read" if asked.startswith(("GET", "HEAD")) else "write to"
-            usually = f"the credentials are missing, wrong, have run out, or may not {right} this repository"
+            right = "read" if operation.startswith(("GET", "HEAD")) else "write to"
+            likely_cause = f"the credentials are missing, wrong, have run out, or may not {right} this repository"
             if other := self._others_login:
-                usually = f"the credentials here are those of {other.host}, and go to no other registry"
+                likely_cause = f"the credentials here are those of {other.host}, and go to no other registry"
             return Refused(
                 what,
                 status=status,
-                likely_cause=usually,
+                likely_cause=likely_cause,
                 next_step=(
                     f"set {USER_VARIABLE} and {PASSWORD_VARIABLE}, and {HOST_VARIABLE} if they are not for "
                     f"image.repository; or {', '.join(SOURCE_VARIABLES)} to read from {self.host}; then run again"
@@ -365,7 +364,7 @@ class Connection:
             next_step="check image.repository in the policy, and what the registry takes; then run again",
         )
 
-    def _safe(self, url: str, before: httpx.URL | None = None) -> httpx.URL:
+    def _require_safe_url(self, url: str, before: httpx.URL | None = None) -> httpx.URL:
         """The address that the registry sends us to, from the one `before` it if that is a redirect.
 
         No password, token or layer leaves this machine without TLS, and no registry elsewhere has us ask a service of
@@ -375,7 +374,7 @@ class Connection:
             target = before.join(url) if before else httpx.URL(url)
             host = target.host
         except (httpx.InvalidURL, ValueError) as error:
-            raise self._silent(str(error)) from error
+            raise self._unreachable(str(error)) from error
         here = is_this_machine(host)
         if here and not is_local(self.host):
             raise RegistryError(
@@ -402,24 +401,26 @@ class Connection:
         own = httpx.URL(self.url)
         return (url.scheme, url.netloc) == (own.scheme, own.netloc)
 
-    async def _broken(self, error: httpx.TransportError | httpx.DecodingError, asked: str, seconds: float) -> Exception:
+    async def _translate_transport_error(
+        self, error: httpx.TransportError | httpx.DecodingError, operation: str, seconds: float
+    ) -> Exception:
         """What kept an answer from its end; most of it may pass."""
         nobody = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.DecodingError)
         if isinstance(error, nobody) or not self._has_answered:
-            explained = await self._explained(error)
+            explained = await self._explain(error)
             if isinstance(error, httpx.DecodingError) or not explained.message.startswith("no registry answers"):
                 return explained
             if isinstance(error, nobody):
-                return Passing(explained.message, final=explained)
+                return TransientError(explained.message, final=explained)
         if isinstance(error, httpx.TimeoutException):
-            return Passing(f"{self.host} did not answer {asked} within {seconds:g} s")
-        return Passing(f"{self.host} cut the connection at {asked}")
+            return TransientError(f"{self.host} did not answer {operation} within {seconds:g} s")
+        return TransientError(f"{self.host} cut the connection at {operation}")
 
-    async def _explained(self, error: Exception) -> RegistryError:
+    async def _explain(self, error: Exception) -> RegistryError:
         """Why there is no answer at all."""
-        if broken := tls.failure(self.host, error):
+        if broken := tls.explain_tls_error(self.host, error):
             return broken
-        seconds = self.patience.timeout_seconds
+        seconds = self.retry_policy.timeout_seconds
         match error:
             case httpx.ConnectTimeout():
                 reason = f"no connection within {seconds:g} s"
@@ -430,37 +431,37 @@ class Connection:
             case _:
                 reason = str(error) or type(error).__name__
         if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and await self._speaks_tls():
-            return self._not_plain()
-        return self._silent(reason)
+            return self._speaks_tls_error()
+        return self._unreachable(reason)
 
-    async def _require_plain(self) -> None:
-        """Raise RegistryError where a registry on this machine speaks TLS: it answers 400, or hangs up."""
+    async def _require_plain_http(self) -> None:
+        """Raise RegistryError if a registry on this machine speaks TLS: it answers 400, or closes the connection."""
         if await self._speaks_tls():
-            raise self._not_plain()
+            raise self._speaks_tls_error()
 
     async def _speaks_tls(self) -> bool:
-        """Whether TLS comes about with a registry on this machine, which is asked without."""
+        """Whether a registry on this machine speaks TLS; Drydock speaks plain HTTP to it."""
         if not is_local(self.host):
             return False
         name, _, port = self.host.rpartition(":")
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
-            with anyio.fail_after(self.patience.timeout_seconds):
+            with anyio.fail_after(self.retry_policy.timeout_seconds):
                 stream = await anyio.connect_tcp(name or port, int(port) if name else 80, ssl_context=context)
                 await anyio.aclose_forcefully(stream)
         except (OSError, ValueError, anyio.BrokenResourceError, anyio.EndOfStream):
             return False
         return True
 
-    def _not_plain(self) -> RegistryError:
+    def _speaks_tls_error(self) -> RegistryError:
         return RegistryError(
             f"{self.host} speaks TLS, and a registry on this machine is asked without",
             likely_cause="it has a certificate, and is named by an address that means this machine",
             next_step="name it by a name of this machine that its certificate has, such as that of `hostname -f`",
         )
 
-    def _silent(self, reason: str) -> RegistryError:
+    def _unreachable(self, reason: str) -> RegistryError:
         local = is_local(self.host)
         return RegistryError(
             f"no registry answers at {self.host}: {reason}",
@@ -472,8 +473,8 @@ class Connection:
             ),
         )
 
-    def _seconds(self, method: str) -> float:
-        return self.patience.commit_seconds if method in ("PUT", "PATCH") else self.patience.timeout_seconds
+    def _timeout_seconds(self, method: str) -> float:
+        return self.retry_policy.commit_seconds if method in ("PUT", "PATCH") else self.retry_policy.timeout_seconds
 
     @property
     def _basic(self) -> str:
@@ -482,10 +483,10 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(
-    repository: str, login: Credentials | None, on_retry: Callable[[str], None], patience: Patience
+async def connect(
+    repository: str, login: Credentials | None, on_retry: Callable[[str], None], retry_policy: RetryPolicy
 ) -> AsyncIterator[Connection]:
-    """Hold the connections to the registry of `repository`, which is host/name; nothing is asked yet."""
+    """Open the connections to the registry of `repository`, which is host/name. No request is sent yet."""
     # A proxy of the environment does not know what `localhost` means here.
     local = is_local(repository.partition("/")[0])
     context = tls.tls_context(os.environ)
@@ -499,10 +500,10 @@ async def connected(
             next_step="set HTTPS_PROXY to http://HOST:PORT, or unset what is wrong; then run again",
         ) from error
     async with client:
-        yield Connection(client, repository, login, on_retry, patience)
+        yield Connection(client, repository, login, on_retry, retry_policy)
 
 
-async def read(response: httpx.Response, most_bytes: int) -> bytes:
+async def read_body(response: httpx.Response, most_bytes: int) -> bytes:
     """The whole answer, or of a longer one the first `most_bytes` and at least one more."""
     content = bytearray()
     async for part in response.aiter_bytes():
@@ -536,5 +537,5 @@ def retry_after_seconds(header: str) -> float:
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-def _passed(state: RetryCallState) -> BaseException | None:
+def _last_error(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None

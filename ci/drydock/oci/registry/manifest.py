@@ -26,7 +26,7 @@ class Descriptor:
     artifact_type: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As it is written into a manifest; what it has not is left out."""
         written: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size_bytes}
         if self.artifact_type:
@@ -56,18 +56,18 @@ class Manifest:
     def config(self) -> Descriptor | None:
         """The configuration; an index has none."""
         config = self._document.get("config")
-        return descriptor(config) if config else None
+        return parse_descriptor(config) if config else None
 
     @property
     def subject(self) -> str:
         """The digest of the manifest that this one refers to; empty if it refers to none."""
         subject = self._document.get("subject")
-        return descriptor(subject).digest if subject else ""
+        return parse_descriptor(subject).digest if subject else ""
 
     @cached_property
     def layers(self) -> tuple[Descriptor, ...]:
         """The layers, the lowest first; one may stand there twice."""
-        return tuple(descriptor(layer) for layer in self._document.get("layers") or [])
+        return tuple(parse_descriptor(layer) for layer in self._document.get("layers") or [])
 
     @cached_property
     def blobs(self) -> tuple[Descriptor, ...]:
@@ -78,7 +78,7 @@ class Manifest:
     @cached_property
     def children(self) -> tuple[Descriptor, ...]:
         """The manifests that an index names, each once."""
-        found = [descriptor(child) for child in self._document.get("manifests") or []]
+        found = [parse_descriptor(child) for child in self._document.get("manifests") or []]
         return tuple({child.digest: child for child in found}.values())
 
     @cached_property
@@ -87,7 +87,7 @@ class Manifest:
         return document
 
 
-def manifest(content: bytes, media_type: str) -> Manifest:
+def parse_manifest(content: bytes, media_type: str) -> Manifest:
     """Read a manifest's bytes; `media_type` is for those that do not say themselves what they are.
 
     Raises RegistryError where the bytes are no manifest.
@@ -107,7 +107,7 @@ def manifest(content: bytes, media_type: str) -> Manifest:
     return read
 
 
-def descriptor(written: Mapping[str, Any]) -> Descriptor:
+def parse_descriptor(written: Mapping[str, Any]) -> Descriptor:
     """Read a descriptor with a digest of sha256; raises one of MALFORMED_JSON_ERRORS for anything else."""
     digest, size_bytes = written["digest"], written["size"]
     if not DIGEST.fullmatch(digest) or not isinstance(size_bytes, int) or size_bytes < 0:
@@ -117,6 +117,6 @@ def descriptor(written: Mapping[str, Any]) -> Descriptor:
     return Descriptor(digest, kinds[0], size_bytes, kinds[1], annotations)
 
 
-def encoded(document: Mapping[str, Any] | Sequence[Any]) -> bytes:
+def canonical_json(document: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """The same document is always the same bytes."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

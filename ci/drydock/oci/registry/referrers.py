@@ -19,7 +19,7 @@ from drydock.oci.registry import manifest as values
 from drydock.oci.registry import transfer
 from drydock.oci.registry.client import Refused
 from drydock.oci.registry.manifest import Descriptor, Manifest
-from drydock.oci.registry.repository_client import BLOB_BYTES, Store
+from drydock.oci.registry.repository_client import BLOB_BYTES, RepositoryClient
 
 EMPTY_CONFIG = b"{}"
 # How registries say that they keep no list of referrers. The specification has 404 alone.
@@ -42,14 +42,14 @@ class Attachment:
 
 
 async def attach(
-    store: Store, subject: str, artifact_type: str, document: bytes, annotations: Mapping[str, str]
+    client: RepositoryClient, subject: str, artifact_type: str, document: bytes, annotations: Mapping[str, str]
 ) -> str:
     """Attach a document to the manifest with the digest `subject`; the digest of the manifest that does it.
 
     The same document with the same annotations is the same manifest, and is listed once.
     https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md#guidelines-for-artifact-usage
     """
-    described = await transfer.required(store, subject)
+    described = await transfer.require_manifest(client, subject)
     contents = {compute_digest(content): content for content in (EMPTY_CONFIG, document)}
     config = Descriptor(compute_digest(EMPTY_CONFIG), media_types.EMPTY_JSON, len(EMPTY_CONFIG))
     layer = Descriptor(compute_digest(document), artifact_type, len(document))
@@ -57,108 +57,110 @@ async def attach(
         "schemaVersion": 2,
         "mediaType": media_types.IMAGE_MANIFEST,
         "artifactType": artifact_type,
-        "config": config.as_json(),
-        "layers": [layer.as_json()],
-        "subject": Descriptor(subject, described.media_type, len(described.content)).as_json(),
+        "config": config.to_json(),
+        "layers": [layer.to_json()],
+        "subject": Descriptor(subject, described.media_type, len(described.content)).to_json(),
     }
     if annotations:
         written["annotations"] = dict(annotations)
-    manifest = values.manifest(values.encoded(written), media_types.IMAGE_MANIFEST)
+    manifest = values.parse_manifest(values.canonical_json(written), media_types.IMAGE_MANIFEST)
 
-    async def supply(blob: Descriptor) -> AsyncGenerator[bytes, None]:
+    async def iter_content(blob: Descriptor) -> AsyncGenerator[bytes, None]:
         yield contents[blob.digest]
 
     for blob in manifest.blobs:
-        await store.ensure(blob, supply)
+        await client.upload_if_absent(blob, iter_content)
     try:
-        noted = await store.put(manifest, manifest.digest, supply)
+        noted_subject = await client.put_manifest(manifest, manifest.digest, iter_content)
     except Refused as refusal:
         alone = "attachments = false under [image] publishes the image alone, and then nobody can verify it"
-        raise _takes_images_only(store, refusal, f"; {alone}") from refusal
-    await store.require_served(manifest.digest, manifest.digest)
-    if not noted:
-        await _list(store, subject, manifest)
+        raise _images_only_error(client, refusal, f"; {alone}") from refusal
+    await client.require_served(manifest.digest, manifest.digest)
+    if not noted_subject:
+        await _add_to_list(client, subject, manifest)
     return manifest.digest
 
 
-async def referrers(store: Store, subject: str) -> tuple[Descriptor, ...]:
+async def list_referrers(client: RepositoryClient, subject: str) -> tuple[Descriptor, ...]:
     """What refers to the manifest with the digest `subject`, from the registry's own list or from the tag's."""
-    pages = await store.pages(f"referrers/{subject}", "referrers", media_types.IMAGE_INDEX, absent=NO_LIST)
+    pages = await client.get_pages(f"referrers/{subject}", "referrers", media_types.IMAGE_INDEX, absent=NO_LIST)
     if pages is None:
-        listed = await store.manifest(fallback_tag(subject))
+        listed = await client.get_manifest(create_fallback_tag(subject))
         return listed.children if listed else ()
     try:
-        found = [values.descriptor(entry) for page in pages for entry in page.get("manifests") or []]
+        found = [values.parse_descriptor(entry) for page in pages for entry in page.get("manifests") or []]
     except MALFORMED_JSON_ERRORS as error:
         raise RegistryError(
-            f"{store.where}: the referrers of {subject} cannot be read: {error}",
+            f"{client.where}: the referrers of {subject} cannot be read: {error}",
             likely_cause="a proxy before the registry answers in its place",
             next_step="look at what the registry serves, then run again",
         ) from error
     return tuple({entry.digest: entry for entry in found}.values())
 
 
-async def require_readable(store: Store, subject: str) -> None:
+async def require_readable(client: RepositoryClient, subject: str) -> None:
     """Raise RegistryError if the registry answers about referrers so that cosign finds none, whatever is there."""
     try:
-        await store.pages(f"referrers/{subject}", "referrers", media_types.IMAGE_INDEX, absent=NO_LIST_FOR_COSIGN)
+        await client.get_pages(f"referrers/{subject}", "referrers", media_types.IMAGE_INDEX, absent=NO_LIST_FOR_COSIGN)
     except Refused as refusal:
         raise RegistryError(
-            f"{store.where}@{subject} could not be verified: {refusal.message}",
+            f"{client.where}@{subject} could not be verified: {refusal.message}",
             likely_cause="cosign takes no such answer, and finds no signature, whether there is one or not",
             next_step="let the registry, or a proxy before it, answer 404 to /v2/NAME/referrers/, then run again",
         ) from refusal
 
 
-async def attachments(store: Store, subject: str, kinds: Sequence[str]) -> AsyncGenerator[Attachment, None]:
+async def list_attachments(
+    client: RepositoryClient, subject: str, kinds: Sequence[str]
+) -> AsyncGenerator[Attachment, None]:
     """All that refers to the manifest with the digest `subject`, with the documents of these kinds.
 
     A kind is what an artifact's type begins with. What is no single document in a manifest that refers to `subject`
     and carries nothing else is not read, nor is what is beyond DOCUMENTS_LIMIT or DOCUMENTS_BYTES.
     """
     count, left_bytes = 0, DOCUMENTS_BYTES
-    for entry in await referrers(store, subject):
+    for entry in await list_referrers(client, subject):
         # A list under a tag need not have the types.
         wanted = not entry.artifact_type or entry.artifact_type.startswith(tuple(kinds))
         if not wanted or count == DOCUMENTS_LIMIT:
             yield Attachment(entry)
             continue
         count += 1
-        manifest = await store.manifest(entry.digest)
-        layer = _single(manifest, subject, kinds) if manifest else None
+        manifest = await client.get_manifest(entry.digest)
+        layer = _find_document(manifest, subject, kinds) if manifest else None
         if layer is None or layer.size_bytes > min(left_bytes, BLOB_BYTES):
             yield Attachment(entry)
             continue
         left_bytes -= layer.size_bytes
-        yield Attachment(entry, manifest, await store.blob(layer.digest))
+        yield Attachment(entry, manifest, await client.get_blob(layer.digest))
 
 
-async def copy(source: Store, target: Store, digest: str, attached: Sequence[Manifest]) -> None:
+async def copy(source: RepositoryClient, target: RepositoryClient, digest: str, attached: Sequence[Manifest]) -> None:
     """Copy an image, or an index with its images, and these manifests that refer to it, byte for byte."""
-    await transfer.transfer(source, target, digest)
+    await transfer.copy_image(source, target, digest)
     for manifest in attached:
         try:
-            noted = await transfer.bring(source, target, manifest)
+            noted_subject = await transfer.copy_manifest(source, target, manifest)
         except Refused as refusal:
-            raise _takes_images_only(target, refusal) from refusal
-        if not noted:
-            await _list(target, digest, manifest)
+            raise _images_only_error(target, refusal) from refusal
+        if not noted_subject:
+            await _add_to_list(target, digest, manifest)
 
 
-def fallback_tag(subject: str) -> str:
+def create_fallback_tag(subject: str) -> str:
     """The tag under which a registry that does not list referrers has their list."""
     return subject.replace(":", "-")
 
 
-def _takes_images_only(store: Store, refusal: Refused, otherwise: str = "") -> RegistryError:
+def _images_only_error(client: RepositoryClient, refusal: Refused, otherwise: str = "") -> RegistryError:
     return RegistryError(
-        f"{store.where} takes the image, and nothing that belongs to it: {refusal.message}",
+        f"{client.where} takes the image, and nothing that belongs to it: {refusal.message}",
         likely_cause="it takes images only: no signature, SBOM or provenance can be attached to one there",
         next_step=f"use a repository for OCI artifacts, or a newer version of the registry{otherwise}",
     )
 
 
-def _single(manifest: Manifest, subject: str, kinds: Sequence[str]) -> Descriptor | None:
+def _find_document(manifest: Manifest, subject: str, kinds: Sequence[str]) -> Descriptor | None:
     """The one document that a manifest attaches to `subject`; None if it carries another, or something besides."""
     config, layers = manifest.config, manifest.layers
     if manifest.subject != subject or len(layers) != 1 or manifest.children:
@@ -168,25 +170,27 @@ def _single(manifest: Manifest, subject: str, kinds: Sequence[str]) -> Descripto
     return layers[0] if layers[0].media_type.startswith(tuple(kinds)) else None
 
 
-async def _list(store: Store, subject: str, manifest: Manifest) -> None:
+async def _add_to_list(client: RepositoryClient, subject: str, manifest: Manifest) -> None:
     """Add a referrer to the list under the fallback tag, and keep what is there.
 
     A registry cannot compare and swap: of two runs that add at the same moment one may undo the other, so each looks
     again. Within one run they wait for each other.
     """
-    tag = fallback_tag(subject)
-    async with store.listing:
-        for _ in range(store.connection.patience.attempts):
-            listed = await store.manifest(tag)
+    tag = create_fallback_tag(subject)
+    async with client.listing:
+        for _ in range(client.connection.retry_policy.attempts):
+            listed = await client.get_manifest(tag)
             if listed and manifest.digest in [entry.digest for entry in listed.children]:
                 return
             before: dict[str, Any] = {"schemaVersion": 2, "mediaType": media_types.IMAGE_INDEX}
             if listed:
                 before |= json.loads(listed.content)
-            entries = [*(before.get("manifests") or []), manifest.descriptor.as_json()]
-            after = values.manifest(values.encoded({**before, "manifests": entries}), media_types.IMAGE_INDEX)
+            entries = [*(before.get("manifests") or []), manifest.descriptor.to_json()]
+            after = values.parse_manifest(
+                values.canonical_json({**before, "manifests": entries}), media_types.IMAGE_INDEX
+            )
             try:
-                await store.put(after, tag)
+                await client.put_manifest(after, tag)
             except Refused as refusal:
                 raise RegistryError(
                     f"{manifest.digest} is attached, but cannot be listed: {refusal.message}",
@@ -195,10 +199,10 @@ async def _list(store: Store, subject: str, manifest: Manifest) -> None:
                     ),
                     next_step="exempt tags that begin with sha256- from the registry's rule, then run again",
                 ) from refusal
-            if await store.served(tag) == after.digest:
+            if await client.wait_until_served(tag) == after.digest:
                 return
     raise RegistryError(
-        f"{store.where}:{tag} does not keep {manifest.digest}",
+        f"{client.where}:{tag} does not keep {manifest.digest}",
         likely_cause="something else writes this tag all the time",
         next_step="find out who writes to the repository, then run again",
     )

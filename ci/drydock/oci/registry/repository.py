@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from drydock.oci.registry import referrers, transfer
-from drydock.oci.registry.client import Credentials, Patience, Refused, connected
+from drydock.oci.registry.client import Credentials, Refused, RetryPolicy, connect
 from drydock.oci.registry.manifest import Descriptor, Manifest
 from drydock.oci.registry.referrers import Attachment
-from drydock.oci.registry.repository_client import Store
+from drydock.oci.registry.repository_client import RepositoryClient
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 
-class Repository(Store):
+class Repository(RepositoryClient):
     """The manifests, blobs and tags of one repository, and whole images. Every method raises RegistryError."""
 
     async def push(self, archive: Path, manifest_digest: str) -> None:
@@ -25,43 +25,43 @@ class Repository(Store):
         """
         await transfer.push(self, archive, manifest_digest)
 
-    async def point(self, digest: str, tag: str) -> None:
-        """Let a tag point at a manifest that is here."""
-        await self.put(await transfer.required(self, digest), tag)
+    async def tag_unverified(self, digest: str, tag: str) -> None:
+        """Let a tag point to a manifest that is here, without reading it back."""
+        await self.put_manifest(await transfer.require_manifest(self, digest), tag)
 
     async def tag(self, digest: str, tag: str) -> None:
-        """Let a tag point at a manifest that is here, and read the tag back: it serves this manifest and no other."""
-        await self.point(digest, tag)
+        """Let a tag point to a manifest that is here, and read it back: it serves this manifest and no other."""
+        await self.tag_unverified(digest, tag)
         await self.require_served(tag, digest)
 
-    async def move(self, digest: str, tag: str) -> str:
-        """Let a tag point at a manifest that is here; empty, or why the tag stays at another one.
+    async def move_tag(self, digest: str, tag: str) -> str:
+        """Let a tag point to a manifest that is here; returns the reason if the tag stays at another one, else "".
 
         Registries that let no tag move say so in many ways: 400, 403, 409, 412. What they have in common is that the
         tag is there, and stays. A tag that is right is not written: such registries refuse that as well.
         """
-        if await self.digest(tag) == digest:
+        if await self.get_digest(tag) == digest:
             return ""
         try:
-            await self.point(digest, tag)
+            await self.tag_unverified(digest, tag)
         except Refused as refusal:
-            served = await self.digest(tag)
+            served = await self.get_digest(tag)
             if not served:
                 raise
             return "" if served == digest else refusal.message
         return ""
 
-    async def claim(self, digest: str, tag: str) -> str:
-        """Let a tag that nobody has point at a manifest that is here; empty, or the digest that was there before."""
-        return await self.put_new(await transfer.required(self, digest), tag)
+    async def tag_if_absent(self, digest: str, tag: str) -> str:
+        """Let a tag that does not exist point to a manifest that is here; returns the digest if it exists, else ""."""
+        return await self.put_manifest_if_absent(await transfer.require_manifest(self, digest), tag)
 
     async def attach(self, subject: str, artifact_type: str, document: bytes, annotations: Mapping[str, str]) -> str:
         """Attach a document to a manifest that is here; the digest of the artifact, the same for the same document."""
         return await referrers.attach(self, subject, artifact_type, document, annotations)
 
-    async def referrers(self, subject: str) -> tuple[Descriptor, ...]:
+    async def list_referrers(self, subject: str) -> tuple[Descriptor, ...]:
         """What is attached to a manifest."""
-        return await referrers.referrers(self, subject)
+        return await referrers.list_referrers(self, subject)
 
     async def require_referrers(self, subject: str) -> None:
         """Raise RegistryError if cosign sees nothing that is attached to a manifest, whatever is."""
@@ -71,26 +71,26 @@ class Repository(Store):
         """Write an image as an OCI archive to `path`, every blob verified; a half-written one is never there."""
         await transfer.pull(self, digest, path)
 
-    def attachments(self, subject: str, kinds: Sequence[str]) -> AsyncGenerator[Attachment, None]:
+    def list_attachments(self, subject: str, kinds: Sequence[str]) -> AsyncGenerator[Attachment, None]:
         """What is attached to a manifest, with the documents whose types begin with one of these kinds."""
-        return referrers.attachments(self, subject, kinds)
+        return referrers.list_attachments(self, subject, kinds)
 
     async def copy(self, digest: str, target: Repository, attached: Sequence[Manifest] = ()) -> None:
         """Copy an image and these manifests that refer to it, byte for byte; no tag is made."""
         await referrers.copy(self, target, digest, attached)
 
 
-def silent(_: str) -> None:
-    """Tell nobody of a retry."""
+def ignore_retries(_: str) -> None:
+    """Report no retry."""
 
 
 @asynccontextmanager
-async def opened(
+async def open_repository(
     repository: str,
     login: Credentials | None,
-    on_retry: Callable[[str], None] = silent,
-    patience: Patience = PATIENCE,
+    on_retry: Callable[[str], None] = ignore_retries,
+    retry_policy: RetryPolicy = RETRY_POLICY,
 ) -> AsyncIterator[Repository]:
-    """Hold the connections to `repository`, which is host/name; `on_retry` is told a sentence before each new try."""
-    async with connected(repository, login, on_retry, patience) as connection:
+    """Open the connections to `repository`, which is host/name; calls `on_retry` with a sentence before each retry."""
+    async with connect(repository, login, on_retry, retry_policy) as connection:
         yield Repository(connection)

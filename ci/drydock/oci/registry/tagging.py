@@ -28,7 +28,7 @@ SETTLE_SECONDS = 2.0
 ROUNDS = 10
 
 
-def unknown(_: str) -> Order:
+def unknown_order(_: str) -> Order:
     """Of no history."""
     return ""
 
@@ -38,12 +38,12 @@ async def push(repository: Repository, archive: Path, digest: str, name: Name) -
 
     Raises VersionTaken, before a byte is sent, if another image has its version, or one of another model its commit.
     """
-    if name.is_version and (served := await repository.digest(name.tag)):
-        _require_ours(repository, name.tag, digest, served)
+    if name.is_version and (served := await repository.get_digest(name.tag)):
+        _require_same_digest(repository, name.tag, digest, served)
     if tags.is_commit(name.tag):
         with archive_io.open_archive(archive) as ours:
-            model_sha256 = (await _build_labels(ours, digest)).model_sha256
-        if other := await _another_model(repository, name.tag, digest, model_sha256):
+            model_sha256 = (await _read_build_labels(ours, digest)).model_sha256
+        if other := await _find_other_model(repository, name.tag, digest, model_sha256):
             raise VersionTaken(
                 f"{repository.where}:{name.tag} exists, {other}; this image has {model_sha256[:12]}",
                 likely_cause="the training gives another model each time it runs",
@@ -53,18 +53,18 @@ async def push(repository: Repository, archive: Path, digest: str, name: Name) -
 
 
 @dataclass(frozen=True)
-class Named:
-    """All tags that lead to an image now; `before` is the digest that the first of them had until then.
+class TagResult:
+    """All tags that lead to an image now; `previous_digest` is the one that the first of them had until then.
 
     `unmoved` says of each tag that should lead to it why that stays where it is.
     """
 
     tags: tuple[str, ...]
-    before: str
+    previous_digest: str
     unmoved: Mapping[str, str] = field(default_factory=dict)
 
 
-async def name(
+async def apply_tags(
     repository: Repository,
     digest: str,
     name: Name,
@@ -72,8 +72,8 @@ async def name(
     settle_seconds: float = SETTLE_SECONDS,
     *,
     moving_tags: bool = True,
-    order: Callable[[str], Order] = unknown,
-) -> Named:
+    order: Callable[[str], Order] = unknown_order,
+) -> TagResult:
     """Give an image that is here all its names; the moving ones only if `moving_tags`.
 
     A branch's tag only goes forward. `order` says where another commit stands to this image's in their history; if it
@@ -82,7 +82,7 @@ async def name(
     """
     unmoved: dict[str, str] = {}
     if name.is_version:
-        before = await release_version(repository, digest, name.tag, settle_seconds)
+        before = await tag_version(repository, digest, name.tag, settle_seconds)
         given = [name.tag]
         if name.by_commit:
             if reason := await _move_commit(repository, digest, name.by_commit):
@@ -91,14 +91,14 @@ async def name(
                 await repository.require_served(name.by_commit, digest)
                 given.append(name.by_commit)
         if moving_tags:
-            moved, stayed = await move_forward(repository, name.tag)
+            moved, stayed = await move_version_tags(repository, name.tag)
             given += [tag for tag, version in moved.items() if version == name.tag]
             unmoved |= stayed
         # Once more and last: another run's write may have been on its way for longer than anybody waits.
-        _require_ours(repository, name.tag, digest, await repository.served(name.tag))
-        return Named(tuple(given), before, unmoved)
-    before = await repository.digest(name.tag) or ""
-    if reason := await repository.move(digest, name.tag):
+        _require_same_digest(repository, name.tag, digest, await repository.wait_until_served(name.tag))
+        return TagResult(tuple(given), before, unmoved)
+    before = await repository.get_digest(name.tag) or ""
+    if reason := await repository.move_tag(digest, name.tag):
         raise RegistryError(
             f"{repository.where}:{name.tag} stays at {before}: {reason}",
             likely_cause="the registry lets no tag move, or these credentials may not",
@@ -112,26 +112,24 @@ async def name(
             unmoved[name.branch] = reason
         else:
             given.append(name.branch)
-    return Named(tuple(given), before, unmoved)
+    return TagResult(tuple(given), before, unmoved)
 
 
-async def release_version(
-    repository: Repository, digest: str, version: str, settle_seconds: float = SETTLE_SECONDS
-) -> str:
+async def tag_version(repository: Repository, digest: str, version: str, settle_seconds: float = SETTLE_SECONDS) -> str:
     """Give an image its version; empty, or its digest where it had it already. A version that is taken stays as it is.
 
     Raises VersionTaken where the version has another digest, or where another run wrote it at the same moment, last.
     """
-    before = await repository.claim(digest, version)
+    before = await repository.tag_if_absent(digest, version)
     if before:
-        _require_ours(repository, version, digest, before)
+        _require_same_digest(repository, version, digest, before)
         return before
     await anyio.sleep(settle_seconds)
-    _require_ours(repository, version, digest, await repository.served(version))
+    _require_same_digest(repository, version, digest, await repository.wait_until_served(version))
     return ""
 
 
-async def move_forward(repository: Repository, version: str) -> tuple[dict[str, str], dict[str, str]]:
+async def move_version_tags(repository: Repository, version: str) -> tuple[dict[str, str], dict[str, str]]:
     """Let each moving tag of a version point to the highest version that there is; which one that is, by tag.
 
     Also, by tag, why one stays at another. Looks at all versions again after each write, so an older run that finishes
@@ -140,18 +138,18 @@ async def move_forward(repository: Repository, version: str) -> tuple[dict[str, 
     gone: set[str] = set()
     unmoved: dict[str, str] = {}
     for _ in range(ROUNDS):
-        highest = tags.targets({*await repository.tags(), version} - gone)
+        highest = tags.targets({*await repository.list_tags(), version} - gone)
         wanted = {tag: highest[tag] for tag in tags.moving(version) if tag in highest and tag not in unmoved}
-        digests = {target: await repository.digest(target) for target in set(wanted.values())}
+        digests = {target: await repository.get_digest(target) for target in set(wanted.values())}
         # A deleted version may be listed for a while.
         gone |= {target for target, digest in digests.items() if not digest}
-        late = [tag for tag, target in wanted.items() if await repository.digest(tag) != digests[target]]
+        late = [tag for tag, target in wanted.items() if await repository.get_digest(tag) != digests[target]]
         if not late:
             return wanted, unmoved
         for tag in late:
-            if (digest := digests[wanted[tag]]) and (reason := await repository.move(digest, tag)):
+            if (digest := digests[wanted[tag]]) and (reason := await repository.move_tag(digest, tag)):
                 unmoved[tag] = reason
-    raise _restless(repository, " and ".join(tags.moving(version)))
+    raise _contended_error(repository, " and ".join(tags.moving(version)))
 
 
 async def move_branch(
@@ -160,35 +158,35 @@ async def move_branch(
     tag: str,
     created: datetime,
     settle_seconds: float = SETTLE_SECONDS,
-    order: Callable[[str], Order] = unknown,
+    order: Callable[[str], Order] = unknown_order,
 ) -> str:
     """Let a branch's tag point to an image of a commit of the time `created`; empty, or why it stays where it is."""
     for number in range(ROUNDS):
-        current = await repository.digest(tag)
+        current = await repository.get_digest(tag)
         if current == digest:
             return ""
-        theirs = await _build_labels(repository, current) if current else NO_LABELS
+        theirs = await _read_build_labels(repository, current) if current else NO_LABELS
         stands = (order(theirs.commit) if theirs.commit else "") or _order_in_time(theirs.created, created)
         # Two commits that are not one after the other would go on for ever: who comes in after our write stays.
         if stands == "after" or (stands == "apart" and number > 0):
             return f"it leads to an image of a later commit, {theirs.commit[:12] or 'unknown'} of {theirs.time}"
-        if reason := await repository.move(digest, tag):
+        if reason := await repository.move_tag(digest, tag):
             return reason
         await anyio.sleep(settle_seconds)
-    raise _restless(repository, tag)
+    raise _contended_error(repository, tag)
 
 
 async def _move_commit(repository: Repository, digest: str, tag: str) -> str:
     """Let a commit's tag point to an image; empty, or why it stays where it is. It never changes its model."""
-    model_sha256 = (await _build_labels(repository, digest)).model_sha256
-    other = await _another_model(repository, tag, digest, model_sha256)
-    return f"it leads to an image {other}" if other else await repository.move(digest, tag)
+    model_sha256 = (await _read_build_labels(repository, digest)).model_sha256
+    other = await _find_other_model(repository, tag, digest, model_sha256)
+    return f"it leads to an image {other}" if other else await repository.move_tag(digest, tag)
 
 
-async def _another_model(repository: Repository, tag: str, digest: str, model_sha256: str) -> str:
+async def _find_other_model(repository: Repository, tag: str, digest: str, model_sha256: str) -> str:
     """Which other model the image has that a commit's tag leads to; empty if it is the same, or is not known."""
-    served = await repository.digest(tag)
-    theirs = (await _build_labels(repository, served)).model_sha256 if served and served != digest else ""
+    served = await repository.get_digest(tag)
+    theirs = (await _read_build_labels(repository, served)).model_sha256 if served and served != digest else ""
     return f"with the model {theirs[:12]}" if theirs and model_sha256 and theirs != model_sha256 else ""
 
 
@@ -209,21 +207,21 @@ class BuildLabels:
 NO_LABELS = BuildLabels()
 
 
-async def _build_labels(source: Repository | archive_io.Archive, digest: str) -> BuildLabels:
-    manifest = await source.manifest(digest)
+async def _read_build_labels(source: Repository | archive_io.Archive, digest: str) -> BuildLabels:
+    manifest = await source.get_manifest(digest)
     if not manifest or not manifest.config:
         return NO_LABELS
-    content = await source.blob(manifest.config.digest)
+    content = await source.get_blob(manifest.config.digest)
     try:
         config = json.loads(content)
         labels = (config.get("config") or {}).get("Labels") or {}
         commit, model_sha256 = (str(labels.get(label) or "") for label in (REVISION_LABEL, MODEL_LABEL))
     except MALFORMED_JSON_ERRORS:
         return NO_LABELS
-    return BuildLabels(commit.removesuffix("-dirty"), model_sha256, _time(config.get("created")))
+    return BuildLabels(commit.removesuffix("-dirty"), model_sha256, _parse_time(config.get("created")))
 
 
-def _time(written: object) -> datetime | None:
+def _parse_time(written: object) -> datetime | None:
     try:
         created = datetime.fromisoformat(str(written))
     except ValueError:
@@ -237,7 +235,7 @@ def _order_in_time(theirs: datetime | None, ours: datetime) -> Order:
     return "after" if theirs > ours else "apart"
 
 
-def _require_ours(repository: Repository, version: str, ours: str, theirs: str) -> None:
+def _require_same_digest(repository: Repository, version: str, ours: str, theirs: str) -> None:
     if theirs != ours:
         raise VersionTaken(
             f"{repository.where}:{version} exists, with digest {theirs}; this image is {ours}",
@@ -248,7 +246,7 @@ def _require_ours(repository: Repository, version: str, ours: str, theirs: str) 
         )
 
 
-def _restless(repository: Repository, tag: str) -> RegistryError:
+def _contended_error(repository: Repository, tag: str) -> RegistryError:
     return RegistryError(
         f"{repository.where}: {tag} does not stay where it is put",
         likely_cause="something else writes this tag all the time",

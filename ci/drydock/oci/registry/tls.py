@@ -36,7 +36,7 @@ def ca_certificates(environment: Mapping[str, str]) -> str:
     return Path(path).read_text(encoding="utf-8", errors="replace") if path else ""
 
 
-def failure(host: str, error: BaseException) -> RegistryError | None:
+def explain_tls_error(host: str, error: BaseException) -> RegistryError | None:
     """What kept TLS with `host` from coming about, if that is what `error` comes from."""
     cause: BaseException | None = error
     while cause and not isinstance(cause, ssl.SSLError):

@@ -43,8 +43,8 @@ def asked(
 ) -> str | None:
     async def ask(host: str) -> str | None:
         on_retry = (told if told is not None else []).append
-        async with registry.opened(f"{host}/owner/name", login, on_retry) as repository:
-            return await repository.digest(reference)
+        async with registry.open_repository(f"{host}/owner/name", login, on_retry) as repository:
+            return await repository.get_digest(reference)
 
     with serve(answer) as host:
         return anyio.run(ask, host)
@@ -255,8 +255,8 @@ def test_a_registry_never_gets_the_credentials_of_another(challenge: str) -> Non
 @pytest.mark.parametrize("host", ["256.1.1.1", "xn--"])
 def test_a_host_of_a_form_that_no_address_has_does_not_answer(host: str) -> None:
     async def digest() -> None:
-        async with registry.opened(f"{host}/name", None) as repository:
-            await repository.digest("1.2.3")
+        async with registry.open_repository(f"{host}/name", None) as repository:
+            await repository.get_digest("1.2.3")
 
     with pytest.raises(RegistryError, match=f"no registry answers at {host}: "):
         anyio.run(registry.require_answer, f"{host}/name")
@@ -322,10 +322,10 @@ def test_writing_asks_for_the_right_to_write_and_keeps_the_token() -> None:
         return Response(201 if request.method == "PUT" else 404)
 
     async def put(host: str) -> None:
-        async with registry.opened(f"{host}/owner/name", LOGIN) as repository:
-            assert await repository.digest("1.2.3") is None
-            assert await repository.digest("1.2.3") is None
-            await repository.put(manifest, "1.2.3")
+        async with registry.open_repository(f"{host}/owner/name", LOGIN) as repository:
+            assert await repository.get_digest("1.2.3") is None
+            assert await repository.get_digest("1.2.3") is None
+            await repository.put_manifest(manifest, "1.2.3")
 
     with serve(answer) as host:
         anyio.run(put, host)
@@ -356,8 +356,8 @@ def test_a_storage_elsewhere_gets_no_password() -> None:
         return Response(200, content)
 
     async def ask(host: str) -> bytes:
-        async with registry.opened(f"{host}/owner/name", LOGIN) as repository:
-            return await repository.blob(digest)
+        async with registry.open_repository(f"{host}/owner/name", LOGIN) as repository:
+            return await repository.get_blob(digest)
 
     with serve(stored) as elsewhere:
 

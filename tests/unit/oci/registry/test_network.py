@@ -16,7 +16,7 @@ import pytest
 
 from drydock.errors import RegistryError, UsageError
 from drydock.oci import registry
-from drydock.oci.registry import Credentials, Patience
+from drydock.oci.registry import Credentials, RetryPolicy
 from tests.support import tls
 from tests.support.http_server import Request, Response, serve
 
@@ -25,7 +25,7 @@ DIGEST = f"sha256:{hashlib.sha256(MANIFEST).hexdigest()}"
 BLOB = b"of a blob"
 BLOB_DIGEST = f"sha256:{hashlib.sha256(BLOB).hexdigest()}"
 LOGIN = Credentials("someone", "s3cret")
-ONCE = Patience(attempts=1, timeout_seconds=5)
+ONCE = RetryPolicy(attempts=1, timeout_seconds=5)
 
 
 @pytest.fixture(autouse=True)
@@ -40,18 +40,18 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLCo
     return tls.authority(tmp_path_factory.mktemp("authority"))
 
 
-def digest(host: str, login: Credentials | None = None, patience: Patience = ONCE) -> str | None:
+def digest(host: str, login: Credentials | None = None, retry_policy: RetryPolicy = ONCE) -> str | None:
     async def ask() -> str | None:
-        async with registry.opened(f"{host}/owner/name", login, patience=patience) as repository:
-            return await repository.digest("1.2.3")
+        async with registry.open_repository(f"{host}/owner/name", login, retry_policy=retry_policy) as repository:
+            return await repository.get_digest("1.2.3")
 
     return anyio.run(ask)
 
 
 def blob(host: str, login: Credentials | None = None) -> bytes:
     async def ask() -> bytes:
-        async with registry.opened(f"{host}/owner/name", login, patience=ONCE) as repository:
-            return await repository.blob(BLOB_DIGEST)
+        async with registry.open_repository(f"{host}/owner/name", login, retry_policy=ONCE) as repository:
+            return await repository.get_blob(BLOB_DIGEST)
 
     return anyio.run(ask)
 
@@ -94,7 +94,7 @@ def test_docker_hub_is_asked_where_it_answers(host: str, monkeypatch: pytest.Mon
 
 def test_an_official_image_of_docker_hub_has_its_whole_name() -> None:
     async def url(repository: str) -> str:
-        async with registry.opened(repository, None) as opened:
+        async with registry.open_repository(repository, None) as opened:
             return opened.connection.url
 
     assert anyio.run(url, "docker.io/python") == "https://registry-1.docker.io/v2/library/python"
@@ -138,8 +138,8 @@ def test_an_untrusted_certificate_is_told_once_and_not_tried_again(authority: tu
     told: list[str] = []
 
     async def ask(host: str) -> None:
-        async with registry.opened(f"{host}/owner/name", None, told.append) as repository:
-            await repository.digest("1.2.3")
+        async with registry.open_repository(f"{host}/owner/name", None, told.append) as repository:
+            await repository.get_digest("1.2.3")
 
     with remote(serves, authority[1]) as host, pytest.raises(RegistryError, match="is not trusted"):
         anyio.run(ask, host)
@@ -219,7 +219,7 @@ def test_a_registry_of_this_machine_with_tls_has_a_sentence_of_its_own(
 
 def test_a_host_that_drops_packets_has_a_reason_and_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drydock.oci.registry.client.TIMEOUT_SECONDS", 0.2)
-    patience = Patience(attempts=2, first_wait_seconds=0.001, timeout_seconds=0.2)
+    retry_policy = RetryPolicy(attempts=2, first_wait_seconds=0.001, timeout_seconds=0.2)
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -229,7 +229,7 @@ def test_a_host_that_drops_packets_has_a_reason_and_an_end(monkeypatch: pytest.M
             client.connect_ex(full.getsockname())
         host = f"127.0.0.1:{full.getsockname()[1]}"
         with pytest.raises(RegistryError) as silent:
-            digest(host, patience=patience)
+            digest(host, retry_policy=retry_policy)
         with pytest.raises(RegistryError) as silent_too:
             anyio.run(registry.require_answer, f"{host}/name")
     for error in (silent.value, silent_too.value):
@@ -332,11 +332,13 @@ def test_no_address_of_a_registry_elsewhere_leads_to_this_machine(
             )
 
         async def ask(host: str) -> None:
-            async with registry.opened(f"{host}/owner/name", LOGIN, patience=ONCE) as repository:
+            async with registry.open_repository(f"{host}/owner/name", LOGIN, retry_policy=ONCE) as repository:
                 if what == "upload":
-                    await repository.ensure(registry.Descriptor(BLOB_DIGEST, "", len(BLOB)), lambda _: chunks())
+                    await repository.upload_if_absent(
+                        registry.Descriptor(BLOB_DIGEST, "", len(BLOB)), lambda _: chunks()
+                    )
                 else:
-                    await repository.tags()
+                    await repository.list_tags()
 
         async def chunks() -> AsyncGenerator[bytes, None]:
             yield BLOB
