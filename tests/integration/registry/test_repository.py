@@ -312,7 +312,7 @@ def test_two_runs_of_one_branch_do_not_write_its_tag_for_ever(
                 await self.tag_unverified(other, tag)
             return reason
 
-        monkeypatch.setattr(Repository, "move", contested)
+        monkeypatch.setattr(Repository, "move_tag", contested)
         reason = await tagging.move_branch(repository, ours, "main", NOON, 0, lambda _: theirs)
         last = ours if theirs == "before" else other
         assert (await repository.get_digest("main"), bool(reason)) == (last, last == other)
