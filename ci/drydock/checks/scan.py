@@ -12,7 +12,7 @@ DAYS_FROM_HOURS = 72
 
 
 def check_coverage(scan: report.Scan, _: Policy) -> Outcome:
-    """The scanner must see every package. `trivy.covered` ends the run earlier if it did not."""
+    """The scanner must see every package. `trivy.require_coverage` ends the run earlier if it did not."""
     seen = len(scan.locked_packages) - len(scan.unseen_packages)
     system = f"{scan.os_family} {scan.os_version}".strip() or "no system"
     return Outcome(

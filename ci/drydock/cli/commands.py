@@ -241,7 +241,7 @@ def explanation(archive: Path, layer: int | None, report_dir: Path) -> str:
         return render_contents.layer(layer, *image.read_layer(archive, layer))
     read = image.read_image(archive)
     repository = publication.repository_of_last_run(report_dir, read.manifest_digest)
-    return render_contents.explain(read, analysis.compare(read, publication.published(report_dir), repository))
+    return render_contents.explain(read, analysis.compare(read, publication.read_records(report_dir), repository))
 
 
 def _plan(

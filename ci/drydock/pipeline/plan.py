@@ -151,7 +151,7 @@ def make(
         name=name,
         push=push,
         report_dir=report_dir,
-        published=publication.published(report_dir),
+        published=publication.read_records(report_dir),
         locked_packages={
             name: version
             for lock in policy.build.lock_paths

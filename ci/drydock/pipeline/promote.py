@@ -29,7 +29,7 @@ async def promote(plan: Plan, source: Reference, target: Reference, connect: Con
     """Verify an image, then copy it and what verified of it, byte for byte, and tag it last; nothing is rebuilt."""
     plan = with_credentials(plan, source.repository, target.repository)
     tag = target.tag or source.tag
-    name = revision.named(tag, where="the promoted tag") if tag else Name(tag="")
+    name = revision.parse_tag(tag, where="the promoted tag") if tag else Name(tag="")
     # Whoever promotes chooses another name than a version's or a commit's, so there is nothing to compare it with.
     promised = name.tag if name.is_version or name.tag.startswith(tags.BY_COMMIT) else ""
     verified = await verify_image(plan, source, [source.tag, promised], connect, tell)

@@ -60,7 +60,7 @@ async def _rescan_one(plan: Plan, record: Release, connect: Connect, tell: Tell)
         await released.pull(record.digest, path)
     image = await run_in_thread(lambda is_cancelled: archive.read_image(path, is_cancelled=is_cancelled))
     async with connect(replace(plan, report_dir=directory, locked_packages=locked_packages), tell.notes) as stages:
-        scan = await trivy.covered(await stages.scan(await stages.hold(path)), image)
+        scan = await trivy.require_coverage(await stages.scan(await stages.hold(path)), image)
     path.unlink()
     new = [
         findings.in_words(judged)

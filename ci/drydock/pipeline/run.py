@@ -65,8 +65,8 @@ async def run(plan: Plan, connect: Connect, tell: Tell, interruption: anyio.Canc
                 smoke = side_by_side.create_task(journal.attempt("smoke", stages.smoke(archive, model)))
                 scan = side_by_side.create_task(journal.attempt("scan", stages.scan(archive)))
                 updates = side_by_side.create_task(journal.attempt("pending-updates", stages.updates(archive)))
-            covered = await journal.attempt("coverage", trivy.covered(scan.result(), image.result()))
-            shown = trivy.shown(image.result(), covered)
+            covered = await journal.attempt("coverage", trivy.require_coverage(scan.result(), image.result()))
+            shown = trivy.hide_instructions(image.result(), covered)
             facts = Facts(shown, smoke.result(), covered, updates.result(), journal.reasons)
             approval = checks.approve(archive, facts, checks.judge(facts, plan.policy))
             if plan.push and approval:

@@ -34,7 +34,7 @@ def _against(row: CheckResult) -> str:
 
 
 def _row(name: str, row: CheckResult, first: str) -> str:
-    return _command(name, row.name, first, *units.shortened(row.details), location=row.location)
+    return _command(name, row.name, first, *units.shorten_details(row.details), location=row.location)
 
 
 def _command(name: str, title: str, *lines: str, location: str = "") -> str:

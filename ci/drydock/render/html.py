@@ -102,7 +102,7 @@ def render(report: Report) -> str:
         words=words,
         echo=ECHOES[word],
         counts=[(verdict, count) for verdict in Verdict if (count := _count(report, verdict))],
-        findings=list(_folded(report.findings)),
+        findings=list(_group_findings(report.findings)),
         scale_bytes=scale_bytes(image, limit_bytes) if image else 0,
         limit_bytes=limit_bytes,
         bars=bars(image, limit_bytes) if image else (),
@@ -156,7 +156,8 @@ def treemap(image: Image, canvas: Canvas) -> tuple[Tile, ...]:
     shares = list(_shares(image))
     whole = sum(share.size_bytes for share in shares)
     by_kind = {
-        kind: _seen([share for share in shares if share.kind == kind and share.size_bytes], whole) for kind in KINDS
+        kind: _visible_shares([share for share in shares if share.kind == kind and share.size_bytes], whole)
+        for kind in KINDS
     }
     kinds = sorted((kind for kind in KINDS if by_kind[kind]), key=lambda kind: -_total(by_kind[kind]))
     areas = _areas([_total(by_kind[kind]) for kind in kinds], 0.0, 0.0, float(canvas.width), float(canvas.height))
@@ -185,7 +186,7 @@ def _shares(image: Image) -> Iterator[Share]:
         yield Share("other", folder.name, folder.size_bytes, folder.name)
 
 
-def _seen(shares: list[Share], whole_bytes: int) -> list[Share]:
+def _visible_shares(shares: list[Share], whole_bytes: int) -> list[Share]:
     """The shares of one kind that get a tile, largest first; the small ones are one together."""
     large = [share for share in shares if share.size_bytes >= SHARE_OF_ITS_OWN * whole_bytes]
     small = [share for share in shares if share.size_bytes < SHARE_OF_ITS_OWN * whole_bytes]
@@ -235,7 +236,7 @@ def _kinds(image: Image) -> Iterator[tuple[str, str, int]]:
             yield kind, title, total[kind]
 
 
-def _folded(findings: Iterable[JudgedFinding]) -> Iterator[tuple[Disposition, list[JudgedFinding], bool]]:
+def _group_findings(findings: Iterable[JudgedFinding]) -> Iterator[tuple[Disposition, list[JudgedFinding], bool]]:
     """The findings by what they mean, in their order; long lists of what rejects nothing begin folded."""
     for disposition, judged in itertools.groupby(findings, key=lambda each: each.disposition):
         group = list(judged)

@@ -54,7 +54,7 @@ def _table(titles: tuple[str, ...], rows: Iterable[list[str]]) -> list[str]:
 
 def _checks(report: Report) -> Iterator[list[str]]:
     for row in report.checks:
-        why = "".join(f"<br>{_cell(detail)}" for detail in units.shortened(row.details))
+        why = "".join(f"<br>{_cell(detail)}" for detail in units.shorten_details(row.details))
         yield [f"{MARK[row.verdict]} {row.verdict}", f"{row.name}{why}", _cell(row.measured), _cell(row.limit)]
 
 

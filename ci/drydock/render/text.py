@@ -18,7 +18,7 @@ def render(report: Report) -> str:
     """The table of a run, what it let through, what broke in it, and its verdict."""
     lines = [_header(report), *_model(report), ""]
     # The terminal has the first details of a row, and report.json all of them.
-    lines += _rows(row.model_copy(update={"details": units.shortened(row.details)}) for row in report.checks)
+    lines += _rows(row.model_copy(update={"details": units.shorten_details(row.details)}) for row in report.checks)
     lines += _let_through(report)
     if report.image:
         lines += ["", *layers.section(report.image, report.comparison)]
@@ -32,7 +32,7 @@ def render(report: Report) -> str:
         lines += ["", "local      base images and advisories were made on this machine; the result cannot be released"]
     lines.append("")
     if report.publication:
-        lines += _published(report.publication)
+        lines += _publication_lines(report.publication)
     if warned := sum(row.verdict is Verdict.WARN for row in report.checks):
         lines.append(f"warned     {warned} of {len(report.checks)} checks; read them above")
     return "\n".join([*map(units.printable, [*lines, verdict(report)]), ""])
@@ -52,7 +52,7 @@ def verdict(report: Report) -> str:
         return f"rejected   {failed} of {len(report.checks)} checks failed; nothing was pushed"
     if report.failures:
         first = report.failures[0]
-        return f"no verdict {first.stage} broke (exit code {report.exit_code}); {_pushed(first)}"
+        return f"no verdict {first.stage} broke (exit code {report.exit_code}); {_push_outcome(first)}"
     if not_run := counts[Verdict.NOT_RUN]:
         return f"rejected   {not_run} of {len(report.checks)} checks could not be made; nothing was pushed"
     if report.exit_code == 0:
@@ -61,7 +61,7 @@ def verdict(report: Report) -> str:
     return "rejected   no check passed; nothing was pushed"
 
 
-def _published(publication: Publication) -> list[str]:
+def _publication_lines(publication: Publication) -> list[str]:
     """What a reader of the last line may want to know besides."""
     return [
         *(
@@ -78,7 +78,7 @@ def _published(publication: Publication) -> list[str]:
     ]
 
 
-def _pushed(failure: Failure) -> str:
+def _push_outcome(failure: Failure) -> str:
     """What the registry may have of an image whose run broke: its tags come last of all."""
     if failure.exit_code == VersionTaken.exit_code or failure.stage not in ("push", "attest", "tag"):
         return "nothing was pushed"

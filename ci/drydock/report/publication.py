@@ -16,7 +16,7 @@ RECORD = "release.json"
 PREVIOUS_RECORD = "previous-release.json"
 
 
-def published(report_dir: Path) -> tuple[Release, ...]:
+def read_records(report_dir: Path) -> tuple[Release, ...]:
     """The records of published images, the latest first; an incomplete record counts as none."""
     found = (_record(report_dir / name) for name in (RECORD, PREVIOUS_RECORD))
     return tuple(record for record in found if record)

@@ -69,7 +69,7 @@ def equivalence(contract: ModelDescription) -> str:
     )
 
 
-def shortened(details: Sequence[str]) -> list[str]:
+def shorten_details(details: Sequence[str]) -> list[str]:
     """The first details of a row, and how many more there are."""
     more = len(details[DETAILS_SHOWN:])
     return [*details[:DETAILS_SHOWN], *([f"{more} more, in report.json"] if more else [])]

@@ -61,12 +61,12 @@ async def connect(plan: Plan, on_retry: Callable[[str], None] = registry.ignore_
     except BuildError as error:
         # The engine has written all of its log by now; its answer has only the instruction's exit code.
         error.log = dagger_log.failed_instruction(path.read_text(encoding="utf-8", errors="replace")) or error.log
-        error.message, error.log = (dagger_log.masked(words, secrets) for words in (error.message, error.log))
+        error.message, error.log = (dagger_log.mask_secrets(words, secrets) for words in (error.message, error.log))
         raise
     finally:
         if secrets and path.exists():
             words = path.read_text(encoding="utf-8", errors="replace")
-            write_documents(plan.report_dir, {path.name: dagger_log.masked(words, secrets)})
+            write_documents(plan.report_dir, {path.name: dagger_log.mask_secrets(words, secrets)})
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ async def scan(plan: Plan, archive: Archive) -> Scan:
         converted = await asyncio.gather(
             *(scanned.with_exec(trivy.convert_arguments(form)).stdout() for form in trivy.CONVERTED.values())
         )
-        documents = {"trivy.json": trivy.unquoted(document), "canary.json": canary_document}
+        documents = {"trivy.json": trivy.redact_report(document), "canary.json": canary_document}
         documents |= dict(zip(trivy.CONVERTED, converted, strict=True))
         write_documents(plan.report_dir, documents)
         scan = trivy.read(

@@ -24,19 +24,19 @@ def failed_instruction(log: str) -> str:
 
 def first_line(text: str) -> str:
     """The first line that says something, as one sentence."""
-    lines = [line for line in _untraced(text).splitlines() if line.strip()]
+    lines = [line for line in _remove_trace_id(text).splitlines() if line.strip()]
     return re.sub(r"\s+", " ", lines[0])[:300] if lines else "no message"
 
 
 def last_line(text: str) -> str:
     """The last line that says something: where a tool says what it died of."""
-    lines = [line for line in _untraced(text).splitlines() if line.strip()]
+    lines = [line for line in _remove_trace_id(text).splitlines() if line.strip()]
     return re.sub(r"\s+", " ", lines[-1])[:300] if lines else "no message"
 
 
 def tail(text: str) -> str:
     """The last lines of a log."""
-    return "\n".join(_untraced(text).splitlines()[-TAIL_LINES:])
+    return "\n".join(_remove_trace_id(text).splitlines()[-TAIL_LINES:])
 
 
 def rest(text: str) -> str:
@@ -44,7 +44,7 @@ def rest(text: str) -> str:
     return tail("\n".join(text.strip().splitlines()[1:]))
 
 
-def masked(text: str, secrets: Iterable[str]) -> str:
+def mask_secrets(text: str, secrets: Iterable[str]) -> str:
     """The text without any line of these secrets, and without the passwords of the addresses in them.
 
     The engine masks what a secret has as a whole; a tool that cannot read its configuration prints a line of it.
@@ -57,6 +57,6 @@ def masked(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def _untraced(text: str) -> str:
+def _remove_trace_id(text: str) -> str:
     """The engine's words without the number of its own tracing that it ends them with."""
     return re.sub(r" \[traceparent:[^\]]*\]", "", text)

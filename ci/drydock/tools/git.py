@@ -77,15 +77,15 @@ def run(root: Path, *arguments: str) -> bytes:
 def answer(root: Path, *arguments: str) -> str | None:
     """What git prints about `root`, without the line's end; None if git has no answer."""
     done = _start(root, *arguments)
-    return decoded(done.stdout).removesuffix("\n") if done.returncode == 0 else None
+    return decode_path(done.stdout).removesuffix("\n") if done.returncode == 0 else None
 
 
-def decoded(name: bytes) -> str:
+def decode_path(name: bytes) -> str:
     """A name as Python's file functions take it."""
     return name.decode(*NAMES)
 
 
-def encoded(name: str) -> bytes:
+def encode_path(name: str) -> bytes:
     """The bytes of a name."""
     return name.encode(*NAMES)
 

@@ -91,7 +91,7 @@ async def ask(
         malformed = [
             Malformed(name=name, status=response.status_code if response else 0)
             for name, (method, content, content_type) in malformed_requests(contract).items()
-            for response in [await _asked(fresh, limits, method, content, content_type)]
+            for response in [await _send(fresh, limits, method, content, content_type)]
         ]
     return tuple(answers), tuple(malformed)
 
@@ -131,7 +131,7 @@ def _client(base_url: str, limits: LimitsSection, keep_connections: int | None =
     )
 
 
-async def _asked(
+async def _send(
     client: httpx.AsyncClient, limits: LimitsSection, method: str, content: bytes, content_type: str = JSON
 ) -> httpx.Response | None:
     """The answer of /predict, where all of it came in time: the client's own limit is for each part of it anew."""
@@ -144,11 +144,11 @@ async def _predict(
     client: httpx.AsyncClient, fresh: httpx.AsyncClient, row: GoldenRow, limits: LimitsSection
 ) -> Answer:
     started = time.monotonic()
-    response = await _asked(client, limits, "POST", _body(row.features))
+    response = await _send(client, limits, "POST", _body(row.features))
     if response is None and time.monotonic() - started < limits.request_seconds:
         # The connection of the row before may have been closed meanwhile.
         started = time.monotonic()
-        response = await _asked(fresh, limits, "POST", _body(row.features))
+        response = await _send(fresh, limits, "POST", _body(row.features))
     answer = Answer(
         expected=row,
         status=response.status_code if response else 0,

@@ -60,7 +60,7 @@ def require_unchanged(root: Path, revision: Revision, inputs: Inputs) -> None:
     except git.NoRepository:
         found, commit = (), "none"
     if found or commit != revision.commit:
-        names = _listed(found) if found else f"another commit is checked out, {commit}"
+        names = _list_changes(found) if found else f"another commit is checked out, {commit}"
         raise UsageError(
             f"the work tree changed while it was being built from: {names}",
             likely_cause="somebody saved a file, or changed the branch, during the run",
@@ -113,7 +113,7 @@ def name_image(revision: Revision, asked: str | None, environment: Mapping[str, 
     """
     by_commit = f"sha-{revision.name}" + (f"-model-{model_sha256[:MODEL_DIGITS]}" if model_sha256 else "")
     if asked is not None:
-        return named(asked, by_commit)
+        return parse_tag(asked, by_commit)
     if environment.get("GITHUB_REF_TYPE") == "tag":
         git_tag = environment.get("GITHUB_REF_NAME", "")
         if not git_tag.startswith("v") or not tags.is_version(git_tag[1:]):
@@ -140,7 +140,7 @@ def require_release(root: Path, revision: Revision, version: str, inputs: Inputs
     if revision.dirty:
         raise UsageError(
             f"{git_tag} would be built from a work tree that is not the tag's commit:"
-            f" {_listed(worktree.changes(root, inputs))}",
+            f" {_list_changes(worktree.changes(root, inputs))}",
             likely_cause="these files were changed or added after the commit, or git was told to pass over them",
             next_step="commit them (git add --force takes ignored ones), or remove them; then run again",
         )
@@ -153,13 +153,13 @@ def _points_at(root: Path, git_tag: str, commit: str) -> bool:
         return False
 
 
-def _listed(found: Sequence[Change]) -> str:
+def _list_changes(found: Sequence[Change]) -> str:
     """The first files that differ, and how many more."""
     more = len(found) - NAMED_CHANGES
     return ", ".join(map(str, found[:NAMED_CHANGES])) + (f" and {more} more" if more > 0 else "")
 
 
-def named(tag: str, by_commit: str = "", where: str = "--tag") -> Name:
+def parse_tag(tag: str, by_commit: str = "", where: str = "--tag") -> Name:
     """What an image is called that somebody calls `tag`, in the words of `where`. Raises UsageError."""
     if not TAG.fullmatch(tag):
         raise UsageError(

@@ -381,7 +381,7 @@ def _marker_environment(python: str, platform: str) -> dict[str, str]:
     }
 
 
-async def covered(scan: report.Scan | None, image: report.Image | None) -> report.Scan | None:
+async def require_coverage(scan: report.Scan | None, image: report.Image | None) -> report.Scan | None:
     """The scan, where it saw this very image and all that is in it, and found the canary.
 
     A scanner that saw less has no verdict: ScanError. An image without an os-release, a package database or *.dist-info
@@ -423,7 +423,7 @@ async def covered(scan: report.Scan | None, image: report.Image | None) -> repor
     return scan
 
 
-def shown(image: report.Image | None, scan: report.Scan | None) -> report.Image | None:
+def hide_instructions(image: report.Image | None, scan: report.Scan | None) -> report.Image | None:
     """The image as a report may show it: with its instructions only where the scanner found no secret among them.
 
     A secret that an instruction writes into a file is in the image's history as well, and so in every rendering.
@@ -439,19 +439,19 @@ def shown(image: report.Image | None, scan: report.Scan | None) -> report.Image 
     return image.model_copy(update={"layers": tuple(layers)})
 
 
-def unquoted(document: str) -> str:
+def redact_report(document: str) -> str:
     """Trivy's JSON report without the instructions and variables that it quotes: only its findings mask a secret.
 
     What is no JSON is left as it is.
     """
 
-    def cleaned(value: object) -> object:
+    def redact(value: object) -> object:
         if isinstance(value, dict):
-            return {key: "…" if key in QUOTED else cleaned(inner) for key, inner in value.items()}
-        return [cleaned(inner) for inner in value] if isinstance(value, list) else value
+            return {key: "…" if key in QUOTED else redact(inner) for key, inner in value.items()}
+        return [redact(inner) for inner in value] if isinstance(value, list) else value
 
     try:
-        return json.dumps(cleaned(json.loads(document)), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(redact(json.loads(document)), indent=2, ensure_ascii=False) + "\n"
     except ValueError:
         return document
 

@@ -60,7 +60,7 @@ class Change:
 
     def __str__(self) -> str:
         """As a sentence names it; a name that is no text, or steers a terminal, is escaped."""
-        shown = git.encoded(self.path).decode("utf-8", "backslashreplace")
+        shown = git.encode_path(self.path).decode("utf-8", "backslashreplace")
         return f"{''.join(each if each.isprintable() else ascii(each)[1:-1] for each in shown)} ({self.why})"
 
 
@@ -80,7 +80,7 @@ def changes(root: Path, inputs: Inputs) -> tuple[Change, ...]:
     UsageError if git fails, and git.NoRepository.
     """
     root = root.resolve()
-    top = Path(git.decoded(git.run(root, "rev-parse", "--show-toplevel").removesuffix(b"\n")))
+    top = Path(git.decode_path(git.run(root, "rev-parse", "--show-toplevel").removesuffix(b"\n")))
     if not root.is_relative_to(top):
         raise UsageError(
             f"the repository of {root} has its work tree elsewhere, in {top}",
@@ -89,10 +89,10 @@ def changes(root: Path, inputs: Inputs) -> tuple[Change, ...]:
         )
     commit = _Commit(top, dict(_tree(top)))
     found = dict(_status(top))
-    for path, must_be_there in _compared(root, commit, inputs):
+    for path, must_be_there in _paths_to_compare(root, commit, inputs):
         if path not in found and (why := _difference(commit, path, must_be_there=must_be_there)):
             found[path] = why
-    named = {os.path.relpath(top / git.decoded(path), root): why for path, why in found.items()}
+    named = {os.path.relpath(top / git.decode_path(path), root): why for path, why in found.items()}
     if inputs.model and (why := _model_difference(commit, inputs.model, set(found))):
         named[os.path.relpath(inputs.model.file, root)] = why
     named |= {str(file): "not in this repository" for file in inputs.files if not file.is_relative_to(top)}
@@ -115,12 +115,12 @@ def _tree(top: Path) -> Iterator[tuple[bytes, tuple[bytes, str]]]:
         yield path, (mode, name.decode())
 
 
-def _compared(root: Path, commit: _Commit, inputs: Inputs) -> Iterator[tuple[bytes, bool]]:
+def _paths_to_compare(root: Path, commit: _Commit, inputs: Inputs) -> Iterator[tuple[bytes, bool]]:
     """The paths to compare, and whether each must be there since the build takes it."""
     top = commit.top
     submodules = (path for path, (mode, _) in commit.files.items() if mode == SUBMODULE)
     taken = set(_taken(root, top, inputs.patterns, submodules))
-    taken |= {git.encoded(os.path.relpath(path, top)) for path in inputs.files if path.is_relative_to(top)}
+    taken |= {git.encode_path(os.path.relpath(path, top)) for path in inputs.files if path.is_relative_to(top)}
     # h is assumed to be unchanged, S is not checked out; lower case says that it is both.
     for entry in filter(None, git.run(top, "ls-files", "-z", "-v").split(b"\0")):
         flag, path = entry[:1], entry[2:]
@@ -153,7 +153,7 @@ def _taken(root: Path, top: Path, patterns: Sequence[str], submodules: Iterator[
         if b"__pycache__" not in path.split(b"/"):
             yield path
     for path in submodules:
-        folder = os.path.relpath(top / git.decoded(path), root)
+        folder = os.path.relpath(top / git.decode_path(path), root)
         if any(_reaches_into(plain, folder) for plain in plains):
             yield path
 
@@ -168,7 +168,7 @@ def _reaches_into(pattern: str, folder: str) -> bool:
 
 def _difference(commit: _Commit, path: bytes, *, must_be_there: bool) -> str:
     """Why a file is not as the commit has it; empty if it is."""
-    known, file = commit.files.get(path), commit.top / git.decoded(path)
+    known, file = commit.files.get(path), commit.top / git.decode_path(path)
     try:
         status = file.lstat()
     except OSError:
@@ -209,7 +209,7 @@ def _is_restored(commit: _Commit, path: bytes, file: Path, name: str) -> bool:
     pointer = LFS_POINTER.fullmatch(blob) if len(blob) < POINTER_BYTES else None
     if pointer:
         return _file_sha256(file) == pointer["sha256"].decode()
-    attribute = git.run(commit.top, "check-attr", "-z", "eol", "--", git.decoded(path)).split(b"\0")
+    attribute = git.run(commit.top, "check-attr", "-z", "eol", "--", git.decode_path(path)).split(b"\0")
     return attribute[2:3] == [b"crlf"] and file.read_bytes().replace(b"\r\n", b"\n") == blob
 
 
@@ -226,7 +226,7 @@ def _model_difference(commit: _Commit, model: Model, changed: set[bytes]) -> str
     """A contract that is in the commit vouches for its model's bytes, which may be too many for git."""
     if not model.file.exists():
         return ""
-    paths = [git.encoded(os.path.relpath(path, commit.top)) for path in (model.contract, model.file)]
+    paths = [git.encode_path(os.path.relpath(path, commit.top)) for path in (model.contract, model.file)]
     if paths[0] in commit.files and paths[0] not in changed:
         return "" if _file_sha256(model.file) == model.sha256 else "not the model of its contract"
     return "" if paths[1] in commit.files and paths[1] not in changed else "a model that git does not hold"

@@ -70,7 +70,7 @@ def test_the_record_says_what_was_published_and_from_what(good: Finished, projec
     assert release["image"] == f"{REGISTRY}/{project.repository}:test@{release['digest']}"
     assert release["model_sha256"] == contract["artifact"]["sha256"]
     assert release["scanner_version"] == "0.74.0"
-    assert all("@sha256:" in pin for pin in release["base_images"].values())
+    assert all("@sha256:" in pin for pin in release["pinned_images"].values())
     assert release["checks"] == good.report["checks"]
     assert not release["is_release"]
 

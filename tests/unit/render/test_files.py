@@ -125,16 +125,16 @@ def test_a_new_image_keeps_the_record_of_the_one_before_it(tmp_path: Path) -> No
 def test_what_was_published_is_told_the_latest_first(tmp_path: Path) -> None:
     for number in (1, 2):
         write(published(number), tmp_path, {})
-    assert [int(record.digest[-1]) for record in publication.published(tmp_path)] == [2, 1]
+    assert [int(record.digest[-1]) for record in publication.read_records(tmp_path)] == [2, 1]
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"schema_version": 1, "digest": "sha256:1"}', "\xff"])
 def test_what_is_no_whole_record_counts_as_none(tmp_path: Path, content: str) -> None:
-    assert publication.published(tmp_path) == ()
+    assert publication.read_records(tmp_path) == ()
     write(published(1), tmp_path, {})
     write(published(2), tmp_path, {})
     (tmp_path / "release.json").write_text(content, encoding="latin-1")
-    (found,) = publication.published(tmp_path)
+    (found,) = publication.read_records(tmp_path)
     assert found.digest == published(1).publication.digest  # type: ignore[union-attr]
     write(published(3), tmp_path, {})
     assert json.loads((tmp_path / "previous-release.json").read_text())["digest"] == found.digest

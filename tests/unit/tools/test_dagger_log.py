@@ -67,11 +67,11 @@ def test_a_log_has_no_line_of_a_secret_and_no_password_of_an_address_in_one() ->
 12  : [0.5s] | the token is canary-77c0, and true is no secret
 """
     assert (
-        dagger_log.masked(log, [configuration, "canary-77c0\n", "true"])
+        dagger_log.mask_secrets(log, [configuration, "canary-77c0\n", "true"])
         == """\
 12  : [0.3s] | Could not load '/etc/pip.conf', line: 2 '***\\n'
 12  : [0.4s] | 401 for ***, and for ***
 12  : [0.5s] | the token is ***, and true is no secret
 """
     )
-    assert dagger_log.masked(log, []) == log
+    assert dagger_log.mask_secrets(log, []) == log

@@ -321,26 +321,26 @@ def test_trivys_own_gate_has_to_agree(
 )
 def test_a_scanner_that_saw_less_has_no_verdict(scan: Scan, what: str) -> None:
     with pytest.raises(ScanError) as blind:
-        anyio.run(trivy.covered, scan, IMAGE)
+        anyio.run(trivy.require_coverage, scan, IMAGE)
     assert blind.value.message == what
     assert blind.value.exit_code == 5
 
 
 def test_an_image_that_names_no_packages_of_its_system_has_some_all_the_same() -> None:
     with pytest.raises(ScanError, match="the scanner saw debian and 0 system packages, expected at least 1"):
-        anyio.run(trivy.covered, examples.scan(os_packages=0), examples.image())
+        anyio.run(trivy.require_coverage, examples.scan(os_packages=0), examples.image())
 
 
 def test_a_scanner_that_saw_everything_is_believed() -> None:
     scan = examples.scan(os_packages=80)
-    assert anyio.run(trivy.covered, scan, IMAGE) is scan
-    assert anyio.run(trivy.covered, None, IMAGE) is None
+    assert anyio.run(trivy.require_coverage, scan, IMAGE) is scan
+    assert anyio.run(trivy.require_coverage, None, IMAGE) is None
 
 
 def test_the_canary_is_asked_for_even_where_the_image_could_not_be_read() -> None:
-    assert anyio.run(trivy.covered, examples.scan(), None) == examples.scan()
+    assert anyio.run(trivy.require_coverage, examples.scan(), None) == examples.scan()
     with pytest.raises(ScanError, match="in the canary, an image known to be vulnerable"):
-        anyio.run(trivy.covered, examples.scan(canary=Canary(expected=("a in b",), found=())), None)
+        anyio.run(trivy.require_coverage, examples.scan(canary=Canary(expected=("a in b",), found=())), None)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_the_canary_is_asked_for_even_where_the_image_could_not_be_read() -> Non
 )
 def test_a_scanner_that_saw_less_has_no_verdict_even_where_the_image_could_not_be_read(scan: Scan) -> None:
     with pytest.raises(ScanError):
-        anyio.run(trivy.covered, scan, None)
+        anyio.run(trivy.require_coverage, scan, None)
 
 
 def locked(lock: str, python: str = "3.13", platform: str = "linux/amd64") -> dict[str, str]:
@@ -431,7 +431,7 @@ def test_a_package_that_is_there_twice_is_seen_in_its_locked_version(versions: l
 def test_a_system_for_which_there_are_no_advisories_has_no_verdict(family: str, is_abandoned: bool) -> None:
     scan = examples.scan(os_family=family, os_packages=80, os_end_of_life=is_abandoned)
     with pytest.raises(ScanError) as blind:
-        anyio.run(trivy.covered, scan, IMAGE)
+        anyio.run(trivy.require_coverage, scan, IMAGE)
     assert blind.value.message == f"the scanner has no advisories of today for {family} 13.1"
 
 
@@ -535,7 +535,7 @@ SECRET = Secret(rule="github-pat", target="/app/config.env", severity="CRITICAL"
 def test_an_instruction_is_shown_where_no_secret_was_found_among_them(
     scan: Scan | None, base: str, created_by: str
 ) -> None:
-    shown = trivy.shown(examples.image(), scan)
+    shown = trivy.hide_instructions(examples.image(), scan)
     assert shown
     assert [layer.created_by for layer in shown.layers] == [base, created_by]
     assert shown.manifest_digest == examples.MANIFEST_DIGEST
@@ -552,8 +552,8 @@ def test_what_trivy_quotes_of_the_images_configuration_is_not_left_behind() -> N
     image_config = {"history": [{"created_by": "RUN token"}], "config": {"Env": ["TOKEN=1"], "User": "1"}}
     results = [{"Packages": [{"Name": "é", "Layer": {"CreatedBy": "RUN token", "Size": 1}}]}]
     document = json.dumps({"Metadata": {"ImageConfig": image_config}, "Results": results})
-    assert json.loads(trivy.unquoted(document)) == {
+    assert json.loads(trivy.redact_report(document)) == {
         "Metadata": {"ImageConfig": {"history": [{"created_by": "…"}], "config": {"Env": "…", "User": "1"}}},
         "Results": [{"Packages": [{"Name": "é", "Layer": {"CreatedBy": "…", "Size": 1}}]}],
     }
-    assert trivy.unquoted("{") == "{"
+    assert trivy.redact_report("{") == "{"
