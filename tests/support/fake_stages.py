@@ -34,7 +34,7 @@ class FakeStages:
     approvals: list[Approval] = field(default_factory=list)
     verdicts: list[Report] = field(default_factory=list)
     trusted: list[Trust] = field(default_factory=list)
-    trained_into: list[Path] = field(default_factory=list)
+    trained_to: list[Path] = field(default_factory=list)
     passwords: list[str] = field(default_factory=list)
     described: list[tuple[object, ...]] = field(default_factory=list)
     description: str = "model      of a test\n"
@@ -46,10 +46,10 @@ class FakeStages:
         yield self
         self.called.append("disconnect")
 
-    async def reach_registry(self) -> None:
+    async def check_registry(self) -> None:
         await self._enter("check-registry")
 
-    async def try_key(self) -> None:
+    async def check_signing_key(self) -> None:
         await self._enter("check-signing-key")
 
     async def generate_key_pair(self, password: str) -> KeyPair:
@@ -61,8 +61,8 @@ class FakeStages:
         await self._enter("train")
         return Model(examples.CONTRACT, None)
 
-    async def train_into(self, directory: Path) -> None:
-        self.trained_into.append(directory)
+    async def train_to(self, directory: Path) -> None:
+        self.trained_to.append(directory)
         await self._enter("train")
 
     async def create_contract(
@@ -92,7 +92,7 @@ class FakeStages:
         await self._enter("scan")
         return self.scanned
 
-    async def updates(self, archive: Archive) -> Updates:
+    async def check_updates(self, archive: Archive) -> Updates:
         await self._enter("pending-updates")
         return self.updated
 
@@ -105,11 +105,11 @@ class FakeStages:
         await self._enter("attest")
         return examples.SIGNED
 
-    async def publish(self, approval: Approval) -> Publication:
+    async def tag(self, approval: Approval) -> Publication:
         await self._enter("tag")
         return self.publication
 
-    async def hold(self, path: Path) -> Archive:
+    async def import_archive(self, path: Path) -> Archive:
         return examples.archive(path)
 
     async def verify(self, repository: str, digest: str, trust: Trust) -> Verified:
@@ -127,17 +127,17 @@ class FakeStages:
             await anyio.sleep_forever()
 
 
-class Silent:
-    """Hears how far a run is, and says nothing."""
+class RecordingListener:
+    """Records what a run reports of its progress."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, str]] = []
+        self.events: list[tuple[str, str]] = []
 
-    def begins(self, stage: str) -> None:
-        self.heard.append(("begins", stage))
+    def stage_started(self, stage: str) -> None:
+        self.events.append(("started", stage))
 
-    def ends(self, stage: str, duration_seconds: float, *, broken: bool) -> None:
-        self.heard.append(("broke" if broken else "ends", stage))
+    def stage_finished(self, stage: str, duration_seconds: float, *, broken: bool) -> None:
+        self.events.append(("broke" if broken else "finished", stage))
 
-    def notes(self, sentence: str) -> None:
-        self.heard.append(("notes", sentence))
+    def message(self, sentence: str) -> None:
+        self.events.append(("message", sentence))

@@ -82,7 +82,7 @@ class Plan:
         return f"{self.policy.image.repository}:{self.name.tag}"
 
 
-def make(
+def create_plan(
     *,
     policy_path: Path,
     environment: Mapping[str, str],
@@ -106,12 +106,12 @@ def make(
     policy = _with_readable_source(config.load(policy_path, environment))
     checks.require_known_skips(policy)
     config.require_near_expiry(policy, datetime.now(UTC).date())
-    root = _root(policy_path, policy)
+    root = _find_root(policy_path, policy)
     _require_runtime(policy, root)
     report_dir = (report_dir or files.default_report_dir(policy.image.name)).resolve()
-    inputs = _inputs(policy, root, policy_path)
-    commit = revision.read(root, inputs) if publishes or builds else _unread(root)
-    images = _images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
+    inputs = _find_inputs(policy, root, policy_path)
+    commit = revision.read(root, inputs) if publishes or builds else _read_source(root)
+    images = _read_images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
     # The commit of a clean checkout names its model as well.
     model_sha256 = inputs.model.sha256 if inputs.model and commit.dirty else ""
     name = revision.name_image(commit, tag, environment, model_sha256) if publishes else Name(tag="")
@@ -155,11 +155,11 @@ def make(
         locked_packages={
             name: version
             for lock in policy.build.lock_paths
-            for name, version in _locked_packages(root / lock, policy).items()
+            for name, version in _read_locked_packages(root / lock, policy).items()
         },
         login=registry.credentials(environment, host),
         source_login=registry.source_credentials(environment),
-        trust=_trust(policy, root, policy.image.source or commit.source_url, key),
+        trust=_read_trust(policy, root, policy.image.source or commit.source_url, key),
         signer=signer,
         builder=attestations.builder(environment),
         no_cache=no_cache,
@@ -169,7 +169,7 @@ def make(
     )
 
 
-def _inputs(policy: Policy, root: Path, policy_path: Path) -> Inputs:
+def _find_inputs(policy: Policy, root: Path, policy_path: Path) -> Inputs:
     """What an image is made of and a commit should have: the build's context, its policy, a model that came trained.
 
     A model that is trained in the run follows from the rest.
@@ -179,12 +179,12 @@ def _inputs(policy: Policy, root: Path, policy_path: Path) -> Inputs:
         return Inputs(tuple(policy.build.context), tuple(files))
     folder = (root / policy.model.path).resolve()
     contract, rows = folder / "model.json", folder / TRAINING_ROWS
-    artifact = _artifact(contract)
+    artifact = _read_artifact(contract)
     model = Model(folder / artifact.file, contract, artifact.sha256) if artifact else None
     return Inputs(tuple(policy.build.context), (*files, contract, *([rows] if rows.exists() else [])), model)
 
 
-def _artifact(contract: Path) -> Artifact | None:
+def _read_artifact(contract: Path) -> Artifact | None:
     """The model file that a contract names; None if it is no contract, which the run finds out when it reads it."""
     if not contract.is_file():
         return None
@@ -194,7 +194,7 @@ def _artifact(contract: Path) -> Artifact | None:
         return None
 
 
-def _unread(root: Path) -> Revision:
+def _read_source(root: Path) -> Revision:
     """What is known of a checkout that nothing is built from."""
     return Revision(commit=revision.NO_COMMIT, dirty=True, source_url=revision.source(root))
 
@@ -212,7 +212,7 @@ def _with_readable_source(policy: Policy) -> Policy:
     )
 
 
-def _root(policy_path: Path, policy: Policy) -> Path:
+def _find_root(policy_path: Path, policy: Policy) -> Path:
     """The folder that the policy names, seen from its own."""
     root = (policy_path.resolve().parent / policy.build.root).resolve()
     if root.is_dir():
@@ -243,7 +243,7 @@ def _require_runtime(policy: Policy, root: Path) -> None:
         )
 
 
-def _trust(policy: Policy, root: Path, source: str, key: Path | None) -> cosign.Trust:
+def _read_trust(policy: Policy, root: Path, source: str, key: Path | None) -> cosign.Trust:
     """Whom to believe: the holder of a key where one is named, else the workflows of the repository."""
     key = key or (root / policy.trust.key if policy.trust.key else None)
     if key is None:
@@ -258,7 +258,7 @@ def _trust(policy: Policy, root: Path, source: str, key: Path | None) -> cosign.
         ) from error
 
 
-def _locked_packages(path: Path, policy: Policy) -> dict[str, str]:
+def _read_locked_packages(path: Path, policy: Policy) -> dict[str, str]:
     """What the image installs, and so what a scanner has to see in it."""
     python, platform = policy.build.python, policy.build.platform
     try:
@@ -271,7 +271,7 @@ def _locked_packages(path: Path, policy: Policy) -> dict[str, str]:
         ) from error
 
 
-def _images(path: Path) -> Images:
+def _read_images(path: Path) -> Images:
     try:
         images = Images.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:

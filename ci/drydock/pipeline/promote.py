@@ -14,7 +14,7 @@ from drydock.oci.registry import Descriptor, Manifest, Repository, tagging
 from drydock.oci.tags import Name
 from drydock.pipeline.plan import Plan
 from drydock.pipeline.published import with_credentials
-from drydock.pipeline.recorder import Tell, told
+from drydock.pipeline.recorder import ProgressListener, track_stage
 from drydock.pipeline.run import Connect
 from drydock.pipeline.verify import verify_image
 from drydock.report import Assessment, CheckResult, Verdict
@@ -25,23 +25,25 @@ from drydock.tools.cosign import Verified
 MAX_LEFT = 10
 
 
-async def promote(plan: Plan, source: Reference, target: Reference, connect: Connect, tell: Tell) -> Assessment:
+async def promote(
+    plan: Plan, source: Reference, target: Reference, connect: Connect, listener: ProgressListener
+) -> Assessment:
     """Verify an image, then copy it and what verified of it, byte for byte, and tag it last; nothing is rebuilt."""
     plan = with_credentials(plan, source.repository, target.repository)
     tag = target.tag or source.tag
     name = revision.parse_tag(tag, where="the promoted tag") if tag else Name(tag="")
     # Whoever promotes chooses another name than a version's or a commit's, so there is nothing to compare it with.
     promised = name.tag if name.is_version or name.tag.startswith(tags.BY_COMMIT) else ""
-    verified = await verify_image(plan, source, [source.tag, promised], connect, tell)
+    verified = await verify_image(plan, source, [source.tag, promised], connect, listener)
     assessment, digest = verified.assessment, verified.digest
     if assessment.exit_code:
         return assessment
     _require_official_images(assessment, source, target)
     async with (
-        registry.open_repository(source.repository, plan.source_login, tell.notes) as here,
-        registry.open_repository(target.repository, plan.login, tell.notes) as there,
+        registry.open_repository(source.repository, plan.source_login, listener.message) as here,
+        registry.open_repository(target.repository, plan.login, listener.message) as there,
     ):
-        copied, left = await told(tell, "copy", _copy(here, there, digest, verified.trusted))
+        copied, left = await track_stage(listener, "copy", _copy(here, there, digest, verified.trusted))
         listed = {entry.digest for entry in await there.list_referrers(digest)}
         if not listed.issuperset(copied) or await there.get_digest(digest) != digest:
             raise RegistryError(
@@ -52,7 +54,9 @@ async def promote(plan: Plan, source: Reference, target: Reference, connect: Con
         unmoved: Mapping[str, str] = {}
         if name.tag:
             moving_tags = plan.policy.image.moving_tags
-            tagged = await told(tell, "tag", tagging.apply_tags(there, digest, name, moving_tags=moving_tags))
+            tagged = await track_stage(
+                listener, "tag", tagging.apply_tags(there, digest, name, moving_tags=moving_tags)
+            )
             unmoved = tagged.unmoved
     results = (*assessment.checks, _copy_result(copied, left), *checks.check_moving_tags(unmoved))
     return Assessment(checks=results, conclusion=f"promoted   {Reference(target.repository, name.tag, digest)}")

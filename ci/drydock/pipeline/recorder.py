@@ -1,4 +1,4 @@
-"""Keeps what a run has been through: how long each stage took and which one broke, so that every run has a report."""
+"""Records how long each stage took and which one broke, so that every run ends in a report."""
 
 from __future__ import annotations
 
@@ -18,84 +18,86 @@ from drydock.report import Contract, Failure, Publication, Report, Signing, Stag
 Result = TypeVar("Result")
 
 
-class Tell(Protocol):
-    """Whom a run tells how far it is."""
+class ProgressListener(Protocol):
+    """Gets the progress of a run: each stage, and a sentence now and then, such as another try."""
 
-    def begins(self, stage: str) -> None: ...  # noqa: D102
-    def ends(self, stage: str, duration_seconds: float, *, broken: bool) -> None: ...  # noqa: D102
-    def notes(self, sentence: str) -> None: ...  # noqa: D102
+    def stage_started(self, stage: str) -> None: ...  # noqa: D102
+    def stage_finished(self, stage: str, duration_seconds: float, *, broken: bool) -> None: ...  # noqa: D102
+    def message(self, sentence: str) -> None: ...  # noqa: D102
 
 
-async def told(tell: Tell, stage: str, work: Awaitable[Result]) -> Result:
-    """Await `work` and tell of its beginning and its end."""
-    tell.begins(stage)
+async def track_stage(listener: ProgressListener, stage: str, work: Awaitable[Result]) -> Result:
+    """Await `work`; the listener gets its start, and its end with its duration."""
+    listener.stage_started(stage)
     started = time.monotonic()
     broken = True
     try:
         result = await work
         broken = False
     finally:
-        tell.ends(stage, time.monotonic() - started, broken=broken)
+        listener.stage_finished(stage, time.monotonic() - started, broken=broken)
     return result
 
 
-class Journal:
-    """The notes of one run; `reasons` says of each stage that broke why its facts are missing."""
+class RunRecorder:
+    """Records one run; `reasons` says of each stage that broke why its facts are missing."""
 
-    def __init__(self, plan: Plan, tell: Tell) -> None:
+    def __init__(self, plan: Plan, listener: ProgressListener) -> None:
         self.reasons: dict[str, str] = {}
         self._plan = plan
-        self._tell = tell
+        self._listener = listener
         self._started_at = datetime.now(UTC)
-        self._last = "engine"
+        self._last_stage = "engine"
         self._stages: list[Stage] = []
         self._failures: list[Failure] = []
 
-    async def stage(self, name: str, work: Awaitable[Result]) -> Result:
-        """Await `work` as the stage `name`; what breaks it ends the run."""
+    async def run_required(self, name: str, work: Awaitable[Result]) -> Result:
+        """Await `work` as the stage `name`. An error in it ends the run."""
         started = time.monotonic()
-        self._last = name
+        self._last_stage = name
         broken = True
         try:
-            result = await told(self._tell, name, work)
+            result = await track_stage(self._listener, name, work)
             broken = False
         finally:
             if broken:
                 # Of stages that run side by side, the one that began last need not be the one that broke.
-                self._last = name
+                self._last_stage = name
             duration_seconds = time.monotonic() - started
             self._stages.append(Stage(name=name, duration_seconds=round(duration_seconds, 3)))
         return result
 
-    async def attempt(self, name: str, work: Awaitable[Result]) -> Result | None:
-        """Await `work` as the stage `name`; what breaks it is noted, and the others go on without its facts."""
+    async def run_optional(self, name: str, work: Awaitable[Result]) -> Result | None:
+        """Await `work` as the stage `name`. An error in it is recorded; the run goes on without its facts."""
         try:
-            return await self.stage(name, work)
+            return await self.run_required(name, work)
         except Exception as error:
-            self._note(name, error)
+            self._record(name, error)
             return None
 
     @contextmanager
-    def ends_in_a_report(self) -> Iterator[None]:
-        """Note what ended the run, by the stage that it was in, and let it come to its report."""
+    def record_failure(self) -> Iterator[None]:
+        """Record the error that ends the run, by its stage. The run still comes to its report."""
         try:
             yield
         except Exception as error:
-            self._note(self._last, error)
+            self._record(self._last_stage, error)
 
-    def interrupted(self) -> None:
-        """Note that somebody stopped the run, whatever else broke because of that."""
+    def record_interruption(self) -> None:
+        """Record that somebody stopped the run; errors that followed from that are dropped."""
         self._failures.clear()
-        self._note(self._last, Interrupted("stopped by a signal", next_step="run again; nothing has to be cleaned up"))
+        self._record(
+            self._last_stage, Interrupted("stopped by a signal", next_step="run again; nothing has to be cleaned up")
+        )
 
-    def report(
+    def create_report(
         self,
         contract: Contract | None,
         facts: Facts,
         signing: Signing | None = None,
         publication: Publication | None = None,
     ) -> Report:
-        """All of the run, and the judgement of its facts, as one value."""
+        """Return the run, its facts and their judgement as one value."""
         plan, scan = self._plan, facts.scan
         return Report(
             image_name=plan.policy.image.name,
@@ -127,8 +129,12 @@ class Journal:
             publication=publication,
         )
 
-    def _note(self, stage: str, broken: Exception) -> None:
-        error = broken if isinstance(broken, DrydockError) else faults.internal_error(broken, self._plan.report_dir)
+    def _record(self, stage: str, exception: Exception) -> None:
+        error = (
+            exception
+            if isinstance(exception, DrydockError)
+            else faults.internal_error(exception, self._plan.report_dir)
+        )
         self.reasons[stage] = error.message
         self._failures.append(
             Failure(

@@ -14,30 +14,32 @@ from drydock.oci.reference import Reference
 from drydock.oci.tags import Name
 from drydock.pipeline.plan import SOURCE_LABEL, VERSION_LABEL, Plan
 from drydock.pipeline.published import read_labels, repository_of, resolve_digest, with_credentials
-from drydock.pipeline.recorder import Tell, told
+from drydock.pipeline.recorder import ProgressListener, track_stage
 from drydock.pipeline.run import Connect
 from drydock.pipeline.threads import run_in_thread
 from drydock.report import Assessment, CheckResult, Release, Verdict, units
 
 
-async def reproduce(plan: Plan, digest: str, record: Release | None, connect: Connect, tell: Tell) -> Assessment:
+async def reproduce(
+    plan: Plan, digest: str, record: Release | None, connect: Connect, listener: ProgressListener
+) -> Assessment:
     """Build the same commit again and compare digests; if they differ, say which layers and files do."""
     name = repository_of(record) if record else plan.policy.image.repository
     plan = with_credentials(plan, name, plan.policy.image.repository)
-    async with registry.open_repository(name, plan.source_login, tell.notes) as repository:
+    async with registry.open_repository(name, plan.source_login, listener.message) as repository:
         labels = await read_labels(repository, await resolve_digest(repository, Reference(name, digest=digest)))
         _require_same_commit(plan, digest, labels.get(verification.REVISION_LABEL, ""))
         plan = _with_released_names(plan, labels)
-        async with connect(plan, tell.notes) as stages:
-            model = await told(tell, "train", stages.train())
-            built = await told(tell, "build", stages.build(model))
+        async with connect(plan, listener.message) as stages:
+            model = await track_stage(listener, "train", stages.train())
+            built = await track_stage(listener, "build", stages.build(model))
             await stages.recheck_commit()
         image = await run_in_thread(lambda is_cancelled: archive.read_image(built.path, is_cancelled=is_cancelled))
         if image.manifest_digest == digest:
             result = CheckResult(name="digest", measured=digest, limit="", verdict=Verdict.PASS)
             return Assessment(checks=(result,), conclusion=f"reproduced {name}@{digest}")
         path = plan.report_dir / "released.tar"
-        await told(tell, "pull", repository.pull(digest, path))
+        await track_stage(listener, "pull", repository.pull(digest, path))
     differences = await run_in_thread(partial(diff.between, path, built.path))
     path.unlink()
     details = diff_summary.summarize(differences)

@@ -12,14 +12,14 @@ from drydock.errors import DrydockError
 from drydock.oci import archive, registry
 from drydock.pipeline.plan import Plan
 from drydock.pipeline.published import repository_of, with_credentials
-from drydock.pipeline.recorder import Tell, told
+from drydock.pipeline.recorder import ProgressListener, track_stage
 from drydock.pipeline.run import Connect
 from drydock.pipeline.threads import run_in_thread
 from drydock.report import Assessment, CheckResult, Disposition, Release, Verdict, files
 from drydock.tools import trivy
 
 
-async def rescan(plan: Plan, records: Sequence[Release], connect: Connect, tell: Tell) -> Assessment:
+async def rescan(plan: Plan, records: Sequence[Release], connect: Connect, listener: ProgressListener) -> Assessment:
     """Scan each released image with today's advisories, and judge its findings by today's policy.
 
     What is found against it is new: it had none when it was published. If one cannot be scanned, the others still are.
@@ -28,7 +28,11 @@ async def rescan(plan: Plan, records: Sequence[Release], connect: Connect, tell:
     broken_exit_code = 0
     for record in records:
         try:
-            results.append(await told(tell, f"rescan {record.digest[7:15]}", _rescan_one(plan, record, connect, tell)))
+            results.append(
+                await track_stage(
+                    listener, f"rescan {record.digest[7:15]}", _rescan_one(plan, record, connect, listener)
+                )
+            )
         except DrydockError as error:
             broken_exit_code = broken_exit_code or error.exit_code
             details = (error.message, error.next_step, *error.log.splitlines())
@@ -47,7 +51,7 @@ def _conclusion(results: Sequence[CheckResult]) -> str:
     return f"rescanned  {images}{again}{unscanned}"
 
 
-async def _rescan_one(plan: Plan, record: Release, connect: Connect, tell: Tell) -> CheckResult:
+async def _rescan_one(plan: Plan, record: Release, connect: Connect, listener: ProgressListener) -> CheckResult:
     repository = repository_of(record)
     plan = with_credentials(plan, repository, plan.policy.image.repository)
     locked_packages: dict[str, str] = {
@@ -56,11 +60,13 @@ async def _rescan_one(plan: Plan, record: Release, connect: Connect, tell: Tell)
     directory = plan.report_dir / record.digest.replace(":", "-")
     files.ensure_dir(directory)
     path = directory / "image.tar"
-    async with registry.open_repository(repository, plan.source_login, tell.notes) as released:
+    async with registry.open_repository(repository, plan.source_login, listener.message) as released:
         await released.pull(record.digest, path)
     image = await run_in_thread(lambda is_cancelled: archive.read_image(path, is_cancelled=is_cancelled))
-    async with connect(replace(plan, report_dir=directory, locked_packages=locked_packages), tell.notes) as stages:
-        scan = await trivy.require_coverage(await stages.scan(await stages.hold(path)), image)
+    async with connect(
+        replace(plan, report_dir=directory, locked_packages=locked_packages), listener.message
+    ) as stages:
+        scan = await trivy.require_coverage(await stages.scan(await stages.import_archive(path)), image)
     path.unlink()
     new = [
         findings.in_words(judged)

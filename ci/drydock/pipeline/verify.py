@@ -15,7 +15,7 @@ from drydock.oci.reference import Reference
 from drydock.oci.registry import Repository
 from drydock.pipeline.plan import Plan
 from drydock.pipeline.published import read_labels, resolve_digest, with_credentials
-from drydock.pipeline.recorder import Tell, told
+from drydock.pipeline.recorder import ProgressListener, track_stage
 from drydock.pipeline.run import Connect
 from drydock.report import Assessment, Verdict
 from drydock.tools import cosign
@@ -31,29 +31,29 @@ class VerifiedImage:
     trusted: Verified
 
 
-async def verify(plan: Plan, image: Reference, connect: Connect, tell: Tell) -> Assessment:
+async def verify(plan: Plan, image: Reference, connect: Connect, listener: ProgressListener) -> Assessment:
     """Judge one image by what its builders signed."""
     plan = with_credentials(plan, image.repository, plan.policy.image.repository)
-    return (await verify_image(plan, image, [image.tag], connect, tell)).assessment
+    return (await verify_image(plan, image, [image.tag], connect, listener)).assessment
 
 
 async def verify_image(
-    plan: Plan, image: Reference, tags: Sequence[str], connect: Connect, tell: Tell
+    plan: Plan, image: Reference, tags: Sequence[str], connect: Connect, listener: ProgressListener
 ) -> VerifiedImage:
     """Judge one image; each of `tags` must fit it. An empty tag is not compared."""
     names = tuple(dict.fromkeys(filter(None, tags)))
-    async with registry.open_repository(image.repository, plan.source_login, tell.notes) as repository:
+    async with registry.open_repository(image.repository, plan.source_login, listener.message) as repository:
         digest = await resolve_digest(repository, image)
         labels = await read_labels(repository, digest)
         if isinstance(plan.trust, Identity):
             await _require_identity(repository, image, digest)
-    async with connect(plan, tell.notes) as stages:
-        verified = trusted = await told(tell, "verify", stages.verify(image.repository, digest, plan.trust))
+    async with connect(plan, listener.message) as stages:
+        verified = trusted = await track_stage(listener, "verify", stages.verify(image.repository, digest, plan.trust))
         builder = verification.builder(verified, names)
         if isinstance(plan.trust, Identity) and re.fullmatch(plan.trust.regexp, builder):
             # A statement says itself who built the image: only what that builder's own certificate signed may count.
             alone = cosign.exactly(builder, plan.trust.issuer)
-            verified = await told(tell, "builder", stages.verify(image.repository, digest, alone))
+            verified = await track_stage(listener, "builder", stages.verify(image.repository, digest, alone))
     evidence = Evidence(digest, labels, verified, names)
     results = verification.judge(evidence, plan.policy, trust=plan.trust, source=plan.source, now=datetime.now(UTC))
     failures = sum(result.verdict is Verdict.FAIL for result in results)

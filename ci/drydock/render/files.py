@@ -11,7 +11,7 @@ from drydock.report import Release, Report, publication
 from drydock.report.files import append, write_atomic, writing
 
 
-def write(report: Report, record: Release | None, report_dir: Path, environment: Mapping[str, str]) -> None:
+def write_reports(report: Report, record: Release | None, report_dir: Path, environment: Mapping[str, str]) -> None:
     """Write the record of what was published and the report in all its forms; on GitHub its summary and outputs too.
 
     A run that published nothing leaves an earlier release.json as it is; one that published another image keeps it as

@@ -8,7 +8,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 from drydock.report import units
 
 
-class Live:
+class ConsoleProgress:
     """One line a stage: a spinner with its time while it runs, its word when it has ended. Enter it for a run."""
 
     def __init__(self, console: Console) -> None:
@@ -23,25 +23,25 @@ class Live:
         )
         self._tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> ConsoleProgress:
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begins(self, stage: str) -> None:
+    def stage_started(self, stage: str) -> None:
         """Show that a stage has begun."""
         if self._console.is_terminal:
             self._tasks[stage] = self._progress.add_task(f"{stage:<9}", total=1)
         else:
             self._console.print(f"  {stage:<9} …", highlight=False)
 
-    def notes(self, sentence: str) -> None:
+    def message(self, sentence: str) -> None:
         """Say what happens within a stage, such as another try."""
         self._console.print(f"    {units.printable(sentence)}", highlight=False, markup=False)
 
-    def ends(self, stage: str, duration_seconds: float, *, broken: bool) -> None:
+    def stage_finished(self, stage: str, duration_seconds: float, *, broken: bool) -> None:
         """Say how long a stage took; what broke it is the report's to say."""
         if stage in self._tasks:
             self._progress.remove_task(self._tasks.pop(stage))

@@ -76,11 +76,11 @@ class EngineStages:
     plan: Plan
     on_retry: Callable[[str], None]
 
-    async def reach_registry(self) -> None:
+    async def check_registry(self) -> None:
         """Fail now, before any work, where the registry does not answer."""
         await registry.require_answer(self.plan.policy.image.repository)
 
-    async def try_key(self) -> None:
+    async def check_signing_key(self) -> None:
         """Fail now where the key that is to sign cannot be opened."""
         if not isinstance(self.plan.signer, cosign.NoSigner):
             await self._signed_by(self.plan.signer)
@@ -115,7 +115,7 @@ class EngineStages:
             )
         return Model(contract, files)
 
-    async def train_into(self, directory: Path) -> None:
+    async def train_to(self, directory: Path) -> None:
         """Build the Dockerfile's stage `train` and put the model that it made, and its contract, into `directory`."""
         await self._make("train", self._context(), directory)
 
@@ -209,15 +209,15 @@ class EngineStages:
         """Let the pinned Trivy read the archive once, offline, and the canary beside it; read its one report twice."""
         return await scanner.scan(self.plan, archive)
 
-    async def updates(self, archive: Archive) -> Updates:
+    async def check_updates(self, archive: Archive) -> Updates:
         """Ask the image's package manager, as root and in a throw-away container, which updates are pending."""
-        return await smoke.updates(self.plan, archive)
+        return await smoke.check_updates(self.plan, archive)
 
     async def verify(self, repository: str, digest: str, trust: Trust) -> Verified:
         """What of the signature and the statements of a published image is of somebody trusted."""
         return await self._verified(repository, digest, trust, self.plan.source_login)
 
-    async def hold(self, path: Path) -> Archive:
+    async def import_archive(self, path: Path) -> Archive:
         """Let the engine hold an OCI archive that this machine has."""
         return Archive(path=path, handle=host.file(path))
 
@@ -261,7 +261,7 @@ class EngineStages:
             next_step="find out who writes to the repository, then run again",
         )
 
-    async def publish(self, approval: Approval) -> Publication:
+    async def tag(self, approval: Approval) -> Publication:
         """Name the image that was pushed, and read back what the registry now serves under each name."""
         plan, digest = self.plan, approval.manifest_digest
         async with self._repository() as repository:

@@ -87,7 +87,7 @@ async def _smoke(plan: Plan, archive: Archive, contract: Contract, outside: dagg
     )
 
 
-async def updates(plan: Plan, archive: Archive) -> Updates:
+async def check_updates(plan: Plan, archive: Archive) -> Updates:
     """Ask the image's package manager, as root and in a throw-away container, which updates are pending."""
     container = archives.container(plan, archive).with_user("0").with_env_variable("DRYDOCK_PERIOD", session.period())
     with session.engine_errors():

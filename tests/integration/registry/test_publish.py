@@ -51,7 +51,7 @@ def published(world: World, **image: object) -> tuple[Signing, Publication]:
     async def publish() -> tuple[Signing, Publication]:
         await stages.push(approval)
         signing = await stages.attest(approval, examples.report(scan=examples.scan()))
-        return signing, await stages.publish(approval)
+        return signing, await stages.tag(approval)
 
     return anyio.run(publish)
 

@@ -13,7 +13,6 @@ from drydock import checks, stages
 from drydock.cli import commands
 from drydock.errors import EngineError, ScanError, UsageError
 from drydock.oci import archive
-from drydock.render import files
 from drydock.report import Archive, Scan
 from tests.support import examples
 from tests.support.fake_stages import FakeStages
@@ -76,7 +75,7 @@ def test_what_was_published_is_said_even_where_its_record_cannot_be_written(
     def full(*_: object) -> None:
         raise UsageError("the disk is full", next_step="free some space")
 
-    monkeypatch.setattr(files, "write", full)
+    monkeypatch.setattr(commands, "write_reports", full)
     assert commands.main([*COMMON, "--report-dir", str(tmp_path)]) == 2
     shown = capsys.readouterr()
     assert shown.out.splitlines()[-1].startswith("published  127.0.0.1:5000/iris-classifier:1.2.3@")
@@ -429,7 +428,7 @@ def test_train_puts_the_model_where_the_policy_says(
     fake_stages: FakeStages, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert commands.main(["train", *of(project)]) == 0
-    assert fake_stages.trained_into == [project / "models/[b]"]
+    assert fake_stages.trained_to == [project / "models/[b]"]
     assert capsys.readouterr().err == "trained    models/[b]/model.json, and the model that it names\n"
 
 
@@ -606,7 +605,7 @@ def test_explain_without_an_archive_says_what_to_do(tmp_path: Path, capsys: pyte
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == (
-        f"{tmp_path}/image.tar is not there\n"
+        f"{tmp_path}/image.tar does not exist\n"
         "  usually   no run has built an image yet, or its report went into another folder\n"
         "  next      run the pipeline first, or name an OCI archive with --archive\n"
     )

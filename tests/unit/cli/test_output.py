@@ -18,7 +18,7 @@ from drydock import stages
 from drydock.cli import commands
 from drydock.errors import BuildError, DrydockError, UsageError
 from drydock.pipeline.record import create_record
-from drydock.render import files as report_files
+from drydock.render.files import write_reports
 from drydock.report import Archive, Assessment, CheckResult, Report, Scan, Verdict, faults, files, publication
 from tests.support import examples
 from tests.support.fake_stages import FakeStages
@@ -159,7 +159,7 @@ def test_no_command_ends_with_1_because_its_words_cannot_be_written(
 
     for name in ("verify", "promote", "rescan", "reproduce"):
         monkeypatch.setattr(commands, name, good)
-    monkeypatch.setattr("drydock.pipeline.update_pins.refresh", locked)
+    monkeypatch.setattr(commands, "update_pins", locked)
     layout(tmp_path / "image.tar", {"a": b"x"})
     (tmp_path / "release.json").write_text(examples.release().model_dump_json())
     for name in ("fitted.pkl", "rows.csv"):
@@ -253,7 +253,7 @@ def test_a_file_that_cannot_be_written_keeps_no_other_from_being_written(
     monkeypatch.setattr("drydock.render.html.render", wrong)
     (tmp_path / "summary.md").mkdir()
     with pytest.raises(UsageError, match=r"summary\.md cannot be written"):
-        report_files.write(
+        write_reports(
             examples.report(), create_record(examples.report()), tmp_path, {"GITHUB_OUTPUT": str(tmp_path / "outputs")}
         )
     assert written(tmp_path) == ["outputs", "release.json", "report.json", "report.txt", "summary.md"]
@@ -282,7 +282,7 @@ def test_a_signal_before_anything_is_awaited_is_130_too(
     def planned(*_: object, **__: object) -> None:
         os.kill(os.getpid(), number)
 
-    monkeypatch.setattr("drydock.pipeline.plan.make", planned)
+    monkeypatch.setattr(commands, "create_plan", planned)
     assert commands.main([]) == 130
     assert capsys.readouterr().err == ("stopped by a signal\n  next      run again; nothing has to be cleaned up\n")
 

@@ -11,8 +11,7 @@ import pytest
 from drydock.errors import UsageError
 from drydock.oci.registry import Credentials
 from drydock.oci.tags import Name
-from drydock.pipeline import plan
-from drydock.pipeline.plan import Plan
+from drydock.pipeline.plan import Plan, create_plan
 from drydock.report import files
 from drydock.tools import trivy
 from drydock.tools.cosign import Identity, NoSigner, PublicKey
@@ -31,7 +30,7 @@ databases = ["/sample/db"]
 
 
 def made(root: Path, *, tag: str | None = "test", push: bool = True, **environment: str) -> Plan:
-    return plan.make(
+    return create_plan(
         policy_path=root / "pipeline.toml",
         report_dir=root / "dist",
         publishes=True,
@@ -64,7 +63,7 @@ def test_a_policy_may_lie_in_another_folder_than_what_it_is_about(project: Path)
     (project / "training").mkdir()
     policy = project / "training" / "mine.toml"
     policy.write_text('[build]\nroot = ".."\n\n[trust]\nkey = "cosign.pub"\n')
-    gathered = plan.make(policy_path=policy, report_dir=project / "dist", environment={})
+    gathered = create_plan(policy_path=policy, report_dir=project / "dist", environment={})
     assert gathered.root == project
     assert gathered.locked_packages == {"numpy": "2.1.0"}
     assert gathered.images.base_images == "local"
@@ -165,8 +164,8 @@ def test_what_only_looks_does_not_need_a_git_that_works(project: Path) -> None:
     with pytest.raises(UsageError, match="does not have any commits yet"):
         made(project)
     with pytest.raises(UsageError, match="does not have any commits yet"):
-        plan.make(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={}, builds=True)
-    looking = plan.make(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={})
+        create_plan(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={}, builds=True)
+    looking = create_plan(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={})
     assert looking.revision.commit == "unknown"
 
 
@@ -212,17 +211,17 @@ def test_a_folder_without_a_commit_has_no_label_of_one(project: Path) -> None:
 def test_what_publishes_nothing_needs_no_commit_to_name_an_image_by(project: Path) -> None:
     with pytest.raises(UsageError, match="this folder is no git checkout"):
         made(project, tag=None)
-    looking = plan.make(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={})
+    looking = create_plan(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={})
     assert (looking.name, looking.push) == (Name(tag=""), False)
 
 
 def test_the_report_goes_to_a_folder_with_the_name_of_the_image(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     policy = project / "pipeline.toml"
-    assert plan.make(policy_path=policy, environment={}).report_dir == project / "dist" / "iris-classifier"
+    assert create_plan(policy_path=policy, environment={}).report_dir == project / "dist" / "iris-classifier"
     policy.write_text('[image]\nname = "mine"\n')
-    assert plan.make(policy_path=policy, environment={}).report_dir == project / "dist" / "mine"
-    assert plan.make(policy_path=policy, report_dir=project / "here", environment={}).report_dir == project / "here"
+    assert create_plan(policy_path=policy, environment={}).report_dir == project / "dist" / "mine"
+    assert create_plan(policy_path=policy, report_dir=project / "here", environment={}).report_dir == project / "here"
 
 
 def test_what_was_published_before_is_known(project: Path) -> None:
@@ -265,7 +264,7 @@ def test_every_shipped_runtime_can_be_chosen(project: Path) -> None:
     runtimes = {path.stem for path in (ROOT / "service" / "runtimes").glob("[a-z]*.py")}
     for runtime in runtimes:
         (project / "pipeline.toml").write_text(f'[build]\nroot = "{ROOT}"\nruntime = "{runtime}"\n')
-        gathered = plan.make(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={})
+        gathered = create_plan(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={})
         assert gathered.policy.build.runtime == runtime
 
 
@@ -362,7 +361,7 @@ def test_what_only_looks_needs_no_key_that_opens(project: Path) -> None:
     with pytest.raises(UsageError, match="COSIGN_KEY"):
         made(project, COSIGN_KEY="/nowhere")
     looks = {"COSIGN_KEY": "/nowhere"}
-    assert plan.make(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment=looks)
+    assert create_plan(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment=looks)
 
 
 def test_a_version_that_git_does_not_have_is_only_tried_out(tagged: Path) -> None:
@@ -396,7 +395,7 @@ def test_where_nothing_may_be_attached_nothing_is_signed_and_no_release_goes_els
     job = {"ACTIONS_ID_TOKEN_REQUEST_URL": "https://example.org", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "t"}
     reason = "pipeline.toml:2 says that nothing is attached to the image"
     away = partial(
-        plan.make, policy_path=tagged / "pipeline.toml", report_dir=tagged / "dist", publishes=True, push=True
+        create_plan, policy_path=tagged / "pipeline.toml", report_dir=tagged / "dist", publishes=True, push=True
     )
     elsewhere = {**job, "DRYDOCK_REPOSITORY": "ghcr.io/owner/name"}
     assert away(environment=elsewhere, tag="test").signer == NoSigner(reason)
@@ -449,8 +448,8 @@ def test_only_what_mounts_the_secrets_of_the_build_needs_them(project: Path) -> 
     assert made(project).build_secrets == {}
     shared = {"policy_path": project / "pipeline.toml", "report_dir": project / "dist", "mounts_secrets": True}
     with pytest.raises(UsageError, match=r"^pipeline\.toml:2: the secret pip is not set: "):
-        plan.make(environment={}, **shared)  # type: ignore[arg-type]
-    gathered = plan.make(environment={"PIP_CONF": "[global]"}, **shared)  # type: ignore[arg-type]
+        create_plan(environment={}, **shared)  # type: ignore[arg-type]
+    gathered = create_plan(environment={"PIP_CONF": "[global]"}, **shared)  # type: ignore[arg-type]
     assert gathered.build_secrets == {"pip": "[global]"}
 
 

@@ -46,7 +46,7 @@ from drydock.tools.cosign import PublicKey, Statement, Trust, Verified
 from tests.integration.registry import archives, program, proxy
 from tests.integration.registry.proxy import ALWAYS, Door, Rule
 from tests.support import examples
-from tests.support.fake_stages import FakeStages, Silent
+from tests.support.fake_stages import FakeStages, RecordingListener
 from tests.unit.checks.test_verification import BY_WORKFLOW, KEYLESS, LABELS, SBOM
 from tests.unit.oci.test_archive import packed
 
@@ -86,9 +86,9 @@ class Shipyard(FakeStages):
         await super().build(contract)
         return examples.archive(self.built)
 
-    async def hold(self, path: Path) -> Archive:
+    async def import_archive(self, path: Path) -> Archive:
         self.held.append(path)
-        return await super().hold(path)
+        return await super().import_archive(path)
 
     async def scan(self, archive: Archive) -> Scan:
         await super().scan(archive)
@@ -108,7 +108,7 @@ class World:
     there: str
     folder: Path
     stages: Shipyard = field(default_factory=Shipyard)
-    tell: Silent = field(default_factory=Silent)
+    listener: RecordingListener = field(default_factory=RecordingListener)
     opened: list[tuple[str, Credentials | None]] = field(default_factory=list)
 
     @property
@@ -202,16 +202,16 @@ class World:
         return self.at(repository, lambda there: there.list_referrers(digest))
 
     def verify(self, asked: Reference, plan: Plan | None = None) -> Assessment:
-        return anyio.run(verify, plan or self.plan, asked, self.stages.connect, self.tell)
+        return anyio.run(verify, plan or self.plan, asked, self.stages.connect, self.listener)
 
     def promote(self, source: Reference, target: Reference, plan: Plan | None = None) -> Assessment:
-        return anyio.run(promote, plan or self.plan, source, target, self.stages.connect, self.tell)
+        return anyio.run(promote, plan or self.plan, source, target, self.stages.connect, self.listener)
 
     def rescan(self, *records: Release, plan: Plan | None = None) -> Assessment:
-        return anyio.run(rescan, plan or self.plan, records, self.stages.connect, self.tell)
+        return anyio.run(rescan, plan or self.plan, records, self.stages.connect, self.listener)
 
     def reproduce(self, digest: str, record: Release | None = None, plan: Plan | None = None) -> Assessment:
-        return anyio.run(reproduce, plan or self.plan, digest, record, self.stages.connect, self.tell)
+        return anyio.run(reproduce, plan or self.plan, digest, record, self.stages.connect, self.listener)
 
     def record(self, digest: str, repository: str = "") -> Release:
         return examples.release(digest).model_copy(update={"image": f"{repository or self.here}:1.2.3@{digest}"})
@@ -307,7 +307,9 @@ def test_what_the_builder_did_not_sign_itself_does_not_count(world: World) -> No
     assert assessment.conclusion == f"refused    8 of 8 lines fail for {world.here}:1.2.3@{digest}"
     assert world.stages.trusted == [KEYLESS, cosign.exactly(BY_WORKFLOW.id, KEYLESS.issuer)]
     assert world.stages.called == ["connect", "verify", "verify", "disconnect"]
-    assert world.tell.heard == [(heard, stage) for stage in ("verify", "builder") for heard in ("begins", "ends")]
+    assert world.listener.events == [
+        (event, stage) for stage in ("verify", "builder") for event in ("started", "finished")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -477,8 +479,8 @@ def test_an_image_is_promoted_with_all_that_belongs_to_it_and_its_version(world:
     )
     assert world.state(world.there) == {"1": digest, "1.2": digest, "1.2.3": digest}
     assert world.referrers(world.there, digest) == world.referrers(world.here, digest)
-    assert world.tell.heard == [
-        (heard, stage) for stage in ("verify", "builder", "copy", "tag") for heard in ("begins", "ends")
+    assert world.listener.events == [
+        (event, stage) for stage in ("verify", "builder", "copy", "tag") for event in ("started", "finished")
     ]
 
 
@@ -787,7 +789,7 @@ def test_each_image_has_its_line_and_one_that_fails_is_enough(world: World) -> N
     assert assessment.conclusion == "rescanned  2 images; 1 should be released again"
     assert assessment.exit_code == 1
     stages = [f"rescan {digest[7:15]}" for digest in (first, second)]
-    assert world.tell.heard == [(heard, stage) for stage in stages for heard in ("begins", "ends")]
+    assert world.listener.events == [(event, stage) for stage in stages for event in ("started", "finished")]
 
 
 @pytest.mark.parametrize(("others", "exit_code"), [(found(), 6), (found(HIGH), 1)], ids=["clean", "not clean"])
@@ -815,7 +817,14 @@ def test_an_image_that_cannot_be_scanned_keeps_no_other_from_its_line_and_is_not
     assert assessment.exit_code == exit_code
     again = "; 1 should be released again" if exit_code == 1 else ""
     assert assessment.conclusion == f"rescanned  3 images{again}; 2 could not be scanned"
-    assert [heard for heard, _ in world.tell.heard] == ["begins", "broke", "begins", "ends", "begins", "broke"]
+    assert [event for event, _ in world.listener.events] == [
+        "started",
+        "broke",
+        "started",
+        "finished",
+        "started",
+        "broke",
+    ]
 
 
 def test_what_a_broken_tool_said_itself_stands_in_the_line(world: World) -> None:
@@ -866,7 +875,9 @@ def test_the_same_commit_gives_the_same_digest(world: World) -> None:
     assert assessment.checks == (CheckResult(name="digest", measured=digest, limit="", verdict=Verdict.PASS),)
     assert (assessment.conclusion, assessment.exit_code) == (f"reproduced {world.here}@{digest}", 0)
     assert world.stages.called == ["connect", "train", "build", "disconnect"]
-    assert world.tell.heard == [(heard, stage) for stage in ("train", "build") for heard in ("begins", "ends")]
+    assert world.listener.events == [
+        (event, stage) for stage in ("train", "build") for event in ("started", "finished")
+    ]
 
 
 def test_what_is_built_again_has_the_names_that_no_commit_knows(world: World) -> None:
@@ -910,7 +921,7 @@ def test_where_the_digest_is_another_the_files_that_differ_are_named(world: Worl
     )
     assert assessment.conclusion == f"differs    {world.here}@{digest} cannot be had from this commit here"
     assert assessment.exit_code == 1
-    assert world.tell.heard[-2:] == [("begins", "pull"), ("ends", "pull")]
+    assert world.listener.events[-2:] == [("started", "pull"), ("finished", "pull")]
     assert sorted(path.name for path in world.folder.iterdir()) == ["again.tar"]
 
 

@@ -16,7 +16,7 @@ from drydock.render import text
 from drydock.report import CheckResult, Disposition, IgnoreState, Report, Secret, Updates, Verdict
 from drydock.tools import trivy
 from tests.support import examples
-from tests.support.fake_stages import FakeStages, Silent
+from tests.support.fake_stages import FakeStages, RecordingListener
 
 
 @pytest.fixture
@@ -24,18 +24,18 @@ def plan(tmp_path: Path) -> Plan:
     return examples.plan(tmp_path / "dist")
 
 
-def run(plan: Plan, stages: FakeStages, tell: Silent | None = None) -> Report:
+def run(plan: Plan, stages: FakeStages, listener: RecordingListener | None = None) -> Report:
     async def ran() -> Report:
         interruption = anyio.CancelScope()
         stages.interrupt = interruption.cancel
-        return await pipeline.run(plan, stages.connect, tell or Silent(), interruption)
+        return await pipeline.run(plan, stages.connect, listener or RecordingListener(), interruption)
 
     return anyio.run(ran)
 
 
 def test_a_good_image_is_published_after_everything_else(plan: Plan) -> None:
-    stages, tell = FakeStages(), Silent()
-    report = run(plan, stages, tell)
+    stages, listener = FakeStages(), RecordingListener()
+    report = run(plan, stages, listener)
     assert stages.called[:5] == ["connect", "check-registry", "check-signing-key", "train", "build"]
     assert set(stages.called[5:9]) == {"inspect", "smoke", "scan", "pending-updates"}
     assert stages.called[9:] == ["push", "attest", "tag", "disconnect"]
@@ -43,7 +43,7 @@ def test_a_good_image_is_published_after_everything_else(plan: Plan) -> None:
     assert report.publication == examples.publication()
     assert report.signing == examples.SIGNED
     assert [stage.name for stage in report.stages][:4] == ["check-registry", "check-signing-key", "train", "build"]
-    assert tell.heard[-1] == ("ends", "tag")
+    assert listener.events[-1] == ("finished", "tag")
 
 
 def test_what_is_published_is_the_archive_that_was_judged(plan: Plan) -> None:
@@ -125,12 +125,12 @@ def test_a_rejected_image_is_not_published(plan: Plan, stages: FakeStages, faile
 def test_whatever_breaks_the_run_ends_in_a_report_and_publishes_nothing(
     plan: Plan, stage: str, error: DrydockError
 ) -> None:
-    stages, tell = FakeStages(breaks={stage: error}), Silent()
-    report = run(plan, stages, tell)
+    stages, listener = FakeStages(breaks={stage: error}), RecordingListener()
+    report = run(plan, stages, listener)
     assert [(failure.stage, failure.message) for failure in report.failures] == [(stage, error.message)]
     assert report.exit_code == error.exit_code
     assert report.publication is None
-    assert ("broke", stage) in tell.heard
+    assert ("broke", stage) in listener.events
     assert stage in ("push", "attest", "tag") or not stages.approvals
 
 

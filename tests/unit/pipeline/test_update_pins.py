@@ -21,7 +21,7 @@ def refresh(path: Path, digests: dict[str, str | None]) -> list[str]:
     async def ask(repository: str, tag: str) -> str | None:
         return digests[f"{repository}:{tag}"]
 
-    return anyio.run(update_pins.refresh, path, ask)
+    return anyio.run(update_pins.update_pins, path, ask)
 
 
 def test_each_tag_gets_the_digest_that_it_has_now_and_all_else_stays(tmp_path: Path) -> None:

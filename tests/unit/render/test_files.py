@@ -9,15 +9,15 @@ from pydantic import ValidationError
 
 from drydock.errors import UsageError
 from drydock.pipeline.record import create_record
-from drydock.render import files as rendered
 from drydock.render import html, markdown, text
+from drydock.render.files import write_reports
 from drydock.report import Package, Publication, Release, Report, Signing, files, publication
 from drydock.tools import trivy
 from tests.support import examples
 
 
 def write(report: Report, report_dir: Path, environment: dict[str, str]) -> None:
-    rendered.write(report, create_record(report) if report.publication else None, report_dir, environment)
+    write_reports(report, create_record(report) if report.publication else None, report_dir, environment)
 
 
 FORMS = ("report.json", "report.html", "report.txt", "summary.md")

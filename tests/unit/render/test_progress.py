@@ -4,17 +4,17 @@ import io
 
 from rich.console import Console
 
-from drydock.render.progress import Live
+from drydock.render.progress import ConsoleProgress
 
 
 def told(*, terminal: bool) -> str:
     words = io.StringIO()
     console = Console(file=words, force_terminal=terminal, width=80)
-    with Live(console) as live:
-        live.begins("build")
-        live.begins("scan")
-        live.ends("build", 41.4, broken=False)
-        live.ends("scan", 2.0, broken=True)
+    with ConsoleProgress(console) as live:
+        live.stage_started("build")
+        live.stage_started("scan")
+        live.stage_finished("build", 41.4, broken=False)
+        live.stage_finished("scan", 2.0, broken=True)
     return words.getvalue()
 
 

@@ -126,7 +126,7 @@ def test_what_was_trained_leaves_no_file_of_another_model_beside_it_and_the_user
 ) -> None:
     engine = Recorded("model.json", "model.forest")
     policy = examples.policy(build={"runtime": "pandas"}, model={"train": "make model"})
-    anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_into, folder)
+    anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_to, folder)
     assert engine.builds() == [("train", OF_A_BUILD)]
     assert {path.name: path.read_text() for path in folder.iterdir()} == {
         "model.json": "new",
@@ -184,7 +184,7 @@ def test_a_link_that_training_made_is_not_put_on_this_machine(
 ) -> None:
     engine = Recorded("model.json", "model.pkl", links=("notes.txt", "plots/"))
     policy = examples.policy(model={"train": "make model"})
-    anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_into, folder)
+    anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_to, folder)
     assert {path.name: path.read_text() for path in folder.iterdir()} == {
         "model.json": "new",
         "model.pkl": "new",
@@ -199,7 +199,7 @@ def test_a_model_that_training_left_as_a_link_is_refused(
     engine = Recorded("model.forest", links=(name,))
     policy = examples.policy(model={"train": "make model"})
     with pytest.raises(BuildError) as refused:
-        anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_into, folder)
+        anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_to, folder)
     assert refused.value.message == f"what was trained has {name} as a link or a folder"
     assert {path.read_text() for path in folder.iterdir()} == {"old"}
 
@@ -210,7 +210,7 @@ def test_training_that_writes_a_hundred_files_beside_the_model_is_refused(
     engine = Recorded(*(f"{number}.ckpt" for number in range(101)))
     policy = examples.policy(model={"train": "make model"})
     with pytest.raises(BuildError, match="training wrote 101 files beside the model, and 100 are the most"):
-        anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_into, folder)
+        anyio.run(staged(tmp_path, monkeypatch, engine, policy).train_to, folder)
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def secrets_of_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **change
     )
     engine = Recorded("model.json")
     staging = staged(tmp_path, monkeypatch, engine)
-    anyio.run(replace(staging, plan=replace(staging.plan, **changed)).train_into, tmp_path)  # type: ignore[arg-type]
+    anyio.run(replace(staging, plan=replace(staging.plan, **changed)).train_to, tmp_path)  # type: ignore[arg-type]
     return dict(engine.of("set_secret"))  # type: ignore[arg-type]
 
 
@@ -410,7 +410,7 @@ class Unasked:
 def asked_for_updates(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Updates:
     monkeypatch.setattr(archive, "container", lambda *_: Unasked(error))
     plan = examples.plan(tmp_path)
-    return anyio.run(stages.EngineStages(plan, print).updates, examples.archive(tmp_path))
+    return anyio.run(stages.EngineStages(plan, print).check_updates, examples.archive(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -353,7 +353,7 @@ def connect_until_signal(directory: str) -> None:
         async with stages.connect(examples.plan(Path(directory))):
             raise AssertionError("somebody answered")
 
-    commands.COMMANDS["update-pins"] = lambda *_: commands._unless_interrupted(connect())
+    commands.COMMANDS["update-pins"] = lambda *_: commands.run_cancellable(connect())
     sys.exit(commands.main(["update-pins"]))
 
 
