@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from drydock.checks import Facts
-from drydock.oci.tags import Name
+from drydock.oci.tags import ImageTags
 from drydock.pipeline.plan import Plan
 from drydock.policy import Policy
 from drydock.report import (
@@ -266,7 +266,7 @@ def plan(
         policy=policy or Policy(),
         images=images,
         revision=REVISION,
-        name=Name(tag=tag, by_commit=f"sha-{COMMIT}"),
+        name=ImageTags(tag=tag, commit_tag=f"sha-{COMMIT}"),
         push=push,
         report_dir=report_dir,
         published=(),

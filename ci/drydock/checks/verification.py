@@ -123,13 +123,13 @@ def _provenance(evidence: Evidence, policy: Policy, source: str, *, by_key: bool
 def _tag_row(evidence: Evidence, tag: str) -> CheckResult:
     """A tag can be made to point to any image that is well signed; only its builder can say that it belongs there."""
     predicate = _provenance_of(evidence.verified, evidence.tags) or {}
-    by_commit = tag.startswith(tags.BY_COMMIT)
+    by_commit = tag.startswith(tags.COMMIT_PREFIX)
     measured = (
         f"built from {attestations.commit(predicate) or 'no commit'}"
         if by_commit
         else f"built as {attestations.tag(predicate) or 'none'}"
     )
-    if not by_commit and not tags.promises_version(tag):
+    if not by_commit and not tags.looks_like_version(tag):
         return _row("tag", measured, Verdict.WARN, UNVOUCHED, limit=tag)
     if _fits(predicate, tag):
         return _row("tag", measured, Verdict.PASS, limit=tag)
@@ -216,9 +216,9 @@ def _provenance_of(verified: Verified, named: Collection[str]) -> Mapping[str, A
 
 def _fits(predicate: Mapping[str, Any], tag: str) -> bool:
     """Whether a provenance says that its image belongs under a tag: that version, or that commit."""
-    if tag.startswith(tags.BY_COMMIT):
-        return tag == f"{tags.BY_COMMIT}{attestations.commit(predicate)}" != tags.BY_COMMIT
-    return tags.promises_version(tag) and tags.fits(tag, attestations.tag(predicate))
+    if tag.startswith(tags.COMMIT_PREFIX):
+        return tag == f"{tags.COMMIT_PREFIX}{attestations.commit(predicate)}" != tags.COMMIT_PREFIX
+    return tags.looks_like_version(tag) and tags.is_tag_of_version(tag, attestations.tag(predicate))
 
 
 def _started(predicate: Mapping[str, Any]) -> str:

@@ -164,12 +164,16 @@ def _generate_key_pair(args: Namespace, terminal: Terminal) -> int:
 
 
 def _verify(args: Namespace, terminal: Terminal) -> int:
-    plan, image = _plan(args, key=args.key), reference.parse(args.image)
+    plan, image = _plan(args, key=args.key), reference.parse_reference(args.image)
     return _run_assessment(partial(verify, plan, image, stages.connect), plan, terminal)
 
 
 def _promote(args: Namespace, terminal: Terminal) -> int:
-    plan, source, target = _plan(args, key=args.key), reference.parse(args.source), reference.parse(args.target)
+    plan, source, target = (
+        _plan(args, key=args.key),
+        reference.parse_reference(args.source),
+        reference.parse_reference(args.target),
+    )
     return _run_assessment(partial(promote, plan, source, target, stages.connect), plan, terminal)
 
 
@@ -238,7 +242,7 @@ def explain(path: Path, layer: int | None, report_dir: Path) -> str:
         return layers.layer(layer, *archive.read_layer(path, layer))
     image = archive.read_image(path)
     repository = publication.repository_of_last_run(report_dir, image.manifest_digest)
-    return layers.explain(image, analysis.compare(image, publication.read_records(report_dir), repository))
+    return layers.explain(image, analysis.compare_packages(image, publication.read_records(report_dir), repository))
 
 
 def _plan(

@@ -13,7 +13,7 @@ from typing import Any
 from drydock import report
 from drydock.errors import BuildError, UsageError
 from drydock.oci import analysis
-from drydock.oci.analysis import Entry, Touched, Written
+from drydock.oci.analysis import Entry, FileChange, LayerDiff
 from drydock.oci.layers import MAX_UNPACKED_BYTES, READ_ERRORS, Budget, iter_layer
 from drydock.oci.layout import Layout, clean_path, hash_file, open_layout
 
@@ -34,7 +34,7 @@ def read_image(
         return _read_image(layout, Budget(max_bytes, is_cancelled))[0]
 
 
-def read_layer(archive: Path, number: int) -> tuple[report.Layer, tuple[Touched, ...]]:
+def read_layer(archive: Path, number: int) -> tuple[report.Layer, tuple[FileChange, ...]]:
     """Read one layer and every file that it added, replaced or removed; the base's first layer is 1.
 
     Raises UsageError if there is no such layer, and what `read_image` raises.
@@ -47,7 +47,7 @@ def read_layer(archive: Path, number: int) -> tuple[report.Layer, tuple[Touched,
             likely_cause="layers count from 1, the base's first",
             next_step=f"name one from 1 to {len(written)}",
         )
-    return image.layers[number - 1], analysis.touched(written[number - 1])
+    return image.layers[number - 1], analysis.list_changes(written[number - 1])
 
 
 @contextmanager
@@ -72,35 +72,35 @@ def list_instructions(manifest: dict[str, Any], config: dict[str, Any]) -> list[
     return [_clean_instruction(entry.get("created_by", "")) for entry in history]
 
 
-def _read_image(layout: Layout, budget: Budget) -> tuple[report.Image, tuple[Written, ...]]:
+def _read_image(layout: Layout, budget: Budget) -> tuple[report.Image, tuple[LayerDiff, ...]]:
     descriptor, manifest, config = layout.read_image()
     settings: dict[str, Any] = config.get("config") or {}
-    written, file_system = analysis.stack(
+    written, file_system = analysis.apply_layers(
         (_read_entry(tar, member, budget) for tar, member in iter_layer(layout, layer["digest"], budget))
         for layer in manifest["layers"]
     )
-    installed = analysis.owners([placed.entry for placed in file_system.values()])
-    wasted = analysis.waste(written, file_system)
+    package_index = analysis.index_packages([placed.entry for placed in file_system.values()])
+    wasted = analysis.find_waste(written, file_system)
     image = report.Image(
         manifest_digest=descriptor["digest"],
         config_digest=manifest["config"]["digest"],
         user=settings.get("User", ""),
         labels=settings.get("Labels") or {},
         layers=_layers(manifest["layers"], list_instructions(manifest, config), written),
-        packages=analysis.packages(file_system, installed),
-        other_folders=analysis.other_folders(file_system, installed),
-        files=analysis.files(file_system),
-        waste=wasted[: analysis.SHOWN],
+        packages=analysis.list_packages(file_system, package_index),
+        other_folders=analysis.list_other_folders(file_system, package_index),
+        files=analysis.list_largest_files(file_system),
+        waste=wasted[: analysis.MAX_ITEMS],
         wasted_bytes=sum(item.size_bytes for item in wasted),
     )
     return image, written
 
 
 def _layers(
-    descriptors: list[dict[str, Any]], made_by: list[str], written: tuple[Written, ...]
+    descriptors: list[dict[str, Any]], made_by: list[str], written: tuple[LayerDiff, ...]
 ) -> tuple[report.Layer, ...]:
     # A layer may hold files of a package that a later one completes, replaces or removes.
-    everybody = analysis.owners(list(chain.from_iterable(layer.files.values() for layer in written)))
+    package_index = analysis.index_packages(list(chain.from_iterable(layer.files.values() for layer in written)))
     return tuple(
         report.Layer(
             digest=descriptor["digest"],
@@ -110,7 +110,7 @@ def _layers(
             files_added=layer.added,
             files_replaced=layer.replaced,
             files_removed=layer.removed,
-            largest=analysis.largest(layer, everybody),
+            largest=analysis.list_contributors(layer, package_index),
         )
         for descriptor, instruction, layer in zip(descriptors, made_by, written, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Says in which settings, layers and files two images differ, and in what of each file. Pure: two archives in."""
+"""Compares two images: their settings, their layers, and what differs in each file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ONLY_BEFORE = ("only in the release",)
 ONLY_AFTER = ("only in this build",)
 
 
-class File(NamedTuple):
-    """All that a layer keeps of a file; a field's name is what people read where it differs."""
+class LayerFile(NamedTuple):
+    """All that a layer keeps of a file; reports use a field's name if it differs."""
 
     kind: str
     content: str
@@ -33,7 +33,7 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class FileDifference:
-    """A path, and what of it differs: names of File's fields, or that only one image has it."""
+    """A path, and what of it differs: names of LayerFile's fields, or that only one image has it."""
 
     path: str
     what: tuple[str, ...]
@@ -41,7 +41,7 @@ class FileDifference:
 
 @dataclass(frozen=True)
 class LayerDifference:
-    """A layer, from 1, that is another one; no file differs where only their order or the compression does."""
+    """A layer, from 1, with another digest; `files` is empty if only their order or the compression differs."""
 
     number: int
     created_by: str
@@ -56,57 +56,59 @@ class Differences:
     layers: tuple[LayerDifference, ...]
 
 
-def between(released: Path, built: Path, is_cancelled: Callable[[], bool] = lambda: False) -> Differences:
+def compare_images(released: Path, built: Path, is_cancelled: Callable[[], bool] = lambda: False) -> Differences:
     """Compare the images of two OCI archives, layer by layer in their order.
 
-    Raises BuildError for a damaged one, and CancelledError if `is_cancelled` says that nobody waits for it.
+    Raises BuildError for a damaged one, and CancelledError if `is_cancelled` answers True.
     """
-    old_digests, old_instructions, old_config = _described(released)
-    new_digests, new_instructions, new_config = _described(built)
+    old_digests, old_instructions, old_config = _describe(released)
+    new_digests, new_instructions, new_config = _describe(built)
     made_by = zip_longest(old_instructions, new_instructions)
-    files = partial(_layer, is_cancelled=is_cancelled)
+    files = partial(_read_layer, is_cancelled=is_cancelled)
     layers = tuple(
-        LayerDifference(number, new or old or "", tuple(_files(files(released, old_digest), files(built, new_digest))))
+        LayerDifference(
+            number, new or old or "", tuple(_compare_files(files(released, old_digest), files(built, new_digest)))
+        )
         for number, ((old, new), (old_digest, new_digest)) in enumerate(
             zip(made_by, zip_longest(old_digests, new_digests), strict=True), start=1
         )
         if old_digest != new_digest
     )
-    return Differences(tuple(_settings(old_config, new_config)), layers)
+    return Differences(tuple(_compare_settings(old_config, new_config)), layers)
 
 
-def _described(archive: Path) -> tuple[list[str], list[str], dict[str, Any]]:
+def _describe(archive: Path) -> tuple[list[str], list[str], dict[str, Any]]:
     """The digest of each layer, the instruction that made it, and the configuration."""
     with open_archive(archive) as layout:
         _, manifest, config = layout.read_image()
         return [layer["digest"] for layer in manifest["layers"]], list_instructions(manifest, config), config
 
 
-def _files(old: Mapping[str, File], new: Mapping[str, File]) -> Iterator[FileDifference]:
+def _compare_files(old: Mapping[str, LayerFile], new: Mapping[str, LayerFile]) -> Iterator[FileDifference]:
     for path in sorted(old.keys() | new.keys()):
         if path not in new:
             yield FileDifference(path, ONLY_BEFORE)
         elif path not in old:
             yield FileDifference(path, ONLY_AFTER)
         elif what := tuple(
-            name for name, one, other in zip(File._fields, old[path], new[path], strict=True) if one != other
+            name for name, one, other in zip(LayerFile._fields, old[path], new[path], strict=True) if one != other
         ):
             yield FileDifference(path, what)
 
 
-def _layer(archive: Path, digest: str | None, is_cancelled: Callable[[], bool]) -> dict[str, File]:
-    """The layer's files by path; of a path that stands there twice the last one, which a container sees."""
+def _read_layer(archive: Path, digest: str | None, is_cancelled: Callable[[], bool]) -> dict[str, LayerFile]:
+    """The layer's files by path; of two files with one path the last one, which a container sees."""
     if digest is None:
         return {}
     # Opened for each layer, so that an archive that is damaged is the one that the error names.
     with open_archive(archive) as layout:
         members = iter_layer(layout, digest, Budget(is_cancelled=is_cancelled))
-        return {clean_path(member.name): _file(tar, member) for tar, member in members}
+        return {clean_path(member.name): _read_file(tar, member) for tar, member in members}
 
 
-def _file(layer: tarfile.TarFile, member: tarfile.TarInfo) -> File:
+def _read_file(layer: tarfile.TarFile, member: tarfile.TarInfo) -> LayerFile:
     content = layer.extractfile(member) if member.isreg() else None
-    return File(
+    return LayerFile(
         kind=member.type.decode(),
         content=hash_file(content) if content else "",
         mode=member.mode,
@@ -117,11 +119,11 @@ def _file(layer: tarfile.TarFile, member: tarfile.TarInfo) -> File:
     )
 
 
-def _settings(old: object, new: object, name: str = "") -> Iterator[str]:
-    """The keys under which two documents differ, down to where one is no object; layers speak for themselves."""
+def _compare_settings(old: object, new: object, name: str = "") -> Iterator[str]:
+    """The keys under which two documents differ, down to values that are not objects; `rootfs` is left out."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             if (inner := f"{name}.{key}" if name else key) != "rootfs":
-                yield from _settings(old.get(key), new.get(key), inner)
+                yield from _compare_settings(old.get(key), new.get(key), inner)
     elif old != new:
         yield name

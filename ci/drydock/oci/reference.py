@@ -1,4 +1,4 @@
-"""Names of images as people type them: host/name, a tag, a digest."""
+"""References to images as people type them: host/name, a tag, a digest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_REPOSITORY_CHARACTERS = 255
 
 @dataclass(frozen=True)
 class Reference:
-    """An image in a registry; `tag` and `digest` are empty where they were not said, and the digest is what counts."""
+    """An image in a registry; `tag` and `digest` may be empty. The digest, if there is one, decides."""
 
     repository: str
     tag: str = ""
@@ -40,8 +40,8 @@ def is_repository(name: str) -> bool:
     return is_valid_port and len(name) <= MAX_REPOSITORY_CHARACTERS and REPOSITORY.fullmatch(name) is not None
 
 
-def parse(words: str) -> Reference:
-    """Read host/name[:tag][@digest]. Raises UsageError."""
+def parse_reference(words: str) -> Reference:
+    """Parse host/name[:tag][@digest]; raises UsageError for anything else."""
     name, _, digest = words.partition("@")
     # A colon before the last slash is a port's.
     stem, _, last = name.rpartition("/")

@@ -17,7 +17,7 @@ from drydock.checks import verification
 from drydock.errors import UsageError
 from drydock.oci import registry
 from drydock.oci.media_types import PINNED
-from drydock.oci.tags import Name
+from drydock.oci.tags import ImageTags
 from drydock.policy import REMOTE_LOCK, RUNTIME_FIELD, Policy
 from drydock.report import Artifact, Contract, Images, Release, Revision, files, publication
 from drydock.tools import attestations, build_secrets, cosign, origin, revision, trivy, worktree
@@ -38,7 +38,7 @@ class Plan:
     policy: Policy
     images: Images
     revision: Revision
-    name: Name
+    name: ImageTags
     push: bool
     report_dir: Path
     published: tuple[Release, ...]
@@ -66,11 +66,11 @@ class Plan:
         https://github.com/opencontainers/image-spec/blob/v1.1.0/annotations.md
         """
         is_known = self.revision.commit != revision.NO_COMMIT
-        by_commit = f"sha-{self.revision.name}" if is_known else ""
+        commit_tag = f"sha-{self.revision.name}" if is_known else ""
         return {
             "org.opencontainers.image.title": self.policy.image.name,
             verification.REVISION_LABEL: self.revision.name,
-            VERSION_LABEL: self.name.tag if self.name.is_version else by_commit,
+            VERSION_LABEL: self.name.tag if self.name.is_version else commit_tag,
             SOURCE_LABEL: self.source,
             "org.opencontainers.image.created": self.revision.committed_at if is_known else "",
             verification.MODEL_LABEL: model_sha256,
@@ -114,7 +114,7 @@ def create_plan(
     images = _read_images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
     # The commit of a clean checkout names its model as well.
     model_sha256 = inputs.model.sha256 if inputs.model and commit.dirty else ""
-    name = revision.name_image(commit, tag, environment, model_sha256) if publishes else Name(tag="")
+    name = revision.name_image(commit, tag, environment, model_sha256) if publishes else ImageTags(tag="")
     if push:
         revision.require_plausible_time(commit, datetime.now(UTC))
     if push and name.is_version:

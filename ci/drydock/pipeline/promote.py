@@ -11,7 +11,7 @@ from drydock.errors import RegistryError, UsageError
 from drydock.oci import registry, tags
 from drydock.oci.reference import Reference
 from drydock.oci.registry import Descriptor, Manifest, Repository, tagging
-from drydock.oci.tags import Name
+from drydock.oci.tags import ImageTags
 from drydock.pipeline.plan import Plan
 from drydock.pipeline.published import with_credentials
 from drydock.pipeline.recorder import ProgressListener, track_stage
@@ -31,9 +31,9 @@ async def promote(
     """Verify an image, then copy it and what verified of it, byte for byte, and tag it last; nothing is rebuilt."""
     plan = with_credentials(plan, source.repository, target.repository)
     tag = target.tag or source.tag
-    name = revision.parse_tag(tag, where="the promoted tag") if tag else Name(tag="")
+    name = revision.parse_tag(tag, where="the promoted tag") if tag else ImageTags(tag="")
     # Whoever promotes chooses another name than a version's or a commit's, so there is nothing to compare it with.
-    promised = name.tag if name.is_version or name.tag.startswith(tags.BY_COMMIT) else ""
+    promised = name.tag if name.is_version or name.tag.startswith(tags.COMMIT_PREFIX) else ""
     verified = await verify_image(plan, source, [source.tag, promised], connect, listener)
     assessment, digest = verified.assessment, verified.digest
     if assessment.exit_code:

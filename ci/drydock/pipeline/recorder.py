@@ -111,7 +111,9 @@ class RunRecorder:
             contract=contract,
             image=facts.image,
             comparison=(
-                analysis.compare(facts.image, plan.published, plan.policy.image.repository) if facts.image else None
+                analysis.compare_packages(facts.image, plan.published, plan.policy.image.repository)
+                if facts.image
+                else None
             ),
             smoke=facts.smoke,
             scan=scan,

@@ -11,7 +11,7 @@ from drydock.checks import verification
 from drydock.errors import UsageError
 from drydock.oci import archive, diff, diff_summary, registry, tags
 from drydock.oci.reference import Reference
-from drydock.oci.tags import Name
+from drydock.oci.tags import ImageTags
 from drydock.pipeline.plan import SOURCE_LABEL, VERSION_LABEL, Plan
 from drydock.pipeline.published import read_labels, repository_of, resolve_digest, with_credentials
 from drydock.pipeline.recorder import ProgressListener, track_stage
@@ -40,7 +40,7 @@ async def reproduce(
             return Assessment(checks=(result,), conclusion=f"reproduced {name}@{digest}")
         path = plan.report_dir / "released.tar"
         await track_stage(listener, "pull", repository.pull(digest, path))
-    differences = await run_in_thread(partial(diff.between, path, built.path))
+    differences = await run_in_thread(partial(diff.compare_images, path, built.path))
     path.unlink()
     details = diff_summary.summarize(differences)
     if record and record.pinned_images != {"builder": plan.images.builder, "base": plan.images.base}:
@@ -67,5 +67,5 @@ def _require_same_commit(plan: Plan, digest: str, released_from: str) -> None:
 def _with_released_names(plan: Plan, labels: Mapping[str, str]) -> Plan:
     """The plan with the version and the source's address of a released image: a commit does not know either."""
     version, source_url = labels.get(VERSION_LABEL, ""), labels.get(SOURCE_LABEL, "")
-    name = Name(version) if tags.is_version(version) else plan.name
+    name = ImageTags(version) if tags.is_version(version) else plan.name
     return replace(plan, name=name, revision=plan.revision.model_copy(update={"source_url": source_url}))

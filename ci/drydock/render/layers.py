@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from drydock.oci.analysis import Touched
+from drydock.oci.analysis import FileChange
 from drydock.report import Change, Comparison, Image, Layer, Waste, units
 
 WIDTH = 120
@@ -51,7 +51,7 @@ def explain(image: Image, comparison: Comparison | None) -> str:
     return "\n".join([*lines, ""])
 
 
-def layer(number: int, described: Layer, files: Iterable[Touched]) -> str:
+def layer(number: int, described: Layer, files: Iterable[FileChange]) -> str:
     """A layer with every file that it added (+), replaced (~) or removed (-)."""
     lines = [
         f"layer {number}    {units.size(described.size_bytes)}, {units.size(described.compressed_bytes)} compressed, "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from drydock.errors import UsageError
 from drydock.oci import tags
-from drydock.oci.tags import TAG, Name, Order
+from drydock.oci.tags import TAG, ImageTags, Order
 from drydock.report import Revision
 from drydock.tools import git, origin, worktree
 from drydock.tools.worktree import Change, Inputs
@@ -101,7 +101,9 @@ def _is_ancestor(root: Path, older: str, newer: str) -> bool | None:
         return None
 
 
-def name_image(revision: Revision, asked: str | None, environment: Mapping[str, str], model_sha256: str = "") -> Name:
+def name_image(
+    revision: Revision, asked: str | None, environment: Mapping[str, str], model_sha256: str = ""
+) -> ImageTags:
     """The tags to push: what `--tag` says, else the version of a release's git tag, else `sha-<commit>`.
 
     `model_sha256` is that of a model that the commit does not have: its beginning is then part of the commit's tag,
@@ -111,21 +113,23 @@ def name_image(revision: Revision, asked: str | None, environment: Mapping[str, 
     UsageError for a tag that no registry takes, for `latest`, for what looks like a version and is none, and where
     there is no commit to name the image by.
     """
-    by_commit = f"sha-{revision.name}" + (f"-model-{model_sha256[:MODEL_DIGITS]}" if model_sha256 else "")
+    commit_tag = f"sha-{revision.name}" + (f"-model-{model_sha256[:MODEL_DIGITS]}" if model_sha256 else "")
     if asked is not None:
-        return parse_tag(asked, by_commit)
+        return parse_tag(asked, commit_tag)
     if environment.get("GITHUB_REF_TYPE") == "tag":
         git_tag = environment.get("GITHUB_REF_NAME", "")
         if not git_tag.startswith("v") or not tags.is_version(git_tag[1:]):
             raise _no_version("the git tag", git_tag)
-        return Name(tag=git_tag[1:], by_commit=by_commit)
+        return ImageTags(tag=git_tag[1:], commit_tag=commit_tag)
     if revision.commit == NO_COMMIT:
         raise UsageError(
             "this folder is no git checkout, so the image has no commit to be named by",
             next_step="say --tag NAME, or run inside the repository",
         )
     pushed = environment.get("GITHUB_EVENT_NAME") == "push" and environment.get("GITHUB_REF_TYPE") == "branch"
-    return Name(tag=by_commit, branch=tags.branch(environment.get("GITHUB_REF_NAME", "")) if pushed else "")
+    return ImageTags(
+        tag=commit_tag, branch=tags.create_branch_tag(environment.get("GITHUB_REF_NAME", "")) if pushed else ""
+    )
 
 
 def require_release(root: Path, revision: Revision, version: str, inputs: Inputs = worktree.NOTHING) -> None:
@@ -159,7 +163,7 @@ def _list_changes(found: Sequence[Change]) -> str:
     return ", ".join(map(str, found[:NAMED_CHANGES])) + (f" and {more} more" if more > 0 else "")
 
 
-def parse_tag(tag: str, by_commit: str = "", where: str = "--tag") -> Name:
+def parse_tag(tag: str, commit_tag: str = "", where: str = "--tag") -> ImageTags:
     """What an image is called that somebody calls `tag`, in the words of `where`. Raises UsageError."""
     if not TAG.fullmatch(tag):
         raise UsageError(
@@ -177,8 +181,8 @@ def parse_tag(tag: str, by_commit: str = "", where: str = "--tag") -> Name:
         version = tag.removeprefix("v")
         if not tags.is_version(version):
             raise _no_version(where, tag)
-        return Name(tag=version, by_commit=by_commit)
-    return Name(tag=tag)
+        return ImageTags(tag=version, commit_tag=commit_tag)
+    return ImageTags(tag=tag)
 
 
 def _no_version(where: str, tag: str) -> UsageError:

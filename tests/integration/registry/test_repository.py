@@ -19,7 +19,7 @@ from drydock.oci import archive, registry
 from drydock.oci.media_types import IMAGE_INDEX
 from drydock.oci.registry import Repository, tagging, transfer
 from drydock.oci.registry.manifest import Descriptor, Manifest, canonical_json, parse_manifest
-from drydock.oci.tags import Name, Order
+from drydock.oci.tags import ImageTags, Order
 from drydock.stages import signer
 from drydock.tools.cosign import PublicKey, Verified
 from tests.integration.registry import archives, program, proxy, referring
@@ -248,7 +248,7 @@ def test_a_branchs_tag_goes_forward_and_never_back(plain: str, tmp_path: Path) -
     async def work(repository: Repository) -> None:
         async def built(content: str, created: datetime) -> tuple[str, tuple[str, ...]]:
             digest = await pushed(repository, tmp_path / "image.tar", content, created)
-            name = Name(tag=f"sha-{content}", branch="main")
+            name = ImageTags(tag=f"sha-{content}", branch="main")
             return digest, (await tagging.apply_tags(repository, digest, name, created, settle_seconds=0)).tags
 
         second, tags = await built("second", NOON)
@@ -276,7 +276,7 @@ def test_a_branchs_tag_follows_the_history_and_no_clock(plain: str, tmp_path: Pa
                     return "apart"
                 return "after" if theirs > ours else "before" if theirs < ours else "apart"
 
-            name = Name(tag=f"built-from-{ours}", branch="main")
+            name = ImageTags(tag=f"built-from-{ours}", branch="main")
             return await tagging.apply_tags(repository, digest, name, created, settle_seconds=0, order=order)
 
         for commit in ("a", "b", "c"):
@@ -324,32 +324,32 @@ def test_a_commits_tag_never_changes_its_model(plain: str, tmp_path: Path) -> No
     tag = f"sha-{'c' * 40}"
 
     async def work(repository: Repository) -> None:
-        async def built(content: str, model: str, name: Name) -> tagging.TagResult:
+        async def built(content: str, model: str, name: ImageTags) -> tagging.TagResult:
             path = tmp_path / "image.tar"
             digest = archives.image(path, content.encode(), labels={LABELS["model"]: model * 64})
             await tagging.push(repository, path, digest, name)
             return await tagging.apply_tags(repository, digest, name, settle_seconds=0)
 
-        first = (await built("first", "a", Name(tag))).tags
+        first = (await built("first", "a", ImageTags(tag))).tags
         assert first == (tag,)
         served = await repository.get_digest(tag)
         with pytest.raises(VersionTaken) as refused:
-            await built("second", "b", Name(tag))
+            await built("second", "b", ImageTags(tag))
         assert refused.value.message == (
             f"{repository.where}:{tag} exists, with the model aaaaaaaaaaaa; this image has bbbbbbbbbbbb"
         )
         assert await repository.get_digest(tag) == served
         assert await repository.get_digest(archives.image(tmp_path / "image.tar", b"second")) is None
         # A release has its version all the same.
-        released = await built("third", "b", Name("1.2.3", by_commit=tag))
+        released = await built("third", "b", ImageTags("1.2.3", commit_tag=tag))
         assert released.tags == ("1.2.3", "1.2", "1")
         assert released.unmoved == {tag: "it leads to an image with the model aaaaaaaaaaaa"}
         assert await repository.get_digest(tag) == served
         # The same model in another image, as a release of the same commit is.
-        assert (await built("fourth", "a", Name(tag))).previous_digest == served
+        assert (await built("fourth", "a", ImageTags(tag))).previous_digest == served
         # A dirty one may be anything.
         for model in "ab":
-            assert (await built(model, model, Name(f"{tag}-dirty"))).tags == (f"{tag}-dirty",)
+            assert (await built(model, model, ImageTags(f"{tag}-dirty"))).tags == (f"{tag}-dirty",)
 
     within(plain, work)
 
@@ -358,10 +358,12 @@ def test_what_a_tag_was_before_is_told(plain: str, tmp_path: Path) -> None:
     async def work(repository: Repository) -> None:
         first = await pushed(repository, tmp_path / "image.tar", "first")
         second = await pushed(repository, tmp_path / "image.tar", "second")
-        named = [await tagging.apply_tags(repository, digest, Name(tag="mine")) for digest in (first, second, second)]
+        named = [
+            await tagging.apply_tags(repository, digest, ImageTags(tag="mine")) for digest in (first, second, second)
+        ]
         assert [each.previous_digest for each in named] == ["", first, second]
         versions = [
-            await tagging.apply_tags(repository, first, Name(tag="1.2.3", by_commit="sha-a"), settle_seconds=0)
+            await tagging.apply_tags(repository, first, ImageTags(tag="1.2.3", commit_tag="sha-a"), settle_seconds=0)
             for _ in "12"
         ]
         assert [each.previous_digest for each in versions] == ["", first]

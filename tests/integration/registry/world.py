@@ -13,7 +13,7 @@ from pathlib import Path
 from drydock.errors import DrydockError
 from drydock.oci import registry
 from drydock.oci.registry import Credentials, RetryPolicy, tagging
-from drydock.oci.tags import Name
+from drydock.oci.tags import ImageTags
 from tests.integration.registry import archives, program, proxy
 from tests.integration.registry.proxy import Door
 
@@ -59,9 +59,9 @@ class World:
         async with registry.open_repository(
             f"{host}/{self.name}", self.login, on_retry, self.retry_policy
         ) as repository:
-            await tagging.push(repository, archive, digest, Name(tag=tag))
+            await tagging.push(repository, archive, digest, ImageTags(tag=tag))
             named = await tagging.apply_tags(
-                repository, digest, Name(tag=tag), settle_seconds=0, moving_tags=directly or self.moving_tags
+                repository, digest, ImageTags(tag=tag), settle_seconds=0, moving_tags=directly or self.moving_tags
             )
         if not directly:
             self.warnings += [f"{tag} stays: {reason}" for tag, reason in named.unmoved.items()]

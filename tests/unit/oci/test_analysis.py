@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from drydock.oci import analysis
-from drydock.oci.analysis import DUPLICATE_BYTES, Entry, Owner, Touched
+from drydock.oci.analysis import DUPLICATE_BYTES, Entry, FileChange, InstalledPackage
 from drydock.report import Change, Comparison, Contributor, File, Package, Waste
 from tests.support import examples
 
@@ -14,12 +14,12 @@ def record(path: str, *lines: str) -> Entry:
     return Entry(path, content="".join(f"{line}\n" for line in lines).encode())
 
 
-def lies(*layers: list[Entry]) -> tuple[tuple[analysis.Written, ...], analysis.FileSystem]:
-    return analysis.stack(layers)
+def lies(*layers: list[Entry]) -> tuple[tuple[analysis.LayerDiff, ...], analysis.FileSystem]:
+    return analysis.apply_layers(layers)
 
 
 def wasted(*layers: list[Entry]) -> list[tuple[str, int, int, str]]:
-    return [(item.path, item.size_bytes, item.layer, item.why) for item in analysis.waste(*lies(*layers))]
+    return [(item.path, item.size_bytes, item.layer, item.why) for item in analysis.find_waste(*lies(*layers))]
 
 
 # --- layers over layers ---------------------------------------------------------------------------------------------
@@ -38,8 +38,12 @@ def test_a_later_layer_adds_replaces_and_removes() -> None:
         (6, 3, 0, 0),
         (60, 1, 1, 1),
     ]
-    assert analysis.touched(written[1]) == (Touched("+", "d", 40), Touched("~", "b", 20), Touched("-", "c", 3))
-    assert analysis.waste(written, file_system) == (
+    assert analysis.list_changes(written[1]) == (
+        FileChange("+", "d", 40),
+        FileChange("~", "b", 20),
+        FileChange("-", "c", 3),
+    )
+    assert analysis.find_waste(written, file_system) == (
         Waste(path="c", size_bytes=3, layer=1, why="removed"),
         Waste(path="b", size_bytes=2, layer=1, why="replaced"),
     )
@@ -101,10 +105,10 @@ def test_links_and_empty_files_are_no_waste() -> None:
 
 def test_the_largest_files_are_named_and_empty_ones_never() -> None:
     _, file_system = lies([Entry(f"f{number:02}", number) for number in range(23)], [Entry("big", 99)])
-    found = analysis.files(file_system)
+    found = analysis.list_largest_files(file_system)
     assert found[:2] == (File(path="big", size_bytes=99, layer=2), File(path="f22", size_bytes=22, layer=1))
-    assert len(found) == analysis.SHOWN
-    assert analysis.files(lies([Entry("link")])[1]) == ()
+    assert len(found) == analysis.MAX_ITEMS
+    assert analysis.list_largest_files(lies([Entry("link")])[1]) == ()
 
 
 # --- whose they are -------------------------------------------------------------------------------------------------
@@ -119,8 +123,10 @@ def python(name: str, version: str, *listed: str, site: str = SITE, title: str =
 
 
 def owned_by(entries: list[Entry]) -> dict[str, str]:
-    owners = analysis.owners(entries)
-    return {entry.path: owner.name for entry in entries if (owner := owners.of(entry.path)) and not entry.content}
+    owners = analysis.index_packages(entries)
+    return {
+        entry.path: owner.name for entry in entries if (owner := owners.find_owner(entry.path)) and not entry.content
+    }
 
 
 def test_a_distribution_owns_what_its_record_lists() -> None:
@@ -132,7 +138,7 @@ def test_a_distribution_owns_what_its_record_lists() -> None:
         Entry(f"{SITE}/sklearn/__pycache__/b.cpython-313.pyc", 1),
         Entry(f"{SITE}/scikit_learn-1.7.0.dist-info/INSTALLER", 1),
     ]
-    assert analysis.owners(entries).installed == {Owner("scikit-learn", "1.7.0", "python")}
+    assert analysis.index_packages(entries).installed == {InstalledPackage("scikit-learn", "1.7.0", "python")}
     assert owned_by(entries) == {
         f"{SITE}/sklearn/a.so": "scikit-learn",
         f"{SITE}/odd,name.py": "scikit-learn",
@@ -157,14 +163,14 @@ def test_a_distribution_without_a_record_owns_its_folders() -> None:
         Entry(f"{SITE}/My_package/deep/a.py", 1),
         Entry(f"{SITE}/my_package_other/a.py", 1),
     ]
-    owners = analysis.owners(entries)
-    assert owners.installed == {Owner("My.Package", "2.0", "python")}
+    owners = analysis.index_packages(entries)
+    assert owners.installed == {InstalledPackage("My.Package", "2.0", "python")}
     assert set(owned_by(entries)) == {entries[0].path, entries[1].path}
 
 
 def test_metadata_with_line_ends_of_windows() -> None:
     entry = Entry(f"{SITE}/a-1.dist-info/METADATA", content=b"Name: A\r\nVersion: 1.0\r\n\r\nName: words\r\n")
-    assert analysis.owners([entry]).installed == {Owner("A", "1.0", "python")}
+    assert analysis.index_packages([entry]).installed == {InstalledPackage("A", "1.0", "python")}
 
 
 def test_what_is_bundled_in_a_distribution_is_no_package() -> None:
@@ -174,7 +180,7 @@ def test_what_is_bundled_in_a_distribution_is_no_package() -> None:
         *python("setuptools", "80", "setuptools/_vendor/wheel-0.46.dist-info/METADATA"),
         Entry(f"{bundled}/wheel/a.py", 1),
     ]
-    assert analysis.owners(entries).installed == {Owner("setuptools", "80", "python")}
+    assert analysis.index_packages(entries).installed == {InstalledPackage("setuptools", "80", "python")}
 
 
 def test_a_record_that_cannot_be_read_lists_what_comes_before() -> None:
@@ -203,7 +209,10 @@ def test_dpkg_owns_what_its_lists_say() -> None:
         Entry("usr/etc/libc.conf", 1),
         Entry("etc/gone", 1),
     ]
-    assert analysis.owners(entries).installed == {Owner("libc6", "2.41-12", "debian"), Owner("meta", "1:2.0", "debian")}
+    assert analysis.index_packages(entries).installed == {
+        InstalledPackage("libc6", "2.41-12", "debian"),
+        InstalledPackage("meta", "1:2.0", "debian"),
+    }
     assert owned_by(entries) == {
         "lib": "libc6",
         "usr/lib/x86_64-linux-gnu/libc.so.6": "libc6",
@@ -218,7 +227,7 @@ def test_distroless_images_have_a_file_for_each_package() -> None:
         record("var/lib/dpkg/status.d/python3.11.md5sums", "d41d8cd98f00b204e9800998ecf8427e  usr/bin/python3.11"),
         Entry("usr/bin/python3.11", 1),
     ]
-    assert analysis.owners(entries).installed == {Owner("python3.11", "3.11.2-6", "debian")}
+    assert analysis.index_packages(entries).installed == {InstalledPackage("python3.11", "3.11.2-6", "debian")}
     assert owned_by(entries) == {"usr/bin/python3.11": "python3.11"}
 
 
@@ -230,7 +239,7 @@ def test_what_dpkg_installed_is_no_package_of_python() -> None:
         record("var/lib/dpkg/info/libc6.list", f"/{apt}/libc6-py-1.dist-info/METADATA", f"/{apt}/libc6/a.py"),
         Entry(f"{apt}/libc6/a.py", 1),
     ]
-    assert {owner.kind for owner in analysis.owners(entries).installed} == {"debian"}
+    assert {owner.kind for owner in analysis.index_packages(entries).installed} == {"debian"}
     assert owned_by(entries) == {f"{apt}/libc6/a.py": "libc6"}
 
 
@@ -247,13 +256,13 @@ def test_packages_and_other_folders_are_the_whole_file_system() -> None:
         Entry("usr/local/link"),
     ]
     _, file_system = lies(entries)
-    owned = analysis.owners(entries)
-    assert analysis.packages(file_system, owned) == (
+    owned = analysis.index_packages(entries)
+    assert analysis.list_packages(file_system, owned) == (
         Package(name="scipy", version="1.15.0", kind="python", size_bytes=50),
         Package(name="libc6", version="2.41-12", kind="debian", size_bytes=30),
         Package(name="meta", version="1:2.0", kind="debian", size_bytes=0),
     )
-    assert analysis.other_folders(file_system, owned) == (
+    assert analysis.list_other_folders(file_system, owned) == (
         Contributor(name="/app/model/v1", size_bytes=8),
         Contributor(name="/", size_bytes=2),
     )
@@ -263,7 +272,7 @@ def test_a_layers_largest_contributors_are_packages_or_folders() -> None:
     layer = [*python("scipy", "1.15.0", "scipy/a.so"), Entry(f"{SITE}/scipy/a.so", 50)]
     layer += [Entry(f"data/{number}/file", number) for number in range(1, 6)]
     written, _ = lies(layer)
-    assert analysis.largest(written[0], analysis.owners(layer)) == (
+    assert analysis.list_contributors(written[0], analysis.index_packages(layer)) == (
         Contributor(name="scipy", size_bytes=50),
         Contributor(name="/data/5", size_bytes=5),
         Contributor(name="/data/4", size_bytes=4),
@@ -300,14 +309,14 @@ def test_a_comparison_names_what_changed_the_largest_difference_first() -> None:
     image = examples.image().model_copy(update={"packages": after})
 
     same = previous.model_copy(update={"digest": image.manifest_digest})
-    assert analysis.compare(image, (same,), examples.REPOSITORY) is None
+    assert analysis.compare_packages(image, (same,), examples.REPOSITORY) is None
 
     def change(name: str, before: str, after: str, difference_bytes: int) -> Change:
         return Change(
             name=name, kind="python", version_before=before, version_after=after, difference_bytes=difference_bytes
         )
 
-    assert analysis.compare(image, (same, previous), examples.REPOSITORY) == Comparison(
+    assert analysis.compare_packages(image, (same, previous), examples.REPOSITORY) == Comparison(
         image=previous.image,
         size_before_bytes=260_000_000,
         size_after_bytes=270_000_000,
@@ -326,7 +335,7 @@ def test_packages_of_one_name_but_two_kinds_are_two() -> None:
     previous = examples.release().model_copy(update={"packages": (package("attr", "1", 9),)})
     debian = package("attr", "1", 9).model_copy(update={"kind": "debian"})
     image = examples.image().model_copy(update={"packages": (debian,)})
-    comparison = analysis.compare(image, (previous,), examples.REPOSITORY)
+    comparison = analysis.compare_packages(image, (previous,), examples.REPOSITORY)
     assert comparison
     changes = comparison.changes
     assert [(change.kind, change.difference_bytes) for change in changes] == [("debian", 9), ("python", -9)]
@@ -335,6 +344,6 @@ def test_packages_of_one_name_but_two_kinds_are_two() -> None:
 def test_an_image_of_another_repository_is_not_the_one_before() -> None:
     mine = examples.release("sha256:" + "b2" * 32)
     other = mine.model_copy(update={"image": f"127.0.0.1:5000/house-prices:1@{mine.digest}"})
-    assert analysis.compare(examples.image(), (other,), examples.REPOSITORY) is None
-    found = analysis.compare(examples.image(), (other, mine), examples.REPOSITORY)
+    assert analysis.compare_packages(examples.image(), (other,), examples.REPOSITORY) is None
+    found = analysis.compare_packages(examples.image(), (other, mine), examples.REPOSITORY)
     assert found and found.image == mine.image

@@ -14,7 +14,7 @@ import pytest
 
 from drydock.errors import BuildError, UsageError
 from drydock.oci import archive, layers
-from drydock.oci.analysis import DUPLICATE_BYTES, Touched
+from drydock.oci.analysis import DUPLICATE_BYTES, FileChange
 from drydock.report import Contributor, Package, Waste
 
 PACKAGES = "opt/venv/lib/python3.13/site-packages"
@@ -185,7 +185,7 @@ def test_every_file_of_a_layer_is_listed_with_what_became_of_it(tmp_path: Path) 
     path = layout(tmp_path / "image.tar", {"a": b"1", "b": b"12"}, {"a": b"123", ".wh.b": b"", "c": b""}, {"a": b"1"})
     layer, files = archive.read_layer(path, 2)
     assert (layer.created_by, layer.size_bytes) == ("RUN step 1", 3)
-    assert files == (Touched("~", "a", 3), Touched("-", "b", 2), Touched("+", "c", 0))
+    assert files == (FileChange("~", "a", 3), FileChange("-", "b", 2), FileChange("+", "c", 0))
 
 
 @pytest.mark.parametrize("number", [-1, 0, 3])

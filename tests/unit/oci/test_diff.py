@@ -17,7 +17,7 @@ RELEASED = {"User": "1", "Labels": {"a": "1", "b": "2"}, "Env": ["A=1"]}
 
 def between(tmp_path: Path, released: bytes, built: bytes) -> Differences:
     """What differs between two images of one layer each."""
-    return diff.between(layout(tmp_path / "old.tar", released), layout(tmp_path / "new.tar", built))
+    return diff.compare_images(layout(tmp_path / "old.tar", released), layout(tmp_path / "new.tar", built))
 
 
 def files(tmp_path: Path, released: list[Entry], built: list[Entry]) -> list[tuple[str, tuple[str, ...]]]:
@@ -28,21 +28,21 @@ def files(tmp_path: Path, released: list[Entry], built: list[Entry]) -> list[tup
 def settings(tmp_path: Path, released: dict[str, Any], built: dict[str, Any]) -> tuple[str, ...]:
     old = layout(tmp_path / "old.tar", {"a": b"1"}, config=released)
     new = layout(tmp_path / "new.tar", {"a": b"1"}, config=built)
-    found = diff.between(old, new)
+    found = diff.compare_images(old, new)
     assert found.layers == ()
     return found.settings
 
 
 def test_an_image_does_not_differ_from_itself(tmp_path: Path) -> None:
     archive = layout(tmp_path / "image.tar", {"a": b"1"}, {"b": b"2"})
-    assert diff.between(archive, archive) == Differences(settings=(), layers=())
+    assert diff.compare_images(archive, archive) == Differences(settings=(), layers=())
 
 
 def test_only_the_layers_that_differ_are_named_by_their_place_and_their_instruction(tmp_path: Path) -> None:
     old = layout(tmp_path / "old.tar", {"a": b"1"}, {"b": b"1"}, {"c": b"1"})
     new = layout(tmp_path / "new.tar", {"a": b"1"}, {"b": b"2"}, {"c": b"1"})
     changed = LayerDifference(2, "RUN step 1", (FileDifference("b", ("content",)),))
-    assert diff.between(old, new) == Differences(settings=(), layers=(changed,))
+    assert diff.compare_images(old, new) == Differences(settings=(), layers=(changed,))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_layer_may_be_compressed_otherwise(tmp_path: Path) -> None:
     layer = packed(file("a", b"1" * 10_000))
     old = layout(tmp_path / "old.tar", layer)
     new = layout(tmp_path / "new.tar", gzip.compress(layer, compresslevel=1, mtime=7), compressed=False)
-    assert diff.between(old, new).layers == (LayerDifference(1, "RUN step 0", ()),)
+    assert diff.compare_images(old, new).layers == (LayerDifference(1, "RUN step 0", ()),)
 
 
 def test_a_layer_that_only_one_image_has_differs_in_all_its_files(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_layer_that_only_one_image_has_differs_in_all_its_files(tmp_path: Path
     def second(what: str) -> tuple[LayerDifference, ...]:
         return (LayerDifference(2, "RUN step 1", (FileDifference("b", (what,)), FileDifference("c", (what,)))),)
 
-    added, gone = diff.between(one, two), diff.between(two, one)
+    added, gone = diff.compare_images(one, two), diff.compare_images(two, one)
     assert (added.settings, added.layers) == (("history",), second("only in this build"))
     assert (gone.settings, gone.layers) == (("history",), second("only in the release"))
 
@@ -121,7 +121,7 @@ def test_a_layer_is_named_by_the_build_and_where_that_does_not_say_it_by_the_rel
     def named(released: str, built: str) -> str:
         old = layout(tmp_path / "old.tar", {"a": b"1"}, history=[{"created_by": released}])
         new = layout(tmp_path / "new.tar", {"a": b"2"}, history=[{"created_by": built}])
-        [layer] = diff.between(old, new).layers
+        [layer] = diff.compare_images(old, new).layers
         return layer.created_by
 
     assert named("RUN one # buildkit", "RUN two # buildkit") == "RUN two"
@@ -181,5 +181,5 @@ def test_an_archive_that_is_damaged_is_named(damaged: str, damage: str, tmp_path
         b"" if damage == "no archive" else path.read_bytes().replace(b"12345", b"x").replace(b"67890", b"x")
     )
     with pytest.raises(BuildError) as error:
-        diff.between(old, new)
+        diff.compare_images(old, new)
     assert error.value.message.startswith(f"{path} is not a whole OCI archive: ")

@@ -19,7 +19,7 @@ DIGEST = "sha256:" + "a1" * 32
     ],
 )
 def test_an_image_is_named_as_docker_names_it(words: str, read: Reference) -> None:
-    assert reference.parse(words) == read
+    assert reference.parse_reference(words) == read
     assert str(read) == words
 
 
@@ -29,5 +29,5 @@ def test_an_image_is_named_as_docker_names_it(words: str, read: Reference) -> No
 )
 def test_what_names_no_image_says_what_does(words: str) -> None:
     with pytest.raises(UsageError) as refused:
-        reference.parse(words)
+        reference.parse_reference(words)
     assert refused.value.message == f"{words!r} names no image"

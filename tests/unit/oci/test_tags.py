@@ -6,7 +6,7 @@ import random
 import pytest
 
 from drydock.oci import tags
-from drydock.oci.tags import Name
+from drydock.oci.tags import ImageTags
 from tests.support.examples import COMMIT
 
 # In the order that Semantic Versioning 2.0.0 gives as its own example, and the ends of each rule.
@@ -27,13 +27,13 @@ NO_VERSIONS = [
 @pytest.mark.parametrize("tag", VERSIONS)
 def test_what_semantic_versioning_calls_a_version_is_one(tag: str) -> None:
     assert tags.is_version(tag)
-    assert Name(tag=tag).is_version
+    assert ImageTags(tag=tag).is_version
 
 
 @pytest.mark.parametrize("tag", NO_VERSIONS)
 def test_nothing_else_is_a_version(tag: str) -> None:
     assert not tags.is_version(tag)
-    assert not Name(tag=tag, by_commit="1.2.3", branch="1.2.3").is_version
+    assert not ImageTags(tag=tag, commit_tag="1.2.3", branch="1.2.3").is_version
 
 
 @pytest.mark.parametrize(
@@ -54,24 +54,26 @@ def test_nothing_else_is_a_version(tag: str) -> None:
     ],
 )
 def test_a_version_moves_its_minor_and_its_major_and_no_pre_release_does(version: str, moving: tuple[str, ...]) -> None:
-    assert tags.moving(version) == moving
+    assert tags.list_moving_tags(version) == moving
 
 
 @pytest.mark.parametrize("tag", ["1.2.3", "v1.2.3", "1.2", "v1.2", "1", "v1"])
 def test_a_version_may_be_served_under_its_own_tag_and_those_that_move(tag: str) -> None:
-    assert tags.promises_version(tag)
-    assert tags.fits(tag, "1.2.3")
-    assert not any(tags.fits(tag, other) for other in ("2.2.3", "1.20.3-rc.1", "1.2.3-rc.1", "1.2", "main", ""))
+    assert tags.looks_like_version(tag)
+    assert tags.is_tag_of_version(tag, "1.2.3")
+    assert not any(
+        tags.is_tag_of_version(tag, other) for other in ("2.2.3", "1.20.3-rc.1", "1.2.3-rc.1", "1.2", "main", "")
+    )
 
 
 @pytest.mark.parametrize("tag", ["main", "1.2.x", "1.2.3.4", "01", "vv1", "V1", "1.", ".1", "1.2.3+a", "", "\u0661"])
 def test_no_other_tag_promises_a_version(tag: str) -> None:
-    assert not tags.promises_version(tag)
+    assert not tags.looks_like_version(tag)
 
 
 def test_each_moving_tag_points_to_its_highest_version_by_number() -> None:
     existing = ["1.9.0", "1.10.0", "1.10.1", "1.9.9", "2.0.0", "10.0.0", "9.0.0", "0.0.1"]
-    assert tags.targets(existing) == {
+    assert tags.find_highest_versions(existing) == {
         "0.0": "0.0.1",
         "1": "1.10.1",
         "1.9": "1.9.9",
@@ -87,21 +89,21 @@ def test_each_moving_tag_points_to_its_highest_version_by_number() -> None:
 
 def test_nothing_but_a_whole_version_is_pointed_to() -> None:
     others = ["1.2.4-rc.1", "1.3.0-0", "2.0.0-alpha", "1", "1.2", "2", "latest", "main", "v9.9.9", f"sha-{COMMIT}"]
-    assert tags.targets([*others, "1.2.3", "sha256-" + "a1" * 32]) == {"1": "1.2.3", "1.2": "1.2.3"}
-    assert tags.targets(others) == {}
-    assert tags.targets([]) == {}
+    assert tags.find_highest_versions([*others, "1.2.3", "sha256-" + "a1" * 32]) == {"1": "1.2.3", "1.2": "1.2.3"}
+    assert tags.find_highest_versions(others) == {}
+    assert tags.find_highest_versions([]) == {}
 
 
 def test_where_a_moving_tag_points_is_no_matter_of_the_lists_order() -> None:
     existing = ["1.2.3", "1.2.10", "1.3.0", "1.2.10-rc.1", "main"]
     for order in itertools.permutations(existing):
-        assert tags.targets(order) == {"1": "1.3.0", "1.2": "1.2.10", "1.3": "1.3.0"}
+        assert tags.find_highest_versions(order) == {"1": "1.3.0", "1.2": "1.2.10", "1.3": "1.3.0"}
 
 
 def test_a_moving_tag_never_goes_back_when_a_version_comes_late() -> None:
     existing = {"1.2.3", "1.3.0", "2.0.0"}
     for late in ("1.2.2", "0.9.0", "1.3.0-rc.9", "2.0.0-1"):
-        assert tags.targets(existing | {late}).items() >= tags.targets(existing).items()
+        assert tags.find_highest_versions(existing | {late}).items() >= tags.find_highest_versions(existing).items()
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_a_moving_tag_never_goes_back_when_a_version_comes_late() -> None:
     ],
 )
 def test_a_branch_is_a_tag_that_reads_as_nothing_else(name: str, tag: str) -> None:
-    assert tags.branch(name) == tag
+    assert tags.create_branch_tag(name) == tag
 
 
 def reads_as_something_else(tag: str) -> bool:
@@ -188,16 +190,20 @@ def long_names(count: int) -> list[str]:
 
 
 def test_no_branch_is_called_like_a_version_a_moving_tag_a_commit_or_latest() -> None:
-    named = {name: tags.branch(name) for name in [*all_names(4), *long_names(20_000)]}
+    named = {name: tags.create_branch_tag(name) for name in [*all_names(4), *long_names(20_000)]}
     assert [name for name, tag in named.items() if not tags.TAG.fullmatch(tag)] == []
     assert [name for name, tag in named.items() if reads_as_something_else(tag)] == []
     assert [name for name, tag in named.items() if tags.is_version(tag)] == []
 
 
 def test_a_branchs_tag_is_its_own_tag() -> None:
-    assert [tag for tag in map(tags.branch, [*all_names(3), *long_names(2_000)]) if tags.branch(tag) != tag] == []
+    assert [
+        tag
+        for tag in map(tags.create_branch_tag, [*all_names(3), *long_names(2_000)])
+        if tags.create_branch_tag(tag) != tag
+    ] == []
 
 
 def test_a_tag_of_thousands_of_digits_is_no_version() -> None:
     # No registry has such a tag, but a broken one may list it, and Python converts at most 4300 digits.
-    assert tags.targets(["1.2." + "9" * 5000, "1.2.3"]) == {"1": "1.2.3", "1.2": "1.2.3"}
+    assert tags.find_highest_versions(["1.2." + "9" * 5000, "1.2.3"]) == {"1": "1.2.3", "1.2": "1.2.3"}

@@ -10,7 +10,7 @@ import pytest
 
 from drydock.errors import UsageError
 from drydock.oci.registry import Credentials
-from drydock.oci.tags import Name
+from drydock.oci.tags import ImageTags
 from drydock.pipeline.plan import Plan, create_plan
 from drydock.report import files
 from drydock.tools import trivy
@@ -212,7 +212,7 @@ def test_what_publishes_nothing_needs_no_commit_to_name_an_image_by(project: Pat
     with pytest.raises(UsageError, match="this folder is no git checkout"):
         made(project, tag=None)
     looking = create_plan(policy_path=project / "pipeline.toml", report_dir=project / "dist", environment={})
-    assert (looking.name, looking.push) == (Name(tag=""), False)
+    assert (looking.name, looking.push) == (ImageTags(tag=""), False)
 
 
 def test_the_report_goes_to_a_folder_with_the_name_of_the_image(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +337,7 @@ def test_a_version_on_local_base_images_never_leaves_this_machine(tagged: Path) 
         made(tagged, tag="1.2.3", DRYDOCK_REPOSITORY="ghcr.io/owner/name")
     assert made(tagged, tag="1.2.3", DRYDOCK_REPOSITORY="ghcr.io/owner/name", push=False)
     assert made(tagged, DRYDOCK_REPOSITORY="ghcr.io/owner/name", tag="test")
-    assert made(tagged, tag="v1.2.3", DRYDOCK_REPOSITORY="localhost:5000/name").name == Name(
+    assert made(tagged, tag="v1.2.3", DRYDOCK_REPOSITORY="localhost:5000/name").name == ImageTags(
         "1.2.3", f"sha-{git(tagged, 'rev-parse', 'HEAD')}"
     )
 

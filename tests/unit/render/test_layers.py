@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from drydock.oci.analysis import Touched
+from drydock.oci.analysis import FileChange
 from drydock.render import layers
 from drydock.report import MB, Change, Comparison, Contributor, File, Image, Layer, Package, Waste
 from tests.support import examples
@@ -199,7 +199,11 @@ def test_an_image_in_which_no_package_changed() -> None:
 
 
 def test_a_layer_file_by_file() -> None:
-    files = (Touched("+", "app/model.pkl", 2_000_000), Touched("-", "etc/passwd-", 900), Touched("~", "etc/passwd", 0))
+    files = (
+        FileChange("+", "app/model.pkl", 2_000_000),
+        FileChange("-", "etc/passwd-", 900),
+        FileChange("~", "etc/passwd", 0),
+    )
     assert (
         layers.layer(2, LAYERS[1], files)
         == """\
@@ -229,7 +233,7 @@ def test_words_from_an_image_steer_no_terminal_and_begin_no_line() -> None:
     words = [
         *layers.section(image, comparison),
         *layers.explain(image, comparison).split("\n"),
-        *layers.layer(1, image.layers[0], [Touched("+", evil, 1)]).split("\n"),
+        *layers.layer(1, image.layers[0], [FileChange("+", evil, 1)]).split("\n"),
     ]
     assert [line for line in words if not line.isprintable()] == []
     assert not [line for line in words if line.startswith("b")]

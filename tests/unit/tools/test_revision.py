@@ -9,7 +9,7 @@ import pytest
 
 from drydock.errors import UsageError
 from drydock.oci import tags
-from drydock.oci.tags import Name
+from drydock.oci.tags import ImageTags
 from drydock.report import Revision
 from drydock.tools import revision
 from tests.support.examples import COMMIT, REVISION
@@ -82,7 +82,7 @@ def test_a_model_that_git_does_not_hold_is_named_by_its_bytes() -> None:
     models = [revision.name_image(dirty, None, {}, model_sha256=digit * 64).tag for digit in "ab"]
     assert models == [f"sha-{COMMIT}-dirty-model-aaaaaaaaaaaa", f"sha-{COMMIT}-dirty-model-bbbbbbbbbbbb"]
     assert all(map(tags.TAG.fullmatch, models))
-    assert revision.name_image(dirty, "mine", {}, model_sha256="a" * 64) == Name(tag="mine")
+    assert revision.name_image(dirty, "mine", {}, model_sha256="a" * 64) == ImageTags(tag="mine")
 
 
 def test_a_commit_of_a_later_time_than_now_is_refused(checkout: Path) -> None:
@@ -131,18 +131,18 @@ def test_the_order_of_two_commits_is_that_of_their_history(checkout: Path) -> No
 
 
 def test_a_checkout_is_named_by_its_commit() -> None:
-    assert revision.name_image(REVISION, None, {}) == Name(tag=f"sha-{COMMIT}")
+    assert revision.name_image(REVISION, None, {}) == ImageTags(tag=f"sha-{COMMIT}")
     dirty = Revision(commit=COMMIT, dirty=True)
-    assert revision.name_image(dirty, None, {}) == Name(tag=f"sha-{COMMIT}-dirty")
+    assert revision.name_image(dirty, None, {}) == ImageTags(tag=f"sha-{COMMIT}-dirty")
 
 
 def test_a_branch_that_was_pushed_names_its_newest_image() -> None:
     pushed = {"GITHUB_REF_TYPE": "branch", "GITHUB_EVENT_NAME": "push", "GITHUB_REF_NAME": "main"}
-    assert revision.name_image(REVISION, None, pushed) == Name(tag=f"sha-{COMMIT}", branch="main")
+    assert revision.name_image(REVISION, None, pushed) == ImageTags(tag=f"sha-{COMMIT}", branch="main")
     hostile = revision.name_image(REVISION, None, {**pushed, "GITHUB_REF_NAME": '"; curl x'})
     assert tags.TAG.fullmatch(hostile.branch)
     asked_for = {**pushed, "GITHUB_EVENT_NAME": "pull_request", "GITHUB_REF_NAME": "1/merge"}
-    assert revision.name_image(REVISION, None, asked_for) == Name(tag=f"sha-{COMMIT}")
+    assert revision.name_image(REVISION, None, asked_for) == ImageTags(tag=f"sha-{COMMIT}")
 
 
 VERSIONS = [
@@ -156,7 +156,7 @@ VERSIONS = [
 @pytest.mark.parametrize(("name", "tag"), VERSIONS)
 def test_a_version_tag_in_git_names_a_release(name: str, tag: str) -> None:
     release = revision.name_image(REVISION, None, {**ON_A_TAG, "GITHUB_REF_NAME": name})
-    assert release == Name(tag=tag, by_commit=f"sha-{COMMIT}")
+    assert release == ImageTags(tag=tag, commit_tag=f"sha-{COMMIT}")
     assert release.is_version
     assert revision.name_image(REVISION, name, {}) == release
     assert revision.name_image(REVISION, tag, {}) == release
@@ -204,7 +204,7 @@ def test_a_tag_that_no_registry_takes_is_refused(tag: str) -> None:
 
 
 def test_the_longest_tag_is_taken_and_latest_never() -> None:
-    assert revision.name_image(REVISION, "a" * 128, {}) == Name(tag="a" * 128)
+    assert revision.name_image(REVISION, "a" * 128, {}) == ImageTags(tag="a" * 128)
     with pytest.raises(UsageError) as refused:
         revision.name_image(REVISION, "latest", {})
     assert refused.value.message == "--tag latest is refused"
@@ -215,4 +215,4 @@ def test_without_a_commit_the_tag_has_to_be_said() -> None:
     with pytest.raises(UsageError) as refused:
         revision.name_image(nowhere, None, {})
     assert refused.value.next_step == "say --tag NAME, or run inside the repository"
-    assert revision.name_image(nowhere, "mine", {}) == Name(tag="mine")
+    assert revision.name_image(nowhere, "mine", {}) == ImageTags(tag="mine")

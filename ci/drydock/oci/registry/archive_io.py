@@ -60,13 +60,13 @@ class Archive:
     async def verify(self, blob: Descriptor) -> None:
         """Raise RegistryError if the archive does not have the blob, or has other bytes in its place."""
         if not self.layout.has_blob(blob.digest):
-            raise not_approved(self.path, f"it has no blob {blob.digest}")
+            raise not_approved_error(self.path, f"it has no blob {blob.digest}")
         try:
             async with aclosing(self.stream_blob(blob)) as chunks:
                 async for _ in chunks:
                     pass
         except RegistryError as error:
-            raise not_approved(self.path, f"its blob {blob.digest} holds other bytes") from error
+            raise not_approved_error(self.path, f"its blob {blob.digest} holds other bytes") from error
 
     async def _read(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
         with _archive_errors(self.path), self.layout.open_blob(blob.digest) as file:
@@ -84,8 +84,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
         yield Archive(path, layout, index)
 
 
-def not_approved(path: Path, why: str) -> RegistryError:
-    """What is said of an archive that is another one than was judged."""
+def not_approved_error(path: Path, why: str) -> RegistryError:
+    """The error for an archive that is not the one that was judged."""
     return RegistryError(
         f"the archive is not what was approved: {path}: {why}",
         likely_cause="something wrote the file after it was judged",
@@ -98,7 +98,7 @@ def _archive_errors(path: Path, before: str = "") -> Iterator[None]:
     try:
         yield
     except MALFORMED_ERRORS as error:
-        raise not_approved(path, f"{before}{error}") from error
+        raise not_approved_error(path, f"{before}{error}") from error
 
 
 class Writer:
@@ -106,17 +106,17 @@ class Writer:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._small("oci-layout", values.canonical_json({"imageLayoutVersion": "1.0.0"}))
+        self._write_small("oci-layout", values.canonical_json({"imageLayoutVersion": "1.0.0"}))
 
-    async def add(self, blob: Descriptor, chunks: AsyncGenerator[bytes, None]) -> None:
-        """Write one blob; where that breaks, the file is as it was before."""
+    async def add_blob(self, blob: Descriptor, chunks: AsyncGenerator[bytes, None]) -> None:
+        """Write one blob; if that fails, the file is as it was before."""
         start = self._file.tell()
         try:
-            self._head(blob_name(blob.digest), blob.size_bytes)
+            self._write_header(blob_name(blob.digest), blob.size_bytes)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     await anyio.to_thread.run_sync(self._file.write, chunk)
-            self._pad(blob.size_bytes)
+            self._write_padding(blob.size_bytes)
         except BaseException:
             self._file.seek(start)
             self._file.truncate()
@@ -126,24 +126,24 @@ class Writer:
         """Name the image in the layout's index, and end the tar file."""
         named = Descriptor(manifest.digest, manifest.media_type, len(manifest.content))
         index = {"schemaVersion": 2, "mediaType": media_types.IMAGE_INDEX, "manifests": [named.to_json()]}
-        self._small(INDEX, values.canonical_json(index))
+        self._write_small(INDEX, values.canonical_json(index))
         if config := manifest.config:
-            # What Trivy reads, and `docker load` before 25, in place of index.json.
+            # Trivy, and `docker load` before 25, read it in place of index.json.
             layers = [blob_name(layer.digest) for layer in manifest.layers]
-            self._small(
+            self._write_small(
                 "manifest.json", values.canonical_json([{"Config": blob_name(config.digest), "Layers": layers}])
             )
         self._file.write(bytes(2 * tarfile.BLOCKSIZE))
 
-    def _small(self, name: str, content: bytes) -> None:
-        self._head(name, len(content))
+    def _write_small(self, name: str, content: bytes) -> None:
+        self._write_header(name, len(content))
         self._file.write(content)
-        self._pad(len(content))
+        self._write_padding(len(content))
 
-    def _head(self, name: str, size_bytes: int) -> None:
+    def _write_header(self, name: str, size_bytes: int) -> None:
         member = tarfile.TarInfo(name)
         member.size = size_bytes
         self._file.write(member.tobuf())
 
-    def _pad(self, size_bytes: int) -> None:
+    def _write_padding(self, size_bytes: int) -> None:
         self._file.write(bytes(-size_bytes % tarfile.BLOCKSIZE))

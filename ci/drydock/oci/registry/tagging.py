@@ -1,7 +1,7 @@
-"""Gives an image that is in the registry its tags: a version once and for ever, a moving tag never backwards.
+"""Tags an image that is in the registry: a version once and for ever, a moving tag never backwards.
 
-Registries cannot compare and swap, and two runs may push at once. So whoever wrote a tag waits until the other must
-have written, too, and looks again: all see the same tag then, and only one of them its own digest.
+Registries cannot compare and swap, and two runs may push at once. So a run that wrote a tag waits until the other one
+must have written as well, and reads it again. Then both see the same digest, and it is that of one run only.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from drydock.oci import tags
 from drydock.oci.layout import MALFORMED_JSON_ERRORS
 from drydock.oci.registry import archive_io
 from drydock.oci.registry.repository import Repository
-from drydock.oci.tags import Name, Order
+from drydock.oci.tags import ImageTags, Order
 
 REVISION_LABEL = "org.opencontainers.image.revision"
 MODEL_LABEL = "dev.drydock.model.sha256"
 SETTLE_SECONDS = 2.0
-# How often somebody else may write between our look and our write before we give up.
+# How often another run may write between our read and our write before we give up.
 ROUNDS = 10
 
 
@@ -33,7 +33,7 @@ def unknown_order(_: str) -> Order:
     return ""
 
 
-async def push(repository: Repository, archive: Path, digest: str, name: Name) -> None:
+async def push(repository: Repository, archive: Path, digest: str, name: ImageTags) -> None:
     """Push an image by its digest alone.
 
     Raises VersionTaken, before a byte is sent, if another image has its version, or one of another model its commit.
@@ -67,14 +67,14 @@ class TagResult:
 async def apply_tags(
     repository: Repository,
     digest: str,
-    name: Name,
+    name: ImageTags,
     created: datetime | None = None,
     settle_seconds: float = SETTLE_SECONDS,
     *,
     moving_tags: bool = True,
     order: Callable[[str], Order] = unknown_order,
 ) -> TagResult:
-    """Give an image that is here all its names; the moving ones only if `moving_tags`.
+    """Give an image that is here all its tags; the moving ones only if `moving_tags`.
 
     A branch's tag only goes forward. `order` says where another commit stands to this image's in their history; if it
     does not know, the later one is that of the later time, and `created` is this one's. Without one no branch moves.
@@ -84,12 +84,12 @@ async def apply_tags(
     if name.is_version:
         before = await tag_version(repository, digest, name.tag, settle_seconds)
         given = [name.tag]
-        if name.by_commit:
-            if reason := await _move_commit(repository, digest, name.by_commit):
-                unmoved[name.by_commit] = reason
+        if name.commit_tag:
+            if reason := await _move_commit(repository, digest, name.commit_tag):
+                unmoved[name.commit_tag] = reason
             else:
-                await repository.require_served(name.by_commit, digest)
-                given.append(name.by_commit)
+                await repository.require_served(name.commit_tag, digest)
+                given.append(name.commit_tag)
         if moving_tags:
             moved, stayed = await move_version_tags(repository, name.tag)
             given += [tag for tag, version in moved.items() if version == name.tag]
@@ -116,9 +116,9 @@ async def apply_tags(
 
 
 async def tag_version(repository: Repository, digest: str, version: str, settle_seconds: float = SETTLE_SECONDS) -> str:
-    """Give an image its version; empty, or its digest where it had it already. A version that is taken stays as it is.
+    """Tag an image with its version; returns its digest if it has it already, else "". A taken version never changes.
 
-    Raises VersionTaken where the version has another digest, or where another run wrote it at the same moment, last.
+    Raises VersionTaken if the version has another digest, or if another run wrote it last at the same moment.
     """
     before = await repository.tag_if_absent(digest, version)
     if before:
@@ -138,8 +138,8 @@ async def move_version_tags(repository: Repository, version: str) -> tuple[dict[
     gone: set[str] = set()
     unmoved: dict[str, str] = {}
     for _ in range(ROUNDS):
-        highest = tags.targets({*await repository.list_tags(), version} - gone)
-        wanted = {tag: highest[tag] for tag in tags.moving(version) if tag in highest and tag not in unmoved}
+        highest = tags.find_highest_versions({*await repository.list_tags(), version} - gone)
+        wanted = {tag: highest[tag] for tag in tags.list_moving_tags(version) if tag in highest and tag not in unmoved}
         digests = {target: await repository.get_digest(target) for target in set(wanted.values())}
         # A deleted version may be listed for a while.
         gone |= {target for target, digest in digests.items() if not digest}
@@ -149,7 +149,7 @@ async def move_version_tags(repository: Repository, version: str) -> tuple[dict[
         for tag in late:
             if (digest := digests[wanted[tag]]) and (reason := await repository.move_tag(digest, tag)):
                 unmoved[tag] = reason
-    raise _contended_error(repository, " and ".join(tags.moving(version)))
+    raise _contended_error(repository, " and ".join(tags.list_moving_tags(version)))
 
 
 async def move_branch(
@@ -184,7 +184,7 @@ async def _move_commit(repository: Repository, digest: str, tag: str) -> str:
 
 
 async def _find_other_model(repository: Repository, tag: str, digest: str, model_sha256: str) -> str:
-    """Which other model the image has that a commit's tag leads to; empty if it is the same, or is not known."""
+    """Describe the model of the image under a commit's tag; empty if it is the same, or is not known."""
     served = await repository.get_digest(tag)
     theirs = (await _read_build_labels(repository, served)).model_sha256 if served and served != digest else ""
     return f"with the model {theirs[:12]}" if theirs and model_sha256 and theirs != model_sha256 else ""
@@ -192,7 +192,7 @@ async def _find_other_model(repository: Repository, tag: str, digest: str, model
 
 @dataclass(frozen=True)
 class BuildLabels:
-    """What an image says of itself; empty is what it does not say, as an index does not."""
+    """The labels of an image; empty values are missing, as in an index."""
 
     commit: str = ""
     model_sha256: str = ""

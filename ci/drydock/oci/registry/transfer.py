@@ -38,7 +38,7 @@ async def push(target: RepositoryClient, archive: Path, manifest_digest: str) ->
     with archive_io.open_archive(archive) as source:
         if manifest_digest not in source.index:
             found = ", ".join(source.index) or "nothing"
-            raise archive_io.not_approved(archive, f"it has {found}, approved was {manifest_digest}")
+            raise archive_io.not_approved_error(archive, f"it has {found}, approved was {manifest_digest}")
         for manifest in await resolve_manifests(source, manifest_digest):
             for blob in manifest.blobs:
                 await source.verify(blob)
@@ -72,7 +72,7 @@ async def pull(source: RepositoryClient, digest: str, path: Path) -> None:
                 for blob in [blob for blob in manifest.blobs if blob.digest not in written]:
                     written.add(blob.digest)
                     await source.connection.with_retries(partial(_write_blob, writer, source, blob))
-                await writer.add(manifest.descriptor, _iter_content(manifest))
+                await writer.add_blob(manifest.descriptor, _iter_content(manifest))
             writer.finish(manifests[-1])
         part.replace(path)
     finally:
@@ -119,7 +119,7 @@ async def require_manifest(source: Source, digest: str) -> Manifest:
 
 
 async def _write_blob(writer: archive_io.Writer, source: RepositoryClient, blob: Descriptor) -> None:
-    await writer.add(blob, source.stream_blob(blob))
+    await writer.add_blob(blob, source.stream_blob(blob))
 
 
 async def _iter_content(manifest: Manifest) -> AsyncGenerator[bytes, None]:
