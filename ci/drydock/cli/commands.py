@@ -184,9 +184,9 @@ def _rescan(args: Namespace, terminal: Terminal) -> int:
     async def rescan_and_report(progress: ConsoleProgress) -> Assessment:
         assessment = await rescan(plan, records, stages.connect, progress)
         if args.issues:
-            # Of an image that was not scanned there is nothing to say.
+            # An image that was not scanned needs no issue.
             for row in (row for row in assessment.checks if row.verdict is not Verdict.NOT_RUN):
-                await github_issue.say(github_issue.compose(row), os.environ)
+                await github_issue.sync_issue(github_issue.compose_issue(row), os.environ)
         return assessment
 
     return _run_assessment(rescan_and_report, plan, terminal)

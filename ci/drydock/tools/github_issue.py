@@ -1,10 +1,11 @@
-"""Tells of a released image's new advisories in one issue on GitHub: opened, kept up to date, and closed in the end.
+"""Keeps one GitHub issue about the new advisories of a released image: creates, updates, reopens and closes it.
 
-The interface is GitHub's own: https://docs.github.com/en/rest/issues/issues?apiVersion=2022-11-28
+https://docs.github.com/en/rest/issues/issues?apiVersion=2022-11-28
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,23 +17,19 @@ from drydock.errors import RegistryError, UsageError
 from drydock.oci import registry
 from drydock.report import CheckResult, Verdict, units
 
-# Anybody can open an issue of any title; a label takes the right to triage.
+# Anybody can open an issue of any title; a label needs the right to triage.
 LABEL = "drydock-rescan"
-NOTHING_LEFT = "A scan with today's advisories has nothing against this image any more.\n"
+CLEAN_COMMENT = "A scan with today's advisories finds nothing against this image any more.\n"
 TIMEOUT_SECONDS = 30
-PAGE = 100
+PAGE_SIZE = 100
 # GitHub takes 65,536 characters.
-LINES_SHOWN, LINE_CHARACTERS = 100, 500
+MAX_LINES, MAX_LINE_CHARACTERS = 100, 500
 
 
 @dataclass(frozen=True)
 class Issue:
-    """What is to be said of the image with the reference `image`.
+    """The issue about an image, as Markdown. If the image is clean, `body` is the comment that closes the issue."""
 
-    `body` is the issue's, as Markdown; where the image is clean, it is the comment that closes the issue.
-    """
-
-    image: str
     title: str
     body: str
     is_clean: bool
@@ -42,8 +39,8 @@ class _Label(BaseModel):
     name: str
 
 
-class _Known(BaseModel):
-    """An issue as GitHub has it; a pull request is one as well, with a field more."""
+class _ExistingIssue(BaseModel):
+    """An issue in GitHub's answer. A pull request is one too, with the field `pull_request`."""
 
     number: int
     title: str
@@ -53,114 +50,113 @@ class _Known(BaseModel):
     pull_request: object = None
 
 
-KNOWN = TypeAdapter(list[_Known])
+ISSUES = TypeAdapter(list[_ExistingIssue])
 
 
-def compose(row: CheckResult) -> Issue:
-    """The issue of a released image: `row` has its reference as name, and in its details what speaks against it."""
-    title = f"New advisories for {units.printable(row.name)}"
-    if row.verdict is Verdict.PASS:
-        return Issue(image=row.name, title=title, body=NOTHING_LEFT, is_clean=True)
-    lines = [units.printable(line)[:LINE_CHARACTERS] for line in row.details]
-    shown = [*lines[:LINES_SHOWN], *([f"{len(lines) - LINES_SHOWN} more"] if lines[LINES_SHOWN:] else [])]
-    said = "\n".join(
-        [units.printable(row.name), f"{row.verdict}: {units.printable(row.measured)}", "", *shown]
-    ).rstrip()
-    # In a block of code nothing is a link, nobody is mentioned, and only a longer row of backticks ends it.
-    fence = "`" * (max([2, *map(len, re.findall("`+", said))]) + 1)
+def compose_issue(result: CheckResult) -> Issue:
+    """Compose the issue about a released image. The name of `result` is the image, its details are the findings."""
+    image = units.printable(result.name)
+    title = f"New advisories for {image}"
+    if result.verdict is Verdict.PASS:
+        return Issue(title, CLEAN_COMMENT, is_clean=True)
+    lines = [units.printable(line)[:MAX_LINE_CHARACTERS] for line in result.details]
+    hidden = len(lines[MAX_LINES:])
+    lines = [*lines[:MAX_LINES], *([f"{hidden} more"] if hidden else [])]
+    text = "\n".join([image, f"{result.verdict}: {units.printable(result.measured)}", "", *lines]).rstrip()
+    # A code block has no links and no mentions. Only a fence with as many backticks ends it.
+    fence = "`" * (max([2, *map(len, re.findall("`+", text))]) + 1)
     body = (
-        "A scan with today's advisories found what nobody knew, or could mend, when this image was released:\n\n"
-        f"{fence}text\n{said}\n{fence}\n\n"
-        "Next: `make lock UPGRADE=--upgrade` renews the Python packages, `drydock update-pins` the base images;\n"
-        "release the image anew, and let the new one take this one's place.\n"
-        "A scan that finds nothing more closes this issue. Close it yourself where nobody runs the image any more.\n"
+        "A scan with today's advisories found what was not known, or had no fix, when this image was released:\n\n"
+        f"{fence}text\n{text}\n{fence}\n\n"
+        "Next: update the Python packages with `make lock UPGRADE=--upgrade`, and the base images with"
+        " `drydock update-pins`.\n"
+        "Then release the image again, and deploy the new one instead of this one.\n"
+        "A later scan that finds nothing closes this issue. Close it yourself if nobody runs the image any more.\n"
     )
-    return Issue(image=row.name, title=title, body=body, is_clean=False)
+    return Issue(title, body, is_clean=False)
 
 
-async def say(issue: Issue, environment: Mapping[str, str]) -> None:
-    """Open, update, open again or close the issue of this title; where all is as it should be, do nothing.
+async def sync_issue(issue: Issue, environment: Mapping[str, str]) -> None:
+    """Create, update, reopen or close the issue with this title. Do nothing if it is up to date.
 
-    Raises UsageError where the environment names no repository or token, RegistryError where GitHub does not answer
-    or refuses. No message holds the token.
+    Raises UsageError if the environment has no repository or token, and RegistryError if GitHub does not answer or
+    refuses. No message has the token.
     """
     token, repository = environment.get("GITHUB_TOKEN"), environment.get("GITHUB_REPOSITORY")
     if not token or not repository:
         raise UsageError(
-            f"there is no {'GITHUB_TOKEN' if repository else 'GITHUB_REPOSITORY'} in the environment",
-            likely_cause="this is no run of GitHub Actions, or its step was not given the token",
-            next_step="leave the issues out, or set GITHUB_TOKEN and GITHUB_REPOSITORY=owner/name",
+            f"{'GITHUB_TOKEN' if repository else 'GITHUB_REPOSITORY'} is not set",
+            likely_cause="this is no run of GitHub Actions, or its step does not get the token",
+            next_step="run without --issues, or set GITHUB_TOKEN and GITHUB_REPOSITORY=owner/name",
         )
-    url = f"{environment.get('GITHUB_API_URL') or 'https://api.github.com'}/repos/{repository}/issues"
+    url = f"{environment.get('GITHUB_API_URL') or 'https://api.github.com'}/repos/{repository}"
     headers = {
         "Authorization": f"Bearer {token}",
         "Accept": "application/vnd.github+json",
         "X-GitHub-Api-Version": "2022-11-28",
     }
     try:
-        trusted = registry.tls_context(environment)
-        async with httpx.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS, verify=trusted) as client:
-            await _keep(client, url, issue)
+        tls = registry.tls_context(environment)
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS, verify=tls) as client:
+            await _sync(client, issue)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        # Only the kind of the error: its words may quote the header that has the token.
+        # Only the kind of the error: its text may quote the header that has the token.
         raise RegistryError(
-            f"GitHub does not answer about the issue {issue.title!r}: {type(error).__name__}",
-            likely_cause="the network does not reach it, or GITHUB_API_URL names something else",
-            next_step="run again; the issue is as it was, or has been written already",
+            f"GitHub did not answer about the issue {issue.title!r}: {type(error).__name__}",
+            likely_cause="there is no network connection to it, or GITHUB_API_URL is wrong",
+            next_step="run again; it does not matter if the issue was written already",
         ) from None
 
 
-async def _keep(client: httpx.AsyncClient, url: str, issue: Issue) -> None:
-    known = await _find(client, url, issue.title)
-    if known is None:
+async def _sync(client: httpx.AsyncClient, issue: Issue) -> None:
+    existing = await _find(client, issue.title)
+    if existing is None:
         if not issue.is_clean:
-            await _open(client, url, issue)
+            await _create(client, issue)
         return
-    own = f"{url}/{known.number}"
+    path = f"issues/{existing.number}"
     if not issue.is_clean:
-        if (known.state, known.body) != ("open", issue.body):
-            await _ask(client, "PATCH", own, "update an issue", {"body": issue.body, "state": "open"})
-    elif known.state == "open":
-        await _ask(client, "POST", f"{own}/comments", "comment on an issue", {"body": issue.body})
-        await _ask(client, "PATCH", own, "close an issue", {"state": "closed", "state_reason": "completed"})
+        if (existing.state, existing.body) != ("open", issue.body):
+            await _request(client, "update an issue", "PATCH", path, {"body": issue.body, "state": "open"})
+    elif existing.state == "open":
+        await _request(client, "comment on an issue", "POST", f"{path}/comments", {"body": issue.body})
+        await _request(client, "close an issue", "PATCH", path, {"state": "closed", "state_reason": "completed"})
 
 
-async def _find(client: httpx.AsyncClient, url: str, title: str) -> _Known | None:
-    """The oldest issue of this very title among those with the label, open or closed."""
-    page = 1
-    while True:
-        asked = {"labels": LABEL, "state": "all", "sort": "created", "direction": "asc", "per_page": PAGE, "page": page}
-        found = KNOWN.validate_json(
-            (await _ask(client, "GET", str(httpx.URL(url, params=asked)), "list the issues")).content
-        )
-        for each in found:
-            if each.title == title and each.pull_request is None:
-                return each
-        if len(found) < PAGE:
-            return None
-        page += 1
+async def _find(client: httpx.AsyncClient, title: str) -> _ExistingIssue | None:
+    """The oldest issue with exactly this title and the label, open or closed."""
+    query = f"labels={LABEL}&state=all&sort=created&direction=asc&per_page={PAGE_SIZE}"
+    for page in itertools.count(1):
+        response = await _request(client, "list the issues", "GET", f"issues?{query}&page={page}")
+        issues = ISSUES.validate_json(response.content)
+        matching = (each for each in issues if each.title == title and each.pull_request is None)
+        if (found := next(matching, None)) or len(issues) < PAGE_SIZE:
+            break
+    return found
 
 
-async def _open(client: httpx.AsyncClient, url: str, issue: Issue) -> None:
-    wanted = {"title": issue.title, "body": issue.body, "labels": [LABEL]}
-    opened = _Known.model_validate_json((await _ask(client, "POST", url, "open an issue", wanted)).content)
-    # GitHub drops the labels of those who may not set them, without a word.
-    if LABEL not in {label.name for label in opened.labels}:
+async def _create(client: httpx.AsyncClient, issue: Issue) -> None:
+    content = {"title": issue.title, "body": issue.body, "labels": [LABEL]}
+    response = await _request(client, "create an issue", "POST", "issues", content)
+    created = _ExistingIssue.model_validate_json(response.content)
+    # GitHub drops the labels silently if the token may not set them.
+    if LABEL not in {label.name for label in created.labels}:
         raise RegistryError(
-            f"GitHub opened issue {opened.number} without its label {LABEL}",
-            likely_cause="the token may open issues, but not label them",
-            next_step=f"label it {LABEL} by hand, or the next scan will open another one",
+            f"GitHub created issue {created.number} without its label {LABEL}",
+            likely_cause="the token may create issues, but not label them",
+            next_step=f"label it {LABEL} by hand, or the next scan creates another one",
         )
 
 
-async def _ask(
-    client: httpx.AsyncClient, method: str, url: str, to_do: str, content: Mapping[str, object] | None = None
+async def _request(
+    client: httpx.AsyncClient, action: str, method: str, path: str, content: Mapping[str, object] | None = None
 ) -> httpx.Response:
-    response = await client.request(method, url, json=content)
+    """Send a request below the repository's address. Raises RegistryError, which names the action, if it failed."""
+    response = await client.request(method, path, json=content)
     if not response.is_success:
         raise RegistryError(
-            f"GitHub answered {response.status_code} when asked to {to_do}",
-            likely_cause="the token may not write issues, or the repository has none",
-            next_step="give the job the permission issues: write, and see that issues are switched on; then run again",
+            f"GitHub answered {response.status_code} to the request to {action}",
+            likely_cause="the token may not write issues, or issues are switched off in the repository",
+            next_step="give the job the permission issues: write, switch issues on, then run again",
         )
     return response

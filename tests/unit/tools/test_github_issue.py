@@ -28,7 +28,7 @@ FOUND = CheckResult(
 )
 CLEAN = CheckResult(name=IMAGE, measured="0 new and fixable", limit="0", verdict=Verdict.PASS)
 BODY = """\
-A scan with today's advisories found what nobody knew, or could mend, when this image was released:
+A scan with today's advisories found what was not known, or had no fix, when this image was released:
 
 ```text
 ghcr.io/owner/name:1.2.3
@@ -38,11 +38,11 @@ CVE-2027-1 HIGH in libc6 2.41, fixed in 2.42
 CVE-2027-2 CRITICAL in numpy 2.1.0, fixed in 2.1.1
 ```
 
-Next: `make lock UPGRADE=--upgrade` renews the Python packages, `drydock update-pins` the base images;
-release the image anew, and let the new one take this one's place.
-A scan that finds nothing more closes this issue. Close it yourself where nobody runs the image any more.
+Next: update the Python packages with `make lock UPGRADE=--upgrade`, and the base images with `drydock update-pins`.
+Then release the image again, and deploy the new one instead of this one.
+A later scan that finds nothing closes this issue. Close it yourself if nobody runs the image any more.
 """
-NOTHING_LEFT = "A scan with today's advisories has nothing against this image any more.\n"
+CLEAN_COMMENT = "A scan with today's advisories finds nothing against this image any more.\n"
 
 
 @dataclass
@@ -82,25 +82,25 @@ class GitHub:
         return Response(201, json.dumps({"number": 7, "title": "", "state": "open", "labels": labels}).encode())
 
 
-def said(row: CheckResult, answer: Callable[[Request], Response | None]) -> None:
+def sync(row: CheckResult, answer: Callable[[Request], Response | None]) -> None:
     with serve(answer) as host:
         environment = {"GITHUB_API_URL": f"http://{host}", "GITHUB_REPOSITORY": "owner/name", "GITHUB_TOKEN": TOKEN}
-        anyio.run(partial(github_issue.say, github_issue.compose(row), environment))
+        anyio.run(partial(github_issue.sync_issue, github_issue.compose_issue(row), environment))
 
 
-def test_the_words_of_an_issue() -> None:
-    assert github_issue.compose(FOUND) == Issue(image=IMAGE, title=TITLE, body=BODY, is_clean=False)
-    assert github_issue.compose(CLEAN) == Issue(image=IMAGE, title=TITLE, body=NOTHING_LEFT, is_clean=True)
+def test_the_text_of_an_issue() -> None:
+    assert github_issue.compose_issue(FOUND) == Issue(title=TITLE, body=BODY, is_clean=False)
+    assert github_issue.compose_issue(CLEAN) == Issue(title=TITLE, body=CLEAN_COMMENT, is_clean=True)
 
 
 @pytest.mark.parametrize("verdict", [each for each in Verdict if each is not Verdict.PASS])
 def test_what_did_not_pass_is_not_clean(verdict: Verdict) -> None:
-    assert not github_issue.compose(FOUND.model_copy(update={"verdict": verdict})).is_clean
+    assert not github_issue.compose_issue(FOUND.model_copy(update={"verdict": verdict})).is_clean
 
 
-def test_what_an_advisory_says_stays_in_its_block() -> None:
+def test_the_text_of_an_advisory_stays_in_its_block() -> None:
     hostile = ("```\n# @owner closes #1", "````", "\x1b[2J")
-    body = github_issue.compose(FOUND.model_copy(update={"details": hostile})).body
+    body = github_issue.compose_issue(FOUND.model_copy(update={"details": hostile})).body
     assert body.partition("`````text\n")[2].partition("\n`````\n")[0].splitlines() == [
         IMAGE,
         "FAIL: 2 new and fixable",
@@ -113,60 +113,60 @@ def test_what_an_advisory_says_stays_in_its_block() -> None:
 
 def test_a_long_issue_is_one_that_github_takes() -> None:
     many = tuple(f"{number} {'x' * 600}" for number in range(150))
-    body = github_issue.compose(FOUND.model_copy(update={"details": many})).body
+    body = github_issue.compose_issue(FOUND.model_copy(update={"details": many})).body
     assert len(body) < 65_536
     assert "\n50 more\n```\n" in body
     assert "\n99 x" in body
     assert "\n100 x" not in body
 
 
-def test_the_first_time_an_issue_is_opened() -> None:
+def test_the_first_findings_create_an_issue() -> None:
     github = GitHub()
     github.add("New advisories for ghcr.io/owner/name:1.2")
     # Anybody can open one of this title, as an issue without the label or as a pull request.
     github.add(label="bug")
     github.add(pull_request={"url": "https://api.github.com/repos/owner/name/pulls/3"})
-    said(FOUND, github.answer)
+    sync(FOUND, github.answer)
     assert github.written == [("POST", "", {"title": TITLE, "body": BODY, "labels": ["drydock-rescan"]})]
 
 
-def test_an_issue_that_says_it_already_is_left_alone() -> None:
+def test_an_issue_that_is_up_to_date_is_not_written() -> None:
     github = GitHub()
     github.add()
-    said(FOUND, github.answer)
+    sync(FOUND, github.answer)
     assert github.written == []
 
 
-def test_an_issue_is_kept_up_to_date() -> None:
+def test_an_issue_with_another_body_is_updated() -> None:
     github = GitHub()
     github.add("another")
     github.add(body=None)
-    said(FOUND, github.answer)
+    sync(FOUND, github.answer)
     assert github.written == [("PATCH", "/2", {"body": BODY, "state": "open"})]
 
 
-def test_what_is_found_again_opens_the_issue_again() -> None:
+def test_new_findings_reopen_a_closed_issue() -> None:
     github = GitHub()
     github.add(state="closed")
-    said(FOUND, github.answer)
+    sync(FOUND, github.answer)
     assert github.written == [("PATCH", "/1", {"body": BODY, "state": "open"})]
 
 
-def test_when_nothing_is_left_the_issue_is_closed_with_a_word() -> None:
+def test_a_clean_image_closes_its_issue_with_a_comment() -> None:
     github = GitHub()
     github.add()
-    said(CLEAN, github.answer)
+    sync(CLEAN, github.answer)
     assert github.written == [
-        ("POST", "/1/comments", {"body": NOTHING_LEFT}),
+        ("POST", "/1/comments", {"body": CLEAN_COMMENT}),
         ("PATCH", "/1", {"state": "closed", "state_reason": "completed"}),
     ]
 
 
 def test_a_clean_image_without_an_open_issue_needs_none() -> None:
     github = GitHub()
-    said(CLEAN, github.answer)
+    sync(CLEAN, github.answer)
     github.add(state="closed")
-    said(CLEAN, github.answer)
+    sync(CLEAN, github.answer)
     assert github.written == []
 
 
@@ -176,24 +176,24 @@ def test_the_issue_is_found_on_whichever_page_it_is(others: int, pages: list[str
     for number in range(others):
         github.add(f"another {number}")
     github.add(state="closed")
-    said(FOUND, github.answer)
+    sync(FOUND, github.answer)
     assert github.pages == pages
     assert github.written == [("PATCH", f"/{others + 1}", {"body": BODY, "state": "open"})]
 
 
-def test_the_list_ends_where_the_last_page_is_full() -> None:
+def test_the_list_ends_even_if_its_last_page_is_full() -> None:
     github = GitHub()
     for number in range(100):
         github.add(f"another {number}")
-    said(CLEAN, github.answer)
+    sync(CLEAN, github.answer)
     assert (github.pages, github.written) == (["1", "2"], [])
 
 
 @pytest.mark.parametrize(
-    ("row", "method", "to_do"),
+    ("row", "method", "action"),
     [
         (FOUND, "GET", "list the issues"),
-        (FOUND, "POST", "open an issue"),
+        (FOUND, "POST", "create an issue"),
         (FOUND.model_copy(update={"measured": "other"}), "PATCH", "update an issue"),
         (CLEAN, "POST", "comment on an issue"),
         (CLEAN, "PATCH", "close an issue"),
@@ -201,11 +201,9 @@ def test_the_list_ends_where_the_last_page_is_full() -> None:
 )
 # A redirect is a refusal too: the token goes to the one address that the environment names.
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 410, 422, 500, 503])
-def test_a_refusal_is_told_in_our_words_and_without_the_token(
-    row: CheckResult, method: str, to_do: str, status: int
-) -> None:
+def test_a_refusal_names_the_action_and_not_the_token(row: CheckResult, method: str, action: str, status: int) -> None:
     github = GitHub()
-    if to_do != "open an issue":
+    if action != "create an issue":
         github.add()
 
     def answer(request: Request) -> Response:
@@ -214,18 +212,16 @@ def test_a_refusal_is_told_in_our_words_and_without_the_token(
         return github.answer(request)
 
     with pytest.raises(RegistryError) as refused:
-        said(row, answer)
-    assert refused.value.message == f"GitHub answered {status} when asked to {to_do}"
-    assert refused.value.next_step == (
-        "give the job the permission issues: write, and see that issues are switched on; then run again"
-    )
+        sync(row, answer)
+    assert refused.value.message == f"GitHub answered {status} to the request to {action}"
+    assert refused.value.next_step == ("give the job the permission issues: write, switch issues on, then run again")
     assert TOKEN not in repr(vars(refused.value))
 
 
-def test_an_issue_that_got_no_label_is_told_of_since_nobody_finds_it_again() -> None:
+def test_an_issue_without_its_label_is_an_error_since_no_scan_finds_it_again() -> None:
     with pytest.raises(RegistryError) as unlabelled:
-        said(FOUND, GitHub(drops_labels=True).answer)
-    assert unlabelled.value.message == "GitHub opened issue 7 without its label drydock-rescan"
+        sync(FOUND, GitHub(drops_labels=True).answer)
+    assert unlabelled.value.message == "GitHub created issue 7 without its label drydock-rescan"
 
 
 @pytest.mark.parametrize(
@@ -237,34 +233,34 @@ def test_an_issue_that_got_no_label_is_told_of_since_nobody_finds_it_again() -> 
         (Response(200, b'[{"number": "one"}]'), "ValidationError"),
     ],
 )
-def test_what_is_no_answer_of_github_is_told(response: Response | None, kind: str) -> None:
+def test_an_answer_that_is_not_githubs_is_an_error(response: Response | None, kind: str) -> None:
     with pytest.raises(RegistryError) as silent:
-        said(FOUND, lambda _: response)
-    assert silent.value.message == f"GitHub does not answer about the issue {TITLE!r}: {kind}"
+        sync(FOUND, lambda _: response)
+    assert silent.value.message == f"GitHub did not answer about the issue {TITLE!r}: {kind}"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}", "http://xn--", "nothing"])
-def test_where_nobody_listens_it_is_told(url: str) -> None:
+def test_an_address_at_which_nothing_listens_is_an_error(url: str) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = url.format(port=free.getsockname()[1])
     environment = {"GITHUB_API_URL": url, "GITHUB_REPOSITORY": "owner/name", "GITHUB_TOKEN": TOKEN}
-    with pytest.raises(RegistryError, match="GitHub does not answer about the issue "):
-        anyio.run(github_issue.say, github_issue.compose(FOUND), environment)
+    with pytest.raises(RegistryError, match="GitHub did not answer about the issue "):
+        anyio.run(github_issue.sync_issue, github_issue.compose_issue(FOUND), environment)
 
 
 @pytest.mark.parametrize(("token", "kind"), [("t0ken\n", "LocalProtocolError"), ("t0ken…", "UnicodeEncodeError")])
 def test_a_token_that_no_header_can_hold_is_in_no_message(token: str, kind: str) -> None:
     with serve(lambda _: Response(200, b"[]")) as host, pytest.raises(RegistryError) as caught:
         environment = {"GITHUB_API_URL": f"http://{host}", "GITHUB_REPOSITORY": "owner/name", "GITHUB_TOKEN": token}
-        anyio.run(github_issue.say, github_issue.compose(FOUND), environment)
+        anyio.run(github_issue.sync_issue, github_issue.compose_issue(FOUND), environment)
     assert "t0ken" not in repr(vars(caught.value))
     assert caught.value.message.endswith(f": {kind}")
 
 
 @pytest.mark.parametrize("missing", ["GITHUB_TOKEN", "GITHUB_REPOSITORY"])
-def test_without_a_token_or_a_repository_nobody_is_asked(missing: str) -> None:
+def test_without_a_token_or_a_repository_nothing_is_sent(missing: str) -> None:
     environment = {"GITHUB_REPOSITORY": "owner/name", "GITHUB_TOKEN": TOKEN, missing: ""}
     with pytest.raises(UsageError) as refused:
-        anyio.run(github_issue.say, github_issue.compose(FOUND), environment)
-    assert refused.value.message == f"there is no {missing} in the environment"
+        anyio.run(github_issue.sync_issue, github_issue.compose_issue(FOUND), environment)
+    assert refused.value.message == f"{missing} is not set"
