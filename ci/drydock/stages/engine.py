@@ -1,11 +1,10 @@
-"""A session with an engine, and the stages of one plan in it, from train to publish; then verify and rescan."""
+"""The stages of one plan, in a session with the engine: from train to tag, then verify and rescan."""
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -25,65 +24,41 @@ from drydock.oci.registry import Repository, tagging
 from drydock.pipeline.plan import Plan
 from drydock.pipeline.threads import run_in_thread
 from drydock.report import Archive, Contract, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
-from drydock.report.files import write_documents
 from drydock.stages import host, repack, scanner, session, signer, smoke
-from drydock.tools import attestations, cosign, dagger_log, dockerfile, revision
-from drydock.tools import model_contract as contract_of
+from drydock.stages.session import Session
+from drydock.tools import attestations, cosign, dagger_log, dockerfile, model_contract, revision
 from drydock.tools.cosign import KeyPair, Trust, Verified
 
 MODEL_FILES = ("model.json", "model.pkl", "model.forest", "training.npy")
 CONTEXT_LABEL = "dev.drydock.context.digest"
-FILES_LIMIT = 100
-GOODBYE_SECONDS = 15
+MAX_FILES = 100
 ATTEST_ROUNDS = 5
 
 
 @asynccontextmanager
 async def connect(plan: Plan, on_retry: Callable[[str], None] = registry.ignore_retries) -> AsyncIterator[EngineStages]:
-    """Open a session with the engine that the environment names, or that the Dagger CLI starts.
-
-    `on_retry` gets a sentence before the registry is asked once more, and while an engine is downloaded.
-    """
-    address = os.environ.get(session.ENGINE_VARIABLE, "")
-    path, secrets = plan.report_dir / "engine.log", plan.build_secrets.values()
-    try:
-        with path.open("w", encoding="utf-8") as log, session.engine_errors():
-            async with AsyncExitStack() as stack:
-                await session.open_connection(stack, address, log, on_retry)
-                await stack.enter_async_context(session.client_dies_with_engine(address))
-                try:
-                    if plan.no_cache:
-                        await dag.engine().local_cache().prune()
-                    yield EngineStages(plan, on_retry)
-                finally:
-                    with suppress(dagger.SessionError), session.client_within(GOODBYE_SECONDS):
-                        await stack.aclose()
-    except BuildError as error:
-        # The engine has written all of its log by now; its answer has only the instruction's exit code.
-        error.log = dagger_log.failed_instruction(path.read_text(encoding="utf-8", errors="replace")) or error.log
-        error.message, error.log = (dagger_log.mask_secrets(words, secrets) for words in (error.message, error.log))
-        raise
-    finally:
-        if secrets and path.exists():
-            words = path.read_text(encoding="utf-8", errors="replace")
-            write_documents(plan.report_dir, {path.name: dagger_log.mask_secrets(words, secrets)})
+    """Open a session with the engine for the stages of one plan; `on_retry` as in `session.open_session`."""
+    secrets = plan.build_secrets.values()
+    log_path = plan.report_dir / "engine.log"
+    async with session.open_session(log_path, on_retry, secrets=secrets, no_cache=plan.no_cache) as shared:
+        yield EngineStages(shared, plan)
 
 
 @dataclass(frozen=True)
 class EngineStages:
-    """The stages of one plan, in one session of the engine."""
+    """The stages of one plan. Several plans can share one session."""
 
+    session: Session
     plan: Plan
-    on_retry: Callable[[str], None]
 
     async def check_registry(self) -> None:
-        """Fail now, before any work, where the registry does not answer."""
+        """Fail now, before any work, if the registry does not answer."""
         await registry.require_answer(self.plan.policy.image.repository)
 
     async def check_signing_key(self) -> None:
-        """Fail now where the key that is to sign cannot be opened."""
+        """Fail now if the key that signs cannot be opened."""
         if not isinstance(self.plan.signer, cosign.NoSigner):
-            await self._signed_by(self.plan.signer)
+            await self._read_signer(self.plan.signer)
 
     async def generate_key_pair(self, password: str) -> KeyPair:
         """A new key pair of cosign's, for releases that no workflow signs."""
@@ -96,20 +71,20 @@ class EngineStages:
         """
         plan, policy = self.plan, self.plan.policy
         if policy.model.train:
-            return await self._made("train", self._context(), plan.report_dir / "model")
-        contract = await _read(self._given)
+            return await self._build_model("train", self._context(), plan.report_dir / "model")
+        contract = await _read_contract(self._model_dir)
         # The one pair that has a converter. Any other model stays as it is, and is refused below.
         if (contract.runtime, policy.build.runtime) == ("sklearn", "compiled"):
-            given = host.directory(self._given, ["model.json", "model.pkl", "training.npy"])
+            given = host.directory(self._model_dir, ["model.json", "model.pkl", "training.npy"])
             context = self._context().with_directory("artifacts", given)
-            return await self._made("convert", context, plan.report_dir / "model")
-        contract = await _read(self._given, policy.build.runtime)
+            return await self._build_model("convert", context, plan.report_dir / "model")
+        contract = await _read_contract(self._model_dir, policy.build.runtime)
         names = ["model.json", contract.artifact.file]
         with session.engine_errors():
-            files = await host.directory(self._given, names).sync()
-        if await _read(self._given, policy.build.runtime) != contract:
+            files = await host.directory(self._model_dir, names).sync()
+        if await _read_contract(self._model_dir, policy.build.runtime) != contract:
             raise BuildError(
-                f"the model in {self._given} was changed while it was read",
+                f"the model in {self._model_dir} was changed while it was read",
                 likely_cause="another run, or a copy of a model, writes there at the same time",
                 next_step="wait for its end, then run again",
             )
@@ -117,7 +92,7 @@ class EngineStages:
 
     async def train_to(self, directory: Path) -> None:
         """Build the Dockerfile's stage `train` and put the model that it made, and its contract, into `directory`."""
-        await self._make("train", self._context(), directory)
+        await self._build_files("train", self._context(), directory)
 
     async def create_contract(
         self, model: Path, data: Path, name: str, target: str, string_columns: Sequence[str]
@@ -138,18 +113,18 @@ class EngineStages:
             next_step="the log ends with what to change; then run again",
         ):
             summary = await made.file("/summary.txt").contents()
-            await _put(made, self._given)
+            await _export_model(made, self._model_dir)
         return summary
 
-    async def _made(self, stage: str, context: dagger.Directory, directory: Path) -> Model:
+    async def _build_model(self, stage: str, context: dagger.Directory, directory: Path) -> Model:
         """The model that a stage made; what is read of it, in `directory`, are the bytes that the engine has."""
-        files = await self._make(stage, context, directory)
-        contract = await _read(directory, self.plan.policy.build.runtime)
-        return Model(contract, _only(files, "model.json", contract.artifact.file))
+        files = await self._build_files(stage, context, directory)
+        contract = await _read_contract(directory, self.plan.policy.build.runtime)
+        return Model(contract, _select_files(files, "model.json", contract.artifact.file))
 
-    async def _make(self, stage: str, context: dagger.Directory, directory: Path) -> dagger.Directory:
+    async def _build_files(self, stage: str, context: dagger.Directory, directory: Path) -> dagger.Directory:
         with _build_errors(f"the stage `{stage}` of {self.plan.policy.build.dockerfile}"):
-            return await _put(self._stage(stage, context), directory)
+            return await _export_model(self._stage(stage, context), directory)
 
     def _stage(
         self, stage: str, context: dagger.Directory, arguments: Mapping[str, str] | None = None
@@ -157,7 +132,7 @@ class EngineStages:
         return context.docker_build(
             dockerfile=self.plan.policy.build.dockerfile,
             target=stage,
-            build_args=self._arguments(arguments or {}),
+            build_args=self._build_arguments(arguments or {}),
             secrets=self._secrets(),
             platform=self._platform,
         )
@@ -170,7 +145,7 @@ class EngineStages:
         with _build_errors(plan.policy.build.dockerfile):
             built = context.docker_build(
                 dockerfile=plan.policy.build.dockerfile,
-                build_args=self._arguments({"REVISION": plan.revision.name}),
+                build_args=self._build_arguments({"REVISION": plan.revision.name}),
                 secrets=self._secrets(),
                 platform=self._platform,
             )
@@ -182,7 +157,7 @@ class EngineStages:
             labelled = built.with_label(CONTEXT_LABEL, await context.digest())
             await labelled.sync()
         archive = await repack.archive(
-            plan, labelled, healthcheck=dockerfile.find_healthcheck(self._dockerfile()), drop_label=CONTEXT_LABEL
+            plan, labelled, healthcheck=dockerfile.find_healthcheck(self._read_dockerfile()), drop_label=CONTEXT_LABEL
         )
         await archive.export(str(path))
         return Archive(path=path, handle=archive)
@@ -198,7 +173,7 @@ class EngineStages:
         read = await run_in_thread(
             lambda is_cancelled: read_image(archive.path, max_bytes=max_bytes, is_cancelled=is_cancelled)
         )
-        return dockerfile.add_line_numbers(read, self._dockerfile())
+        return dockerfile.add_line_numbers(read, self._read_dockerfile())
 
     async def smoke(self, archive: Archive, model: Model) -> Smoke:
         """Start the image as its users will, ask for every golden row, and note which user it runs as."""
@@ -215,7 +190,7 @@ class EngineStages:
 
     async def verify(self, repository: str, digest: str, trust: Trust) -> Verified:
         """What of the signature and the statements of a published image is of somebody trusted."""
-        return await self._verified(repository, digest, trust, self.plan.source_login)
+        return await self._verify(repository, digest, trust, self.plan.source_login)
 
     async def import_archive(self, path: Path) -> Archive:
         """Let the engine hold an OCI archive that this machine has."""
@@ -226,7 +201,7 @@ class EngineStages:
 
         A version that is there already, with another digest, stops this before a byte is sent.
         """
-        async with self._repository() as repository:
+        async with self._open_repository() as repository:
             await tagging.push(repository, approval.archive.path, approval.manifest_digest, self.plan.name)
 
     async def attest(self, approval: Approval, verdict: Report) -> Signing:
@@ -241,7 +216,7 @@ class EngineStages:
             if plan.policy.image.attachments:
                 await self._attach_sbom(digest, sbom)
             return Signing(reason=plan.signer.reason)
-        signed_by, trust = await self._signed_by(plan.signer)
+        signed_by, trust = await self._read_signer(plan.signer)
         predicates = attestations.predicates(verdict, plan.builder, sbom)
         unsigned, lost = True, predicates
         for _ in range(ATTEST_ROUNDS):
@@ -250,9 +225,9 @@ class EngineStages:
                 await signer.sign(plan, plan.signer, digest, lost, signature=unsigned)
             # Another length each time, so that two runs do not go on to write at the same moment.
             await anyio.sleep(tagging.SETTLE_SECONDS * random.uniform(1, 2))  # noqa: S311 - no secret
-            verified = await self._verified(repository, digest, trust, registry.login_for(repository, plan.login))
+            verified = await self._verify(repository, digest, trust, registry.login_for(repository, plan.login))
             unsigned, lost = bool(verified.signature_failure), attestations.lost(predicates, verified)
-            if not unsigned and not lost and listed in await self._referrers(digest):
+            if not unsigned and not lost and listed in await self._list_referrers(digest):
                 attached = ("signature", *(attestations.WORDS[kind] for kind in predicates))
                 return Signing(signed_by=signed_by, attached=attached)
         raise RegistryError(
@@ -264,7 +239,7 @@ class EngineStages:
     async def tag(self, approval: Approval) -> Publication:
         """Name the image that was pushed, and read back what the registry now serves under each name."""
         plan, digest = self.plan, approval.manifest_digest
-        async with self._repository() as repository:
+        async with self._open_repository() as repository:
             created = datetime.fromisoformat(plan.revision.committed_at)
             moving_tags = plan.policy.image.moving_tags
             order = partial(revision.order, plan.root, plan.revision.commit)
@@ -281,7 +256,7 @@ class EngineStages:
             unmoved=dict(named.unmoved),
         )
 
-    async def _signed_by(self, by: cosign.Signer) -> tuple[str, Trust]:
+    async def _read_signer(self, by: cosign.Signer) -> tuple[str, Trust]:
         """Who signs, as a reader can check it, and what trusts in nobody else."""
         match by:
             case cosign.Key():
@@ -291,39 +266,37 @@ class EngineStages:
                 name = self.plan.builder.id
                 return name, cosign.exactly(name, verification.ISSUER)
 
-    async def _verified(
-        self, repository: str, digest: str, trust: Trust, login: registry.Credentials | None
-    ) -> Verified:
+    async def _verify(self, repository: str, digest: str, trust: Trust, login: registry.Credentials | None) -> Verified:
         plan, types = self.plan, tuple(attestations.WORDS)
         return await signer.verify(plan.images.cosign, repository, digest, trust, login, types, plan.certificates)
 
     async def _attach_sbom(self, digest: str, sbom: str) -> str:
         """For tools that read no signatures, such as a scanner that takes its packages from here."""
-        async with self._repository() as repository:
+        async with self._open_repository() as repository:
             return await repository.attach(digest, cosign.SBOM_MEDIA_TYPE, sbom.encode(), {})
 
-    async def _referrers(self, digest: str) -> set[str]:
-        async with self._repository() as repository:
+    async def _list_referrers(self, digest: str) -> set[str]:
+        async with self._open_repository() as repository:
             return {found.digest for found in await repository.list_referrers(digest)}
 
-    def _repository(self) -> AbstractAsyncContextManager[Repository]:
-        return registry.open_repository(self.plan.policy.image.repository, self.plan.login, self.on_retry)
+    def _open_repository(self) -> AbstractAsyncContextManager[Repository]:
+        return registry.open_repository(self.plan.policy.image.repository, self.plan.login, self.session.on_retry)
 
     @property
     def _platform(self) -> dagger.Platform:
         return dagger.Platform(self.plan.policy.build.platform)
 
     @property
-    def _given(self) -> Path:
+    def _model_dir(self) -> Path:
         return self.plan.root / self.plan.policy.model.path
 
-    def _dockerfile(self) -> str:
+    def _read_dockerfile(self) -> str:
         return dockerfile.read_dockerfile(self.plan.root / self.plan.policy.build.dockerfile)
 
     def _context(self) -> dagger.Directory:
         return host.directory(self.plan.root, self.plan.policy.build.context)
 
-    def _arguments(self, more: Mapping[str, str]) -> list[BuildArg]:
+    def _build_arguments(self, more: Mapping[str, str]) -> list[BuildArg]:
         """What every build is told, and `more`."""
         images, policy = self.plan.images, self.plan.policy
         common = {
@@ -340,16 +313,17 @@ class EngineStages:
 
         One that nobody gave is empty: Dagger would name a missing one at random, and its step would never be cached.
         """
-        missing = {name: "" for name, required in dockerfile.find_secrets(self._dockerfile()).items() if not required}
-        given = {session.CERTIFICATES_ID: self.plan.certificates, **self.plan.build_secrets}
-        return [dag.set_secret(name, text) for name, text in {**missing, **given}.items()]
+        declared = dockerfile.find_secrets(self._read_dockerfile())
+        missing = {name: "" for name, required in declared.items() if not required}
+        secrets = {**missing, session.CERTIFICATES_ID: self.plan.certificates, **self.plan.build_secrets}
+        return [dag.set_secret(name, text) for name, text in secrets.items()]
 
 
-async def _put(made: dagger.Container, directory: Path) -> dagger.Directory:
+async def _export_model(made: dagger.Container, directory: Path) -> dagger.Directory:
     """Put the model that a stage made into `directory`, where no file of another model stays beside it."""
     artifacts = made.directory("/artifacts")
-    names = await _plain_files(artifacts)
-    files = _only(artifacts, *names)
+    names = await _list_plain_files(artifacts)
+    files = _select_files(artifacts, *names)
     # Not wiped: the folder is the user's, who may keep more in it than the model.
     await files.export(str(directory))
     for name in set(MODEL_FILES).difference(names):
@@ -357,12 +331,12 @@ async def _put(made: dagger.Container, directory: Path) -> dagger.Directory:
     return files
 
 
-async def _plain_files(directory: dagger.Directory) -> list[str]:
+async def _list_plain_files(directory: dagger.Directory) -> list[str]:
     """The names of its files: a link that somebody's code made would lead to any place of this machine."""
     names = await directory.entries()
-    if len(names) > FILES_LIMIT:
+    if len(names) > MAX_FILES:
         raise BuildError(
-            f"training wrote {len(names)} files beside the model, and {FILES_LIMIT} are the most",
+            f"training wrote {len(names)} files beside the model, and {MAX_FILES} are the most",
             likely_cause="its own notes or checkpoints are in the folder of the model",
             next_step="let it write them into another folder",
         )
@@ -380,7 +354,7 @@ async def _plain_files(directory: dagger.Directory) -> list[str]:
     return plain
 
 
-def _only(directory: dagger.Directory, *names: str) -> dagger.Directory:
+def _select_files(directory: dagger.Directory, *names: str) -> dagger.Directory:
     """These files of a directory, and nothing else."""
     files = dag.directory()
     for name in names:
@@ -392,16 +366,16 @@ def _files(model: Model) -> dagger.Directory:
     return cast("dagger.Directory", model.handle)
 
 
-async def _read(directory: Path, runtime: str | None = None) -> Contract:
+async def _read_contract(directory: Path, runtime: str | None = None) -> Contract:
     """In a thread, since a large model takes seconds."""
-    return await anyio.to_thread.run_sync(contract_of.read, directory, runtime, abandon_on_cancel=True)
+    return await anyio.to_thread.run_sync(model_contract.read, directory, runtime, abandon_on_cancel=True)
 
 
 @contextmanager
 def _build_errors(
     what: str,
     likely_cause: str = "a package or a base image cannot be had, a hash does not match, or an instruction fails",
-    next_step: str = "mend the instruction that the log ends with; --debug shows all of the engine's log",
+    next_step: str = "fix the instruction that the log ends with; --debug shows all of the engine's log",
 ) -> Iterator[None]:
     with session.engine_errors():
         try:

@@ -20,8 +20,7 @@ from drydock.pipeline.plan import Plan
 from drydock.pipeline.threads import run_in_thread
 from drydock.report import Archive, Scan
 from drydock.report.files import write_documents
-from drydock.stages import archive as archives
-from drydock.stages import host, session
+from drydock.stages import host, oci_archive, session
 from drydock.tools import dagger_log, scanner_self_test, text_extraction, trivy
 
 
@@ -40,7 +39,7 @@ async def scan(plan: Plan, archive: Archive) -> Scan:
             .with_new_file(trivy.SECRET_CONFIG, trivy.SECRET_RULES.read_text(encoding="utf-8"))
         )
         scanned, canary_document, (text_secrets, text_exit_code) = await asyncio.gather(
-            _scanned(plan, prepared, archives.file(archive)),
+            _scanned(plan, prepared, oci_archive.file(archive)),
             _report(_scanned(plan, prepared, _canary())),
             _scan_texts(plan, prepared, archive),
         )
@@ -135,7 +134,7 @@ def _database_files(scanner: dagger.Container, source: str, certificates: str) -
         return host.directory(Path(source), ["trivy.db", "metadata.json"])
     downloaded = (
         session.with_certificates(scanner, certificates)
-        .with_env_variable("DRYDOCK_PERIOD", session.period())
+        .with_env_variable("DRYDOCK_PERIOD", session.cache_window())
         .with_mounted_temp("/tmp")  # noqa: S108 - in the scanner's own container
         .with_exec(trivy.download_arguments(source))
     )

@@ -1,11 +1,13 @@
-"""The line to the engine: how it is opened, and what it means when nobody answers any more."""
+"""A session with the engine: how it is opened, and what it means if the engine stops answering."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -17,8 +19,9 @@ import httpx
 import psutil
 from dagger import dag
 
-from drydock.errors import DrydockError, EngineError
+from drydock.errors import BuildError, DrydockError, EngineError
 from drydock.oci import registry
+from drydock.report.files import write_documents
 from drydock.stages import probe
 from drydock.stages.probe import Address
 from drydock.tools import dagger_log
@@ -34,11 +37,55 @@ COMMAND_PROBE_SECONDS = 5
 PROGRESS_SECONDS = 10
 FAILURES = 2
 KILL_AGAIN_SECONDS = 0.1
+DISCONNECT_TIMEOUT_SECONDS = 15
 CERTIFICATES = "/certificates.pem"
 # Its id in a Dockerfile.
 CERTIFICATES_ID = "ca"
 # Upstream renews its database every six hours; a step that was cached longer would scan with yesterday's.
-PERIOD_HOURS = 6
+CACHE_WINDOW_HOURS = 6
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open session with the engine. `on_retry` gets a sentence before the registry is asked again."""
+
+    on_retry: Callable[[str], None]
+
+
+@asynccontextmanager
+async def open_session(
+    log_path: Path, on_retry: Callable[[str], None], *, secrets: Collection[str] = (), no_cache: bool = False
+) -> AsyncIterator[Session]:
+    """Open a session with the engine that the environment names, or that the Dagger CLI starts.
+
+    The engine's log goes to `log_path`, without the texts of `secrets`. `on_retry` gets a sentence before each new
+    try, and while an engine is downloaded. `no_cache` empties the engine's cache first. Raises EngineError.
+    """
+    address = os.environ.get(ENGINE_VARIABLE, "")
+    try:
+        with log_path.open("w", encoding="utf-8") as log, engine_errors():
+            async with AsyncExitStack() as stack:
+                await open_connection(stack, address, log, on_retry)
+                await stack.enter_async_context(kill_client_if_engine_dies(address))
+                try:
+                    if no_cache:
+                        await dag.engine().local_cache().prune()
+                    yield Session(on_retry)
+                finally:
+                    with suppress(dagger.SessionError), kill_client_after(DISCONNECT_TIMEOUT_SECONDS):
+                        await stack.aclose()
+    except BuildError as error:
+        # The engine has written all of its log by now; its answer has only the instruction's exit code.
+        error.log = dagger_log.failed_instruction(_read_log(log_path)) or error.log
+        error.message, error.log = (dagger_log.mask_secrets(text, secrets) for text in (error.message, error.log))
+        raise
+    finally:
+        if secrets and log_path.exists():
+            write_documents(log_path.parent, {log_path.name: dagger_log.mask_secrets(_read_log(log_path), secrets)})
+
+
+def _read_log(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 async def open_connection(stack: AsyncExitStack, text: str, log: TextIO, on_wait: Callable[[str], None]) -> None:
@@ -58,10 +105,10 @@ async def open_connection(stack: AsyncExitStack, text: str, log: TextIO, on_wait
     if not address.is_started_by_client:
         limit_seconds = max(CLIENT_SECONDS, deadline - anyio.current_time())
     broken: list[dagger.DaggerError] = []
-    async with anyio.create_task_group() as group, _client_ends_if_cancelled(group):
+    async with anyio.create_task_group() as group, _kill_client_if_cancelled(group):
         if address.is_started_by_client:
             group.start_soon(_show_progress, Path(log.name), on_wait)
-        with client_within(limit_seconds) as killed:
+        with kill_client_after(limit_seconds) as killed:
             try:
                 # What did not reach the engine is not tried again: the client keeps no state to go on from.
                 await stack.enter_async_context(dagger.connection(config))
@@ -78,7 +125,7 @@ async def open_connection(stack: AsyncExitStack, text: str, log: TextIO, on_wait
 
 
 @asynccontextmanager
-async def _client_ends_if_cancelled(group: anyio.abc.TaskGroup) -> AsyncIterator[None]:
+async def _kill_client_if_cancelled(group: anyio.abc.TaskGroup) -> AsyncIterator[None]:
     """Kill the Dagger client if this is cancelled: the SDK waits for it in a thread, which no cancellation ends."""
     over = anyio.Event()
 
@@ -103,13 +150,13 @@ async def _show_progress(log_path: Path, on_wait: Callable[[str], None]) -> None
     started = anyio.current_time()
     while True:
         await anyio.sleep(PROGRESS_SECONDS)
-        words = log_path.read_text(encoding="utf-8", errors="replace").strip()
+        words = _read_log(log_path).strip()
         doing = f": {dagger_log.last_line(words)}" if words else ""
         on_wait(f"the Dagger CLI starts an engine, {anyio.current_time() - started:.0f} s{doing}")
 
 
 @asynccontextmanager
-async def client_dies_with_engine(text: str) -> AsyncIterator[None]:
+async def kill_client_if_engine_dies(text: str) -> AsyncIterator[None]:
     """Kill the Dagger client once no engine answers at an address: it would wait for minutes, and the SDK for it."""
     # A task group would turn whatever is raised in here into a group of exceptions.
     watcher = asyncio.create_task(_watch(Address.parse(text)))
@@ -130,7 +177,7 @@ async def _watch(address: Address) -> None:
 
 
 @contextmanager
-def client_within(seconds: float | None) -> Iterator[threading.Event]:
+def kill_client_after(seconds: float | None) -> Iterator[threading.Event]:
     """Kill the Dagger client after this time, and set the event; None is no limit."""
     killed = threading.Event()
 
@@ -187,7 +234,7 @@ def with_certificates(container: dagger.Container, pem: str) -> dagger.Container
     return mounted.with_env_variable(registry.CA_VARIABLE, CERTIFICATES)
 
 
-def period() -> str:
-    """The quarter of the day, an input of the steps that the engine must do anew in each."""
+def cache_window() -> str:
+    """Return the quarter of the day: an input of the steps that the engine must do again in each."""
     now = datetime.now(UTC)
-    return f"{now:%Y-%m-%d}-{now.hour // PERIOD_HOURS}"
+    return f"{now:%Y-%m-%d}-{now.hour // CACHE_WINDOW_HOURS}"

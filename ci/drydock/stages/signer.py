@@ -68,20 +68,20 @@ async def sign(
     """
     repository = plan.policy.image.repository
     await registry.require_answer(repository)
-    place = _Place.of(repository)
-    reference = f"{place.repository}@{digest}"
+    endpoint = _RegistryEndpoint.of(repository)
+    reference = f"{endpoint.repository}@{digest}"
     login = registry.login_for(repository, plan.login)
-    container = _with_signer(place.reached_from(_cosign(plan.images.cosign, plan.certificates), login), signer)
+    container = _with_signer(endpoint.reached_from(_cosign(plan.images.cosign, plan.certificates), login), signer)
     with _cosign_errors():
         try:
             # One after the other: each one adds itself to a list that all of them share, and the last writer wins.
             if signature:
                 container = container.with_exec(
-                    cosign.sign_arguments(reference, signer, plain_http=place.is_local), use_entrypoint=True
+                    cosign.sign_arguments(reference, signer, plain_http=endpoint.is_local), use_entrypoint=True
                 )
             for predicate_type, predicate in predicates.items():
                 container = container.with_new_file(cosign.PREDICATE_FILE, predicate).with_exec(
-                    cosign.attest_arguments(reference, signer, predicate_type, plain_http=place.is_local),
+                    cosign.attest_arguments(reference, signer, predicate_type, plain_http=endpoint.is_local),
                     use_entrypoint=True,
                 )
             await container.sync()
@@ -109,15 +109,15 @@ async def verify(
     Raises RegistryError where nobody could be asked; what does not verify is no error.
     """
     await registry.require_answer(repository)
-    place = _Place.of(repository)
-    reference = f"{place.repository}@{digest}"
-    container = place.reached_from(_cosign(image, certificates), login)
+    endpoint = _RegistryEndpoint.of(repository)
+    reference = f"{endpoint.repository}@{digest}"
+    container = endpoint.reached_from(_cosign(image, certificates), login)
     if isinstance(trust, PublicKey):
         container = container.with_env_variable(cosign.PUBLIC_KEY_VARIABLE, trust.pem)
     types = (cosign.SIGNATURE, *predicate_types)
-    questions = [cosign.verify_arguments(reference, trust, each, plain_http=place.is_local) for each in types]
+    questions = [cosign.verify_arguments(reference, trust, each, plain_http=endpoint.is_local) for each in types]
     with _cosign_errors():
-        answers = await asyncio.gather(*(_answered(container, question) for question in questions))
+        answers = await asyncio.gather(*(_run_verification(container, question) for question in questions))
     for answer in answers:
         if answer.exit_code and not cosign.is_verdict(answer.reason):
             raise RegistryError(
@@ -151,7 +151,7 @@ class _Answer:
     reason: str
 
 
-async def _answered(container: dagger.Container, question: list[str]) -> _Answer:
+async def _run_verification(container: dagger.Container, question: list[str]) -> _Answer:
     asked = container.with_exec(question, use_entrypoint=True, expect=ReturnType.ANY)
     exit_code, stderr = await asked.exit_code(), await asked.stderr()
     reason = cosign.reason(stderr) if exit_code else SOMETHING_ELSE
@@ -159,7 +159,7 @@ async def _answered(container: dagger.Container, question: list[str]) -> _Answer
 
 
 @dataclass(frozen=True)
-class _Place:
+class _RegistryEndpoint:
     """A repository as a container names it; `port` is that of a registry on this machine, None for any other."""
 
     repository: str
@@ -167,7 +167,7 @@ class _Place:
     port: int | None
 
     @classmethod
-    def of(cls, repository: str) -> _Place:
+    def of(cls, repository: str) -> _RegistryEndpoint:
         host, _, name = repository.partition("/")
         if not registry.is_local(host):
             return cls(repository, host, None)

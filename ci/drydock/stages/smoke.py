@@ -11,43 +11,41 @@ from dagger import PortForward, ReturnType, dag
 
 from drydock.pipeline.plan import Plan
 from drydock.report import Answer, Archive, Contract, Malformed, Smoke, Updates
-from drydock.stages import archive as archives
-from drydock.stages import session
-from drydock.tools import apt as pending
-from drydock.tools import dagger_log
-from drydock.tools import predict_client as conversation
+from drydock.stages import oci_archive, session
+from drydock.tools import apt, dagger_log, predict_client
 
 MODELS = "/models"
 STOP_SECONDS = 10
 
 
-async def smoke(plan: Plan, archive: Archive, contract: Contract, outside: dagger.Directory | None) -> Smoke:
+async def smoke(plan: Plan, archive: Archive, contract: Contract, remote_model: dagger.Directory | None) -> Smoke:
     """Start the image as its users will, ask for every golden row, and note which user it runs as.
 
-    `outside` has a model that is not in the image: it is mounted, and named as a user would name it.
+    `remote_model` has a model that is not in the image: it is mounted, and named as a user would name it.
     """
     with session.engine_errors():
-        return await _smoke(plan, archive, contract, outside)
+        return await _smoke(plan, archive, contract, remote_model)
 
 
-async def _smoke(plan: Plan, archive: Archive, contract: Contract, outside: dagger.Directory | None) -> Smoke:
+async def _smoke(plan: Plan, archive: Archive, contract: Contract, remote_model: dagger.Directory | None) -> Smoke:
     limits = plan.policy.limits
-    container = archives.container(plan, archive)
-    if outside:
+    container = oci_archive.container(plan, archive)
+    if remote_model:
         container = (
-            container.with_mounted_directory(MODELS, outside)
+            container.with_mounted_directory(MODELS, remote_model)
             .with_env_variable("MODEL_URI", f"{MODELS}/{contract.artifact.file}")
             .with_env_variable("MODEL_SHA256", contract.artifact.sha256)
         )
-    uid = await _uid(container)
-    exposed = await _exposed_ports(container)
-    port = conversation.port_of(exposed)
+    uid = await _read_uid(container)
+    exposed = await _read_exposed_ports(container)
+    port = predict_client.port_of(exposed)
     if port is None:
         numbers = ", ".join(map(str, exposed))
         return Smoke(
             uid=uid,
             ready_seconds=None,
-            not_ready=f"it exposes the ports {numbers}, and any may answer: EXPOSE {conversation.DEFAULT_PORT}, or one",
+            not_ready=f"it exposes the ports {numbers}, and any may answer: EXPOSE {predict_client.DEFAULT_PORT},"
+            " or one",
         )
     # The engine's own wait for the port has no end where a container never listens; ours has.
     service = container.with_exposed_port(port, experimental_skip_healthcheck=True).as_service(use_entrypoint=True)
@@ -63,9 +61,9 @@ async def _smoke(plan: Plan, archive: Archive, contract: Contract, outside: dagg
             base_url = await running.endpoint(scheme="http")
         if base_url:
             # Has an end of its own, which knows the last reason why not.
-            ready_seconds, not_ready = await conversation.wait_until_ready(base_url, limits)
+            ready_seconds, not_ready = await predict_client.wait_until_ready(base_url, limits)
         if ready_seconds is not None:
-            answers, malformed = await conversation.ask(base_url, contract, limits)
+            answers, malformed = await predict_client.ask(base_url, contract, limits)
     except dagger.QueryError as error:
         not_ready = dagger_log.first_line(str(error))
     finally:
@@ -73,14 +71,14 @@ async def _smoke(plan: Plan, archive: Archive, contract: Contract, outside: dagg
         with anyio.move_on_after(STOP_SECONDS, shield=True), suppress(dagger.DaggerError):
             await tunnel.stop(kill=True)
             await service.stop(kill=True)
-    last_words = LastWords("", "")
+    container_exit = ContainerExit("", "")
     if ready_seconds is None:
-        last_words = await _last_words(container, port, limits.log_lines)
+        container_exit = await _read_exit(container, port, limits.log_lines)
     return Smoke(
         uid=uid,
         ready_seconds=None if ready_seconds is None else round(ready_seconds, 1),
-        not_ready="; ".join(filter(None, (not_ready, last_words.ending))),
-        log=last_words.log,
+        not_ready="; ".join(filter(None, (not_ready, container_exit.ending))),
+        log=container_exit.log,
         answers=answers,
         tolerance=contract.tolerance,
         malformed=malformed,
@@ -89,19 +87,20 @@ async def _smoke(plan: Plan, archive: Archive, contract: Contract, outside: dagg
 
 async def check_updates(plan: Plan, archive: Archive) -> Updates:
     """Ask the image's package manager, as root and in a throw-away container, which updates are pending."""
-    container = archives.container(plan, archive).with_user("0").with_env_variable("DRYDOCK_PERIOD", session.period())
+    container = oci_archive.container(plan, archive).with_user("0")
+    container = container.with_env_variable("DRYDOCK_PERIOD", session.cache_window())
     with session.engine_errors():
         try:
             with anyio.fail_after(plan.policy.scan.timeout_seconds):
-                asked = container.with_exec(list(pending.COMMAND), expect=ReturnType.ANY)
-                return pending.read(await asked.exit_code(), await asked.stdout(), await asked.stderr())
+                asked = container.with_exec(list(apt.COMMAND), expect=ReturnType.ANY)
+                return apt.read(await asked.exit_code(), await asked.stdout(), await asked.stderr())
         except TimeoutError:
             return Updates(reason="apt-get took longer than scan.timeout_seconds")
         except dagger.QueryError as error:
             return Updates(reason=f"the image has no shell to ask in: {dagger_log.first_line(str(error))}")
 
 
-async def _uid(container: dagger.Container) -> int | None:
+async def _read_uid(container: dagger.Container) -> int | None:
     """The uid that a process of this image runs with, asked of the image itself; None where it cannot say."""
     try:
         return int(await container.with_exec(["id", "-u"]).stdout())
@@ -109,7 +108,7 @@ async def _uid(container: dagger.Container) -> int | None:
         return None
 
 
-async def _exposed_ports(container: dagger.Container) -> list[int]:
+async def _read_exposed_ports(container: dagger.Container) -> list[int]:
     """The TCP ports that the image says it listens on, in their order."""
     return sorted(
         [
@@ -121,24 +120,24 @@ async def _exposed_ports(container: dagger.Container) -> list[int]:
 
 
 @dataclass(frozen=True)
-class LastWords:
+class ContainerExit:
     """How a container ended, and what it printed."""
 
     ending: str
     log: str
 
 
-async def _last_words(container: dagger.Container, port: int, log_lines: int) -> LastWords:
+async def _read_exit(container: dagger.Container, port: int, log_lines: int) -> ContainerExit:
     """Start the image once more for a few seconds, listen, and look whom its port is open to.
 
     The log of a service, and its sockets, cannot be had.
     """
     try:
         start = [*await container.entrypoint(), *await container.default_args()]
-        again = container.with_exec(["sh", "-c", conversation.WATCHED_START, "sh", *start], expect=ReturnType.ANY)
+        again = container.with_exec(["sh", "-c", predict_client.WATCHED_START, "sh", *start], expect=ReturnType.ANY)
         exit_code, stdout, stderr = await again.exit_code(), await again.stdout(), await again.stderr()
     except dagger.QueryError as error:
-        return LastWords("it cannot be started", dagger_log.tail(str(error)))
-    printed, _, sockets = stdout.partition(conversation.SOCKETS)
+        return ContainerExit("it cannot be started", dagger_log.tail(str(error)))
+    printed, _, sockets = stdout.partition(predict_client.SOCKETS)
     lines = f"{printed}\n{stderr}".strip().splitlines()
-    return LastWords(conversation.ending(exit_code, sockets, port), "\n".join(lines[-log_lines:]))
+    return ContainerExit(predict_client.ending(exit_code, sockets, port), "\n".join(lines[-log_lines:]))

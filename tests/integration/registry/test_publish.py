@@ -13,6 +13,7 @@ from drydock.checks import Approval
 from drydock.policy import Policy
 from drydock.report import Archive, Publication, Signing
 from drydock.stages import EngineStages
+from drydock.stages.session import Session
 from tests.integration.registry import program, proxy
 from tests.integration.registry.faults import ANY_TAG, STAYED
 from tests.integration.registry.proxy import ALWAYS, Rule
@@ -46,7 +47,7 @@ def published(world: World, **image: object) -> tuple[Signing, Publication]:
     archive, digest = world.image()
     policy = Policy.model_validate({"image": {"repository": f"{world.door.host}/{world.name}", **image}})
     plan = examples.plan(world.folder / "dist", policy=policy)
-    approval, stages = Approval(Archive(path=archive, handle=None), digest), EngineStages(plan, print)
+    approval, stages = Approval(Archive(path=archive, handle=None), digest), EngineStages(Session(print), plan)
 
     async def publish() -> tuple[Signing, Publication]:
         await stages.push(approval)

@@ -18,8 +18,9 @@ from drydock.checks import Approval
 from drydock.errors import BuildError, EngineError, UsageError
 from drydock.policy import Policy
 from drydock.report import Model, Updates
-from drydock.stages import archive, host, signer, smoke
-from drydock.tools import predict_client as conversation
+from drydock.stages import host, oci_archive, signer, smoke
+from drydock.stages.session import Session
+from drydock.tools import predict_client
 from tests.support import examples
 from tests.support.http_server import Response, serve
 from tests.unit.tools.test_model_contract import put
@@ -86,7 +87,7 @@ def staged(
 ) -> stages.EngineStages:
     monkeypatch.setattr("drydock.stages.engine.dag", engine)
     monkeypatch.setattr("drydock.stages.host.dag", engine)
-    return stages.EngineStages(examples.plan(tmp_path / "dist", policy=policy), print)
+    return stages.EngineStages(Session(print), examples.plan(tmp_path / "dist", policy=policy))
 
 
 MODEL = Model(examples.CONTRACT, None)
@@ -227,7 +228,7 @@ def test_a_file_is_taken_by_its_name_though_the_engine_takes_patterns(
 ) -> None:
     engine = Recorded("model.json", "model.pkl")
     staging = staged(tmp_path, monkeypatch, engine)
-    staging._given.mkdir(parents=True)
+    staging._model_dir.mkdir(parents=True)
     anyio.run(staging.create_contract, tmp_path / name, tmp_path / "rows.csv", "mine", "", [])
     assert ("directory", (str(tmp_path),), {"include": [pattern], "exclude": ["*/*"]}) in engine.calls
     assert (name,) in engine.of("file")
@@ -408,9 +409,9 @@ class Unasked:
 
 
 def asked_for_updates(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Updates:
-    monkeypatch.setattr(archive, "container", lambda *_: Unasked(error))
+    monkeypatch.setattr(oci_archive, "container", lambda *_: Unasked(error))
     plan = examples.plan(tmp_path)
-    return anyio.run(stages.EngineStages(plan, print).check_updates, examples.archive(tmp_path))
+    return anyio.run(stages.EngineStages(Session(print), plan).check_updates, examples.archive(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -436,7 +437,7 @@ def test_an_engine_that_goes_away_while_an_image_is_asked_is_one(
     with pytest.raises(EngineError, match="the engine did not answer: gone"):
         asked_for_updates(gone, tmp_path, monkeypatch)
     with pytest.raises(EngineError, match="the engine did not answer: gone"):
-        anyio.run(stages.EngineStages(examples.plan(tmp_path), print).smoke, examples.archive(tmp_path), MODEL)
+        anyio.run(stages.EngineStages(Session(print), examples.plan(tmp_path)).smoke, examples.archive(tmp_path), MODEL)
 
 
 def test_what_needs_cosign_says_how_to_get_it() -> None:
@@ -484,7 +485,7 @@ class Tunnel:
     async def stop(self, kill: bool) -> None: ...
 
     async def stdout(self) -> str:
-        return f"{conversation.SOCKETS}\n"
+        return f"{predict_client.SOCKETS}\n"
 
     async def stderr(self) -> str:
         return "no model here"
@@ -505,9 +506,9 @@ def test_an_image_that_never_gets_ready_says_why_in_its_own_words(
     plan = examples.plan(tmp_path, policy=examples.policy(limits={"start_seconds": 1}))
     with serve(lambda _: Response(503, b"the first golden row is wrong")) as host:
         tunnel = Tunnel(f"http://{host}")
-        monkeypatch.setattr(archive, "container", lambda *_: tunnel)
+        monkeypatch.setattr(oci_archive, "container", lambda *_: tunnel)
         monkeypatch.setattr(smoke, "dag", tunnel)
-        smoked = anyio.run(stages.EngineStages(plan, print).smoke, examples.archive(tmp_path), MODEL)
+        smoked = anyio.run(stages.EngineStages(Session(print), plan).smoke, examples.archive(tmp_path), MODEL)
     assert (smoked.ready_seconds, smoked.uid, smoked.answers, smoked.log) == (None, None, (), "no model here")
     assert smoked.not_ready == (
         "/readyz answered 503: the first golden row is wrong; it was running after 5 s, and did not listen on port 8000"
@@ -534,10 +535,10 @@ def test_an_image_is_asked_on_the_port_that_it_exposes(
 ) -> None:
     with serve(lambda _: Response(200, b"{}")) as host:
         tunnel = Tunnel(f"http://{host}", *exposed)
-        monkeypatch.setattr(archive, "container", lambda *_: tunnel)
+        monkeypatch.setattr(oci_archive, "container", lambda *_: tunnel)
         monkeypatch.setattr(smoke, "dag", tunnel)
         plan = examples.plan(tmp_path)
-        smoked = anyio.run(stages.EngineStages(plan, print).smoke, examples.archive(tmp_path), MODEL)
+        smoked = anyio.run(stages.EngineStages(Session(print), plan).smoke, examples.archive(tmp_path), MODEL)
     assert smoked.ready_seconds is not None
     assert ("with_exposed_port", port) in tunnel.calls
 
@@ -546,8 +547,9 @@ def test_an_image_with_ports_of_which_any_may_answer_is_said_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tunnel = Tunnel("", Exposed(9090), Exposed(8080))
-    monkeypatch.setattr(archive, "container", lambda *_: tunnel)
-    smoked = anyio.run(stages.EngineStages(examples.plan(tmp_path), print).smoke, examples.archive(tmp_path), MODEL)
+    monkeypatch.setattr(oci_archive, "container", lambda *_: tunnel)
+    staging = stages.EngineStages(Session(print), examples.plan(tmp_path))
+    smoked = anyio.run(staging.smoke, examples.archive(tmp_path), MODEL)
     assert (smoked.ready_seconds, smoked.not_ready) == (
         None,
         "it exposes the ports 8080, 9090, and any may answer: EXPOSE 8000, or one",
@@ -567,5 +569,5 @@ def test_an_image_with_ports_of_which_any_may_answer_is_said_at_once(
 def test_only_a_registry_of_this_machine_has_another_name_inside(
     repository: str, inside: str, host: str, port: int | None
 ) -> None:
-    place = signer._Place.of(repository)
+    place = signer._RegistryEndpoint.of(repository)
     assert (place.repository, place.host, place.port, place.is_local) == (inside, host, port, port is not None)

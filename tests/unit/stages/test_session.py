@@ -392,7 +392,7 @@ def test_a_client_lives_as_long_as_its_engine_answers(
     async def watch() -> None:
         with subprocess.Popen(["/bin/sleep", "600"]) as client:
             try:
-                async with session.client_dies_with_engine("docker-container://mine"):
+                async with session.kill_client_if_engine_dies("docker-container://mine"):
                     await anyio.sleep(0.5)
                     assert client.poll() is None
                     runtime("docker", inspect="echo exited")
