@@ -64,7 +64,7 @@ FILE_TIME = 315_532_800
 # Of 180 MB of Python packages 4, 5 and 6 make 57.5, 55.9 and 55.2 MB in 2.7, 3.9 and 6.4 s; the engine made 56.2 MB.
 COMPRESSION_LEVEL = 5
 GZIP_FORMAT = 31  # zlib's own word for it: a header without name and time, a window of 32 kB
-# What BuildKit writes into the history where it has no instruction of its own to name; its times are those of the run.
+# BuildKit's comment on a history entry that no instruction made; the time of such an entry is that of the run.
 BUILDKIT_COMMENT = "buildkit.exporter.image.v0"
 UNUSED_SECONDS = 30 * 24 * 3600
 
@@ -85,7 +85,7 @@ class Blob(NamedTuple):
 
 
 def main() -> None:
-    """Read the command line, and end with 1 and one sentence where an archive is not one."""
+    """Run the command line; exits with 1 and one sentence if an archive is damaged."""
     parser = argparse.ArgumentParser(description="The same content, the same digest.")
     parser.add_argument("archive", type=Path)
     parser.add_argument("base", type=Path)
@@ -306,12 +306,12 @@ def _store_layer(store: Path, key: str, unpacked: IO[bytes]) -> RepackedLayer:
 
 
 def _seal(key: str, digest: str, diff_id: str) -> str:
-    """What a damaged record does not match: the digest guards the compressed bytes, and nothing else the diff_id."""
+    """The checksum of a record: the digest protects the compressed bytes, but not the diff_id."""
     return hashlib.sha256(f"{key} {digest} {diff_id}".encode()).hexdigest()
 
 
 def _prune(store: Path) -> None:
-    """Remove what was not used for 30 days, a half-written layer of a run that was killed too."""
+    """Remove what was not used for 30 days, and half-written layers of killed runs."""
     for path in [*store.glob("*/*"), *store.glob("*")]:
         with suppress(OSError):
             if path.stat().st_mtime < time.time() - UNUSED_SECONDS:
@@ -338,7 +338,7 @@ def _compress(tar: Iterator[bytes], path: Path) -> tuple[str, str]:
 
 
 def _normalize_tar(layer: IO[bytes]) -> Iterator[bytes]:
-    """The same files as a tar that has one form only: sorted, each path once, no times, no names of owners."""
+    """The same files as a tar in its only form: sorted, each path once, without times and names of owners."""
     with tarfile.open(fileobj=layer, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
         files = _read_files(tar)
         layer.seek(tar.offset)
@@ -375,13 +375,13 @@ def _path(name: str) -> str:
 
 
 def _sort_key(path: str) -> list[tuple[bool, bytes]]:
-    """Where a path is sorted: a folder before what is in it, and, as the specification asks, whiteouts first."""
+    """Sorts a folder before what is in it, and whiteouts first, as the specification says."""
     parts = [] if path == "." else path.split("/")
     return [(not part.startswith(WHITEOUT_PREFIX), part.encode("utf-8", "surrogateescape")) for part in parts]
 
 
 def _create_header(path: str, file: tarfile.TarInfo, *, first_path: str) -> tarfile.TarInfo:
-    """All that is kept of a file, as the entry for `path`; it is a link where `first_path` is another."""
+    """All that is kept of a file, as the entry for `path`; it is a link if `first_path` is another path."""
     header = tarfile.TarInfo(path)
     header.mode, header.uid, header.gid, header.mtime = file.mode, file.uid, file.gid, FILE_TIME
     # Links have them as well: a runtime that sets a link's owner takes the file's capabilities away.

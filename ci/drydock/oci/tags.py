@@ -28,7 +28,7 @@ class ImageTags:
     """The tags of an image in the registry.
 
     `tag` is the one that records and people use; `commit_tag` the commit's own, beside a version; `branch` the moving
-    tag of the branch. Empty where there is none.
+    tag of the branch. Empty if there is none.
     """
 
     tag: str

@@ -156,7 +156,7 @@ class EngineStages:
             # would not see. The context's digest makes the configuration differ wherever the build does.
             labelled = built.with_label(CONTEXT_LABEL, await context.digest())
             await labelled.sync()
-        archive = await repack.archive(
+        archive = await repack.repack_image(
             plan, labelled, healthcheck=dockerfile.find_healthcheck(self._read_dockerfile()), drop_label=CONTEXT_LABEL
         )
         await archive.export(str(path))

@@ -21,24 +21,24 @@ CACHE = "/cache"
 OCI = dagger.ImageMediaTypes.OCIMediaTypes
 
 
-async def archive(
+async def repack_image(
     plan: Plan, built: dagger.Container, *, healthcheck: dict[str, Any] | None, drop_label: str
 ) -> dagger.File:
-    """The image as one OCI archive, which is what it would be wherever else its commit is built."""
+    """The image as one OCI archive, the same on every machine that builds its commit."""
     options = ["--created", plan.revision.committed_at, "--drop-label", drop_label, "--cache", CACHE]
     options += ["--healthcheck", json.dumps(healthcheck)] if healthcheck else []
     with _repack_errors():
         platform = dagger.Platform(plan.policy.build.platform)
         base = dag.container(platform=platform).from_(plan.images.base)
         container = (
-            # Of the image's own platform, even where it is emulated: there, too, the bytes are those of its zlib.
+            # Of the image's own platform, even if it is emulated: the compressed bytes are those of its zlib.
             dag.container(platform=platform)
             .from_(plan.images.builder)
             .with_workdir(FOLDER)
             .with_directory(".", _read_shipped_files())
             .with_mounted_file("built.tar", built.as_tarball(media_types=OCI))
             .with_mounted_file("base.tar", base.as_tarball(media_types=OCI))
-            # Another builder may compress otherwise, and its layers are not to be found by this one.
+            # Another builder may compress differently, so it has a cache of its own.
             .with_mounted_cache(CACHE, dag.cache_volume(f"drydock-repacked-layers {plan.images.builder}"))
             # Without the image's own packages and variables (-S, -E); -I would hide the folder as well.
             .with_exec(["python", "-ES", "-m", repack.__name__, "built.tar", "base.tar", "image.tar", *options])
@@ -59,14 +59,12 @@ def _repack_errors() -> Iterator[None]:
         try:
             yield
         except dagger.QueryError as error:
-            said = error.stderr if isinstance(error, dagger.ExecError) else ""
-            reason = dagger_log.last_line(said) if said.strip() else dagger_log.first_line(str(error))
+            stderr = error.stderr if isinstance(error, dagger.ExecError) else ""
+            reason = dagger_log.last_line(stderr) if stderr.strip() else dagger_log.first_line(str(error))
             raise BuildError(
-                f"the image was built, but not written in its normal form: {reason}",
-                likely_cause=(
-                    "the disk is full, a layer has a form that is not read, or the builder's image has no `python`"
-                ),
-                next_step="free some space, or name other images under builder or runtime in images.toml",
+                f"the image was built, but could not be repacked: {reason}",
+                likely_cause=("the disk is full, a layer has an unknown format, or the builder image has no `python`"),
+                next_step="free some space, or set other images for builder or base in images.toml",
                 log=dagger_log.tail(
                     error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)
                 ),

@@ -89,7 +89,7 @@ def not_approved_error(path: Path, why: str) -> RegistryError:
     return RegistryError(
         f"the archive is not what was approved: {path}: {why}",
         likely_cause="something wrote the file after it was judged",
-        next_step="find out who writes there, then run again",
+        next_step="give each run its own --report-dir, then run again",
     )
 
 

@@ -51,7 +51,7 @@ T = TypeVar("T")
 class Credentials:
     """A name and a password or token for the registry at `host`; the password is in no repr.
 
-    Without a host they are for whichever registry they are given for; from the environment none come so.
+    Without a host they are for any registry. Those from the environment always have one.
     """
 
     user: str
@@ -113,7 +113,7 @@ async def require_answer(repository: str) -> None:
 
 
 def base_url(host: str) -> str:
-    """Plain HTTP for a registry on this machine, as Docker does it; TLS for all others."""
+    """The address of a registry: plain HTTP for one on this machine, as Docker does, TLS for all others."""
     return f"{'http' if is_local(host) else 'https'}://{HUB_HOST if host in HUB_NAMES else host}"
 
 
@@ -127,7 +127,7 @@ def is_local(host: str) -> bool:
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether the host of a URL leads to this machine, in any form that a resolver reads."""
+    """Whether the host of a URL means this machine, in any form that a resolver accepts."""
     name = host.rstrip(".").lower()
     try:
         address = ipaddress.ip_address(name.partition("%")[0])
@@ -227,7 +227,7 @@ class Connection:
             raise error.final or RegistryError(
                 f"{error}, {tries} {'time' if tries == 1 else 'times'}",
                 likely_cause="it is overloaded, out of space, or just starting again",
-                next_step="look at the registry, then run again",
+                next_step=f"check it with curl -i {base_url(self.host)}/v2/, then run again",
             ) from error
 
     @asynccontextmanager
@@ -279,13 +279,13 @@ class Connection:
         raise RegistryError(
             f"{self.host} sends us from one address to the next without end",
             likely_cause="a proxy before the registry redirects to itself",
-            next_step="fix the redirects of what answers there, then run again",
+            next_step=f"follow its redirects with curl -iL {base_url(self.host)}/v2/, fix them, then run again",
         )
 
     async def _send_once(
         self, target: httpx.URL, method: str, action: str, headers: Mapping[str, str], content: bytes | Body | None
     ) -> httpx.Response:
-        # What comes back is what was asked for, byte for byte.
+        # Without compression the bytes are those that the digest names.
         headers = {"Accept-Encoding": "identity", **headers}
         # An upload may go to a storage of another host, which gets no password of ours.
         if self._is_own(target) and action in self._authorizations:
@@ -328,7 +328,7 @@ class Connection:
             raise RegistryError(
                 f"{self.host} sent us to {realm.host} for a token, and that gave none",
                 likely_cause="a proxy answers in its place",
-                next_step="look at what answers there, then run again",
+                next_step=f"check it with curl -i {realm.scheme}://{realm.host}, then run again",
             )
         return token
 
@@ -514,7 +514,7 @@ async def read_body(response: httpx.Response, most_bytes: int) -> bytes:
 
 
 def error_codes(answer: bytes) -> list[str]:
-    """The codes in a registry's words of what went wrong, such as NAME_UNKNOWN; a proxy's words have none.
+    """The error codes in a registry's answer, such as NAME_UNKNOWN; empty for a proxy's answer.
 
     https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#error-codes
     """
@@ -527,7 +527,7 @@ def error_codes(answer: bytes) -> list[str]:
 
 
 def retry_after_seconds(header: str) -> float:
-    """What Retry-After asks for, a number of seconds or a date; 0 where it asks for nothing that can be read."""
+    """The seconds in a Retry-After header, which has seconds or a date; 0 if it has neither."""
     if header.isascii() and header.isdigit():
         return float(header)
     try:

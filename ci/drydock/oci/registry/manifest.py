@@ -1,4 +1,4 @@
-"""What a registry keeps: manifests and the descriptors in them, as they came and byte for byte. Pure.
+"""Manifests and the descriptors in them, byte for byte as a registry served them. Pure.
 
 The formats are those of the OCI image specification: https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md
 """
@@ -18,7 +18,7 @@ from drydock.oci.media_types import DIGEST, compute_digest
 
 @dataclass(frozen=True)
 class Descriptor:
-    """Names bytes that a registry keeps: their digest, what they are, and how many."""
+    """Describes a blob or a manifest: its digest, its media type and its size."""
 
     digest: str
     media_type: str
@@ -27,7 +27,7 @@ class Descriptor:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As it is written into a manifest; what it has not is left out."""
+        """The descriptor as an object of a manifest; empty fields are left out."""
         written: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size_bytes}
         if self.artifact_type:
             written["artifactType"] = self.artifact_type
@@ -38,7 +38,7 @@ class Descriptor:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest or an index of manifests; the digest is that of `content`, whatever the registry said."""
+    """A manifest or an index of manifests; the digest is computed from `content`."""
 
     digest: str
     media_type: str
@@ -46,7 +46,7 @@ class Manifest:
 
     @property
     def descriptor(self) -> Descriptor:
-        """What an index says of this manifest: its artifact's type and its annotations are its own."""
+        """The descriptor of this manifest in an index, with its artifact type and its annotations."""
         config = self._document.get("config") or {}
         annotations = self._document.get("annotations") or {}
         artifact_type = self._document.get("artifactType") or config.get("mediaType") or ""
@@ -66,7 +66,7 @@ class Manifest:
 
     @cached_property
     def layers(self) -> tuple[Descriptor, ...]:
-        """The layers, the lowest first; one may stand there twice."""
+        """The layers, the lowest first; one may be listed twice."""
         return tuple(parse_descriptor(layer) for layer in self._document.get("layers") or [])
 
     @cached_property
@@ -88,21 +88,21 @@ class Manifest:
 
 
 def parse_manifest(content: bytes, media_type: str) -> Manifest:
-    """Read a manifest's bytes; `media_type` is for those that do not say themselves what they are.
+    """Read a manifest's bytes; `media_type` is for those that do not have theirs.
 
-    Raises RegistryError where the bytes are no manifest.
+    Raises RegistryError if the bytes are not a manifest.
     """
     digest = compute_digest(content)
     try:
         document = json.loads(content)
         read = Manifest(digest, str(document.get("mediaType") or media_type), content)
-        # Once read, they are kept: nobody who asks later has to expect an error.
+        # They are cached, so later reads raise no error.
         _ = read.blobs, read.children, read.descriptor, read.subject
     except MALFORMED_JSON_ERRORS as error:
         raise RegistryError(
             f"{digest} is no manifest: {error}",
             likely_cause="a proxy before the registry answers in its place",
-            next_step="look at what the registry serves, then run again",
+            next_step=f"see what the registry serves with oras manifest fetch HOST/NAME@{digest}, then run again",
         ) from error
     return read
 

@@ -1,7 +1,7 @@
 """Attaches documents to an image, reads them again, and copies them: signatures, attestations, lists of parts.
 
-A registry that knows of referrers lists them itself; for one that does not, the list is an index under a tag made of
-the image's digest. https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers
+A registry that supports referrers lists them itself. For other registries the list is an index under a tag that is
+made of the image's digest. https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from drydock.oci.registry.manifest import Descriptor, Manifest
 from drydock.oci.registry.repository_client import BLOB_BYTES, RepositoryClient
 
 EMPTY_CONFIG = b"{}"
-# How registries say that they keep no list of referrers. The specification has 404 alone.
+# The statuses of registries without a list of referrers. The specification has 404 alone.
 NO_LIST = (400, 404, 405, 406, 501)
-# Those of them that cosign looks further for: after any other it says that nothing is signed.
+# After these cosign reads the tag instead. After any other it reports that nothing is signed.
 # https://github.com/google/go-containerregistry/blob/v0.21.7/pkg/v1/remote/referrers.go
 NO_LIST_FOR_COSIGN = (400, 404, 406)
-# Whoever may push can attach anything, and in any number: so much of it is read.
+# Anybody who may push can attach anything, and in any number: no more than this is read.
 DOCUMENTS_LIMIT = 200
 DOCUMENTS_BYTES = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """What refers to a manifest: its entry in the list, and the document that it attaches, if that was read."""
+    """A referrer of a manifest: its entry in the list, and the document that it attaches, if that was read."""
 
     entry: Descriptor
     manifest: Manifest | None = None
@@ -82,7 +82,7 @@ async def attach(
 
 
 async def list_referrers(client: RepositoryClient, subject: str) -> tuple[Descriptor, ...]:
-    """What refers to the manifest with the digest `subject`, from the registry's own list or from the tag's."""
+    """The referrers of the manifest with the digest `subject`, from the registry's own list or from the tag's."""
     pages = await client.get_pages(f"referrers/{subject}", "referrers", media_types.IMAGE_INDEX, absent=NO_LIST)
     if pages is None:
         listed = await client.get_manifest(create_fallback_tag(subject))
@@ -93,13 +93,13 @@ async def list_referrers(client: RepositoryClient, subject: str) -> tuple[Descri
         raise RegistryError(
             f"{client.where}: the referrers of {subject} cannot be read: {error}",
             likely_cause="a proxy before the registry answers in its place",
-            next_step="look at what the registry serves, then run again",
+            next_step=f"see what the registry serves with oras discover {client.where}@{subject}, then run again",
         ) from error
     return tuple({entry.digest: entry for entry in found}.values())
 
 
 async def require_readable(client: RepositoryClient, subject: str) -> None:
-    """Raise RegistryError if the registry answers about referrers so that cosign finds none, whatever is there."""
+    """Raise RegistryError if cosign cannot read the registry's answer about referrers, and so finds none."""
     try:
         await client.get_pages(f"referrers/{subject}", "referrers", media_types.IMAGE_INDEX, absent=NO_LIST_FOR_COSIGN)
     except Refused as refusal:
@@ -204,5 +204,5 @@ async def _add_to_list(client: RepositoryClient, subject: str, manifest: Manifes
     raise RegistryError(
         f"{client.where}:{tag} does not keep {manifest.digest}",
         likely_cause="something else writes this tag all the time",
-        next_step="find out who writes to the repository, then run again",
+        next_step="give each pipeline its own repository, then run again",
     )

@@ -28,7 +28,7 @@ BLOB_BYTES = 32 * 1024 * 1024
 LIST_BYTES = 32 * 1024 * 1024
 PAGES = 1000
 # A proxy before the registry may take no body as long as a layer; then it is sent in pieces, of the first length that
-# goes through. nginx takes 1 MiB unless it is told otherwise, Cloudflare 100 MB.
+# goes through. nginx takes 1 MiB by default, Cloudflare 100 MB.
 PIECE_BYTES = (32 * 1024 * 1024, 4 * 1024 * 1024, 512 * 1024, 64 * 1024)
 
 # Opens a blob by its descriptor; called again for each try.
@@ -147,7 +147,7 @@ class RepositoryClient:
             raise RegistryError(
                 f"{self._name_of(reference)} serves {served}, pushed was {digest}",
                 likely_cause="something else pushed this tag at the same time, or a proxy rewrites manifests",
-                next_step="do not deploy this tag; find out who writes to the repository, then run again",
+                next_step="do not deploy this tag; give each pipeline its own repository, then run again",
             )
 
     async def get_pages(
@@ -155,7 +155,7 @@ class RepositoryClient:
     ) -> list[dict[str, Any]] | None:
         """Every page of a list, in order; None if there is no such list, or what is there is of another type.
 
-        `absent` are the statuses that say that there is none.
+        `absent` are the statuses that mean that there is no list.
         """
         found: list[dict[str, Any]] = []
         total_bytes = 0

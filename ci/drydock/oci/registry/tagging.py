@@ -56,7 +56,7 @@ async def push(repository: Repository, archive: Path, digest: str, name: ImageTa
 class TagResult:
     """All tags that lead to an image now; `previous_digest` is the one that the first of them had until then.
 
-    `unmoved` says of each tag that should lead to it why that stays where it is.
+    `unmoved` has the reason for each tag that should point to it and does not.
     """
 
     tags: tuple[str, ...]
@@ -76,8 +76,8 @@ async def apply_tags(
 ) -> TagResult:
     """Give an image that is here all its tags; the moving ones only if `moving_tags`.
 
-    A branch's tag only goes forward. `order` says where another commit stands to this image's in their history; if it
-    does not know, the later one is that of the later time, and `created` is this one's. Without one no branch moves.
+    A branch's tag only goes forward. `order` compares another commit with this image's in their history; if it does not
+    know, the later one is that of the later time, and `created` is this one's. Without one no branch moves.
     A registry that lets no tag move keeps no image from its first name.
     """
     unmoved: dict[str, str] = {}
@@ -160,7 +160,7 @@ async def move_branch(
     settle_seconds: float = SETTLE_SECONDS,
     order: Callable[[str], Order] = unknown_order,
 ) -> str:
-    """Let a branch's tag point to an image of a commit of the time `created`; empty, or why it stays where it is."""
+    """Let a branch's tag point to an image of a commit of the time `created`; returns why it does not, else ""."""
     for number in range(ROUNDS):
         current = await repository.get_digest(tag)
         if current == digest:
@@ -177,7 +177,7 @@ async def move_branch(
 
 
 async def _move_commit(repository: Repository, digest: str, tag: str) -> str:
-    """Let a commit's tag point to an image; empty, or why it stays where it is. It never changes its model."""
+    """Let a commit's tag point to an image; returns why it does not, else "". Its model never changes."""
     model_sha256 = (await _read_build_labels(repository, digest)).model_sha256
     other = await _find_other_model(repository, tag, digest, model_sha256)
     return f"it leads to an image {other}" if other else await repository.move_tag(digest, tag)
@@ -250,5 +250,5 @@ def _contended_error(repository: Repository, tag: str) -> RegistryError:
     return RegistryError(
         f"{repository.where}: {tag} does not stay where it is put",
         likely_cause="something else writes this tag all the time",
-        next_step="find out who writes to the repository, then run again",
+        next_step="give each pipeline its own repository, then run again",
     )
