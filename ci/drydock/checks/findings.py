@@ -1,4 +1,4 @@
-"""Judges each finding of a scan by the policy: what rejects an image, what somebody answers for, what is listed."""
+"""Judges each finding of a scan by the policy: it rejects the image, is ignored, or is only listed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
 
 
 class JudgedSecret(NamedTuple):
-    """A secret and what the policy makes of it; `note` says why."""
+    """A secret and its disposition. `note` is the reason."""
 
     secret: Secret
     disposition: Disposition
@@ -23,11 +23,11 @@ class JudgedSecret(NamedTuple):
 
 
 def judge_ignores(scan: Scan, policy: Policy) -> tuple[Ignore, ...]:
-    """Each ignore of the policy and how it stands: its last day is the one that `expires` names, in UTC."""
+    """Each ignore of the policy with its state. It is active to the end of the day `expires`, in UTC."""
     today = datetime.fromisoformat(scan.scanned_at).date()
     everything: tuple[Finding | Secret, ...] = (*scan.findings, *scan.secrets)
 
-    def judged(entry: IgnoreEntry) -> Ignore:
+    def judge_one(entry: IgnoreEntry) -> Ignore:
         ignore = Ignore(
             id=entry.id,
             package=entry.package,
@@ -37,17 +37,17 @@ def judge_ignores(scan: Scan, policy: Policy) -> tuple[Ignore, ...]:
             expires=entry.expires.isoformat(),
             state=IgnoreState.EXPIRED if entry.expires < today else IgnoreState.ACTIVE,
         )
-        is_of_use = any(_is_of(ignore, found) for found in everything)
-        return ignore if is_of_use else ignore.model_copy(update={"state": IgnoreState.UNUSED})
+        is_used = any(_matches(ignore, found) for found in everything)
+        return ignore if is_used else ignore.model_copy(update={"state": IgnoreState.UNUSED})
 
-    return tuple(map(judged, policy.ignore))
+    return tuple(map(judge_one, policy.ignore))
 
 
 def judge(scan: Scan, policy: Policy) -> tuple[JudgedFinding, ...]:
-    """Each finding and what the policy makes of it: what rejects the image first, then by severity and name."""
+    """Judge each finding. Those that reject the image come first, then by severity and name."""
     ignores = judge_ignores(scan, policy)
 
-    def judged(found: Finding) -> JudgedFinding:
+    def judge_one(found: Finding) -> JudgedFinding:
         disposition, note = _apply_ignores(found, ignores)
         if disposition is not Disposition.IGNORED:
             if found.severity not in policy.scan.severities:
@@ -56,19 +56,19 @@ def judge(scan: Scan, policy: Policy) -> tuple[JudgedFinding, ...]:
                 disposition = Disposition.UNFIXED
         return JudgedFinding(finding=found, disposition=disposition, age_days=_age_days(found, scan), note=note)
 
-    return tuple(sorted(map(judged, scan.findings), key=_by_weight))
+    return tuple(sorted(map(judge_one, scan.findings), key=_sort_key))
 
 
 def judge_secrets(scan: Scan, policy: Policy) -> tuple[JudgedSecret, ...]:
-    """Each secret and what the policy makes of it: what rejects the image first."""
+    """Judge each secret. Those that reject the image come first."""
     ignores = judge_ignores(scan, policy)
     judged = (JudgedSecret(secret, *_apply_ignores(secret, ignores)) for secret in scan.secrets)
     return tuple(sorted(judged, key=lambda each: list(Disposition).index(each.disposition)))
 
 
 def _apply_ignores(found: Finding | Secret, ignores: Sequence[Ignore]) -> tuple[Disposition, str]:
-    """Whether an ignore lets a finding through, and the words that go with it."""
-    matching = [ignore for ignore in ignores if _is_of(ignore, found)]
+    """The disposition of a finding by the ignores, with a note that says why."""
+    matching = [ignore for ignore in ignores if _matches(ignore, found)]
     for ignore in matching:
         if ignore.state is IgnoreState.ACTIVE:
             return Disposition.IGNORED, f"{ignore.reason} ({ignore.owner}, until {ignore.expires})"
@@ -76,8 +76,8 @@ def _apply_ignores(found: Finding | Secret, ignores: Sequence[Ignore]) -> tuple[
     return Disposition.REJECTS, note
 
 
-def _is_of(ignore: Ignore, found: Finding | Secret) -> bool:
-    """Whether an ignore names this finding. A secret's ignore has to name its place, and no other's may."""
+def _matches(ignore: Ignore, found: Finding | Secret) -> bool:
+    """Whether an ignore names this finding. Only the ignore of a secret has a path, and it must match."""
     if isinstance(found, Secret):
         return (ignore.id, ignore.path) == (found.rule, found.target)
     if ignore.path or ignore.id != found.id:
@@ -85,16 +85,16 @@ def _is_of(ignore: Ignore, found: Finding | Secret) -> bool:
     return not ignore.package or canonicalize_name(ignore.package) == canonicalize_name(found.package)
 
 
-def in_words(judged: JudgedFinding) -> str:
-    """A finding on one line: what it is, in what, what mends it, and why it is treated as it is."""
+def describe_finding(judged: JudgedFinding) -> str:
+    """A finding on one line: its id, its package, the version that fixes it, and its note."""
     found = judged.finding
     cure = f"fixed in {found.fixed_version}" if found.fixed_version else "no fix yet"
     note = f"; {judged.note}" if judged.note else ""
     return f"{found.id} {found.severity} {found.package} {found.installed_version}, {cure}{note}"
 
 
-def secret_in_words(judged: JudgedSecret) -> str:
-    """A secret on one line: its rule, its place, and why it is treated as it is."""
+def describe_secret(judged: JudgedSecret) -> str:
+    """A secret on one line: its rule, its location and its note."""
     words = f"{judged.secret.rule} in {judged.secret.target}"
     if judged.disposition is Disposition.IGNORED:
         return f"{words}, ignored: {judged.note}"
@@ -107,7 +107,7 @@ def _age_days(found: Finding, scan: Scan) -> int | None:
     return (datetime.fromisoformat(scan.scanned_at) - datetime.fromisoformat(found.published_at)).days
 
 
-def _by_weight(judged: JudgedFinding) -> tuple[int, int, str, str]:
+def _sort_key(judged: JudgedFinding) -> tuple[int, int, str, str]:
     found = judged.finding
     severity = SEVERITIES.index(found.severity) if found.severity in SEVERITIES else len(SEVERITIES)
     return (list(Disposition).index(judged.disposition), severity, found.package, found.id)

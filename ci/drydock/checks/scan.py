@@ -52,7 +52,7 @@ def check_vulnerabilities(scan: report.Scan, policy: Policy) -> Outcome:
         disposition: [each for each in judged if each.disposition is disposition] for disposition in Disposition
     }
     rejecting = by_disposition[Disposition.REJECTS]
-    details = [findings.in_words(each) for each in rejecting]
+    details = [findings.describe_finding(each) for each in rejecting]
     if set(policy.scan.severities) != {"HIGH", "CRITICAL"}:
         details.append(f"only {', '.join(policy.scan.severities)} counts, as scan.severities in the policy says")
     for disposition, words in ((Disposition.IGNORED, "ignored"), (Disposition.UNFIXED, "without a fix yet")):
@@ -98,5 +98,5 @@ def check_secrets(scan: report.Scan, policy: Policy) -> Outcome:
     """No layer, variable or history line may have a token or a key, except a secret that the policy ignores."""
     judged = findings.judge_secrets(scan, policy)
     rejecting = sum(each.disposition is Disposition.REJECTS for each in judged)
-    details = [findings.secret_in_words(each) for each in judged]
+    details = [findings.describe_secret(each) for each in judged]
     return Outcome(pass_if(not rejecting), f"{rejecting} found", "0", details)

@@ -247,7 +247,7 @@ def _read_trust(policy: Policy, root: Path, source: str, key: Path | None) -> co
     """Whom to believe: the holder of a key where one is named, else the workflows of the repository."""
     key = key or (root / policy.trust.key if policy.trust.key else None)
     if key is None:
-        return cosign.Identity(verification.identity(source, policy.trust), verification.ISSUER)
+        return cosign.Identity(verification.identity_pattern(source, policy.trust), verification.ISSUER)
     try:
         return cosign.PublicKey(key.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -64,7 +64,9 @@ async def promote(
 
 def _require_official_images(assessment: Assessment, source: Reference, target: Reference) -> None:
     """Raise UsageError if an image on local base images would leave this machine."""
-    is_local = any(result.name == verification.WORLD and result.verdict is Verdict.WARN for result in assessment.checks)
+    is_local = any(
+        result.name == verification.BASE_IMAGES and result.verdict is Verdict.WARN for result in assessment.checks
+    )
     if is_local and not registry.is_local(target.repository.partition("/")[0]):
         raise UsageError(
             f"{source} was built on local base images and cannot leave this machine",

@@ -69,13 +69,13 @@ async def _rescan_one(plan: Plan, record: Release, connect: Connect, listener: P
         scan = await trivy.require_coverage(await stages.scan(await stages.import_archive(path)), image)
     path.unlink()
     new = [
-        findings.in_words(judged)
+        findings.describe_finding(judged)
         for judged in (findings.judge(scan, plan.policy) if scan else ())
         if judged.disposition is Disposition.REJECTS
     ]
     # Today's scanner may see one that the release's own did not.
     new += [
-        findings.secret_in_words(secret)
+        findings.describe_secret(secret)
         for secret in (findings.judge_secrets(scan, plan.policy) if scan else ())
         if secret.disposition is Disposition.REJECTS
     ]

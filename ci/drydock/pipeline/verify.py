@@ -49,7 +49,7 @@ async def verify_image(
             await _require_identity(repository, image, digest)
     async with connect(plan, listener.message) as stages:
         verified = trusted = await track_stage(listener, "verify", stages.verify(image.repository, digest, plan.trust))
-        builder = verification.builder(verified, names)
+        builder = verification.find_builder(verified, names)
         if isinstance(plan.trust, Identity) and re.fullmatch(plan.trust.regexp, builder):
             # A statement says itself who built the image: only what that builder's own certificate signed may count.
             alone = cosign.exactly(builder, plan.trust.issuer)

@@ -16,7 +16,7 @@ from tests.integration.engine.second_engine import SecondEngine
 from tests.unit.repository import test_docs
 
 PASSWORD = "a passphrase that is found nowhere"  # noqa: S105 - of a key that is made for a test
-LINES = ["signature", "provenance", "model", "verdict", "last scan", "SBOM", verification.WORLD]
+LINES = ["signature", "provenance", "model", "verdict", "last scan", "SBOM", verification.BASE_IMAGES]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def test_a_release_has_all_its_tags_and_a_record_of_who_signed_it(released: Rele
 def test_the_verdict_of_the_key_holder_is_believed(released: Released) -> None:
     assert rows(released.finished) == {
         **dict.fromkeys(LINES, "PASS"),
-        verification.WORLD: rows(released.finished)[verification.WORLD],
+        verification.BASE_IMAGES: rows(released.finished)[verification.BASE_IMAGES],
         "tag": "PASS",
         "copied": "PASS",
     }

@@ -414,7 +414,7 @@ def test_nobody_vouches_for_another_tag_and_a_warning_says_so(world: World) -> N
     assessment = world.verify(Reference(world.here, "main"))
     assert assessment.exit_code == 0
     [row] = [row for row in assessment.checks if row.verdict is Verdict.WARN]
-    assert (row.name, row.details[0].partition(":")[0]) == ("tag", "nobody vouches for this tag")
+    assert (row.name, row.details[0].partition(":")[0]) == ("tag", "nothing proves this tag")
 
 
 def test_an_image_is_refused_by_what_its_own_labels_say(world: World) -> None:
