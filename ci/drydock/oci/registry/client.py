@@ -376,15 +376,14 @@ class Connection:
         except (httpx.InvalidURL, ValueError) as error:
             raise self._unreachable(str(error)) from error
         here = is_this_machine(host)
+        problem = ""
         if here and not is_local(self.host):
+            problem = f"a service of this machine: {host}"
+        elif target.scheme != "https" and not (target.scheme == "http" and here):
+            problem = f"{host or 'no address'} without TLS"
+        if problem:
             raise RegistryError(
-                f"{self.host} sends us to a service of this machine: {host}",
-                likely_cause="a proxy before the registry does not tell it by which address it is reached",
-                next_step="fix the registry's own address in its settings, then run again",
-            )
-        if target.scheme != "https" and not (target.scheme == "http" and here):
-            raise RegistryError(
-                f"{self.host} sends us to {host or 'no address'} without TLS",
+                f"{self.host} sends us to {problem}",
                 likely_cause="a proxy before the registry does not tell it by which address it is reached",
                 next_step="fix the registry's own address in its settings, then run again",
             )

@@ -19,7 +19,7 @@ from drydock.oci.registry import manifest as values
 from drydock.oci.registry import transfer
 from drydock.oci.registry.client import Refused
 from drydock.oci.registry.manifest import Descriptor, Manifest
-from drydock.oci.registry.repository_client import BLOB_BYTES, RepositoryClient
+from drydock.oci.registry.repository_client import BLOB_BYTES, RepositoryClient, contended_tag_error
 
 EMPTY_CONFIG = b"{}"
 # The statuses of registries without a list of referrers. The specification has 404 alone.
@@ -201,8 +201,4 @@ async def _add_to_list(client: RepositoryClient, subject: str, manifest: Manifes
                 ) from refusal
             if await client.wait_until_served(tag) == after.digest:
                 return
-    raise RegistryError(
-        f"{client.where}:{tag} does not keep {manifest.digest}",
-        likely_cause="something else writes this tag all the time",
-        next_step="give each pipeline its own repository, then run again",
-    )
+    raise contended_tag_error(f"{client.where}:{tag} does not keep {manifest.digest}")

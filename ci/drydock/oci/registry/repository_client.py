@@ -267,11 +267,7 @@ class RepositoryClient:
         return f"{self.where}{'@' if ':' in reference else ':'}{reference}"
 
     def _tampered_error(self, what: str) -> RegistryError:
-        return RegistryError(
-            f"{self.where}: {what}",
-            likely_cause="a proxy before the registry changes what it serves, or somebody tampered with it",
-            next_step="do not deploy from there; find out who answers, then run again",
-        )
+        return _tampered_error(f"{self.where}: {what}")
 
 
 async def verify_chunks(
@@ -289,12 +285,25 @@ async def verify_chunks(
                 yield last
             last = chunk
     if size_bytes != blob.size_bytes or blob.digest != f"sha256:{sha256.hexdigest()}":
-        raise RegistryError(
-            f"{where} other bytes than {blob.digest} names",
-            likely_cause="a proxy before the registry changes what it serves, or somebody tampered with it",
-            next_step="do not deploy from there; find out who answers, then run again",
-        )
+        raise _tampered_error(f"{where} other bytes than {blob.digest} names")
     yield last
+
+
+def contended_tag_error(message: str) -> RegistryError:
+    """The error for a tag that another writer changes again and again."""
+    return RegistryError(
+        message,
+        likely_cause="something else writes this tag all the time",
+        next_step="give each pipeline its own repository, then run again",
+    )
+
+
+def _tampered_error(message: str) -> RegistryError:
+    return RegistryError(
+        message,
+        likely_cause="a proxy before the registry changes what it serves, or somebody tampered with it",
+        next_step="do not deploy from there; find out who answers, then run again",
+    )
 
 
 async def _split(chunks: AsyncGenerator[bytes, None], length_bytes: int) -> AsyncGenerator[bytes, None]:

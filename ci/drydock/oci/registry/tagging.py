@@ -19,6 +19,7 @@ from drydock.oci import tags
 from drydock.oci.layout import MALFORMED_JSON_ERRORS
 from drydock.oci.registry import archive_io
 from drydock.oci.registry.repository import Repository
+from drydock.oci.registry.repository_client import contended_tag_error
 from drydock.oci.tags import ImageTags, Order
 
 REVISION_LABEL = "org.opencontainers.image.revision"
@@ -149,7 +150,8 @@ async def move_version_tags(repository: Repository, version: str) -> tuple[dict[
         for tag in late:
             if (digest := digests[wanted[tag]]) and (reason := await repository.move_tag(digest, tag)):
                 unmoved[tag] = reason
-    raise _contended_error(repository, " and ".join(tags.list_moving_tags(version)))
+    moving = " and ".join(tags.list_moving_tags(version))
+    raise contended_tag_error(f"{repository.where}: {moving} does not stay where it is put")
 
 
 async def move_branch(
@@ -173,7 +175,7 @@ async def move_branch(
         if reason := await repository.move_tag(digest, tag):
             return reason
         await anyio.sleep(settle_seconds)
-    raise _contended_error(repository, tag)
+    raise contended_tag_error(f"{repository.where}: {tag} does not stay where it is put")
 
 
 async def _move_commit(repository: Repository, digest: str, tag: str) -> str:
@@ -244,11 +246,3 @@ def _require_same_digest(repository: Repository, version: str, ours: str, theirs
             ),
             next_step="release under the next version; a published one never changes",
         )
-
-
-def _contended_error(repository: Repository, tag: str) -> RegistryError:
-    return RegistryError(
-        f"{repository.where}: {tag} does not stay where it is put",
-        likely_cause="something else writes this tag all the time",
-        next_step="give each pipeline its own repository, then run again",
-    )
