@@ -195,7 +195,7 @@ def test_where_cosign_cannot_look_there_is_no_verdict(status: int, plain: str, t
         door.rules.append(Rule("GET", "/referrers/", proxy.answers(status, "UNSUPPORTED"), ALWAYS))
         nothing = signer._Answer(1, "", "no matching attestations")
         patch.setattr(signer, "dag", mock.MagicMock())
-        patch.setattr(signer, "_answered", mock.AsyncMock(return_value=nothing))
+        patch.setattr(signer, "_run_verification", mock.AsyncMock(return_value=nothing))
         if status in (405, 501):
             with pytest.raises(RegistryError, match=f"could not be verified: {door.host} answered {status}"):
                 anyio.run(looked, door.host, name, digest)
