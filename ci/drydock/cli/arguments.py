@@ -16,8 +16,8 @@ BOOTSTRAP_ACTIONS = {
 }
 
 
-def parse(given: Sequence[str]) -> argparse.Namespace:
-    """What was asked for, `command` being the name of it; where none is named, it is a run."""
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments; `command` is the name of the command, `run` by default."""
     parser = argparse.ArgumentParser(
         prog="drydock",
         description="Build a model image, run it, scan it, judge it, and push it only if every check passed.",
@@ -73,6 +73,6 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
     actions = "; ".join(f"{name}: {words}" for name, words in BOOTSTRAP_ACTIONS.items())
     machine.add_argument("action", nargs="?", choices=BOOTSTRAP_ACTIONS, default="up", help=actions)
     machine.add_argument("--with-cosign", action="store_true", help="build cosign too; COSIGN_KEY does the same")
-    asks_for_help = bool(given) and given[0] in ("-h", "--help")
-    names_a_command = bool(given) and (given[0] in commands.choices or not given[0].startswith("-"))
-    return parser.parse_args(given if names_a_command or asks_for_help else [RUN, *given])
+    asks_for_help = bool(argv) and argv[0] in ("-h", "--help")
+    names_a_command = bool(argv) and (argv[0] in commands.choices or not argv[0].startswith("-"))
+    return parser.parse_args(argv if names_a_command or asks_for_help else [RUN, *argv])

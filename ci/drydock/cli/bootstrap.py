@@ -28,9 +28,9 @@ MODE_SENTENCES = {
 }
 
 
-def main(given: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run `drydock bootstrap` with its arguments, its own name first; return the exit code that README.md lists."""
-    args = arguments.parse(given)
+    args = arguments.parse_arguments(argv)
     # A shell evaluates what `env` prints, so no command for GitHub may be in it.
     terminal = Terminal(on_github=os.environ.get("GITHUB_ACTIONS") == "true" and args.action != "env")
     return run_guarded(partial(_run, args, terminal), terminal, Interrupts(), Path(tempfile.gettempdir()))

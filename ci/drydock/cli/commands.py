@@ -1,4 +1,4 @@
-"""Drydock's command line: arguments in, what was args for, its words out, its exit code back.
+"""Drydock's command line: one function per command, which shows its result and returns the exit code.
 
 `drydock`, `python ci/main.py` and `dagger run python ci/main.py` do the same.
 """
@@ -42,10 +42,10 @@ DATA_LIMIT_MB = 50
 INTERRUPTS = Interrupts()
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    """Do what was args for and return the exit code that docs/reference.md lists."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments name; return the exit code that docs/reference.md lists."""
     terminal = Terminal(on_github=os.environ.get("GITHUB_ACTIONS") == "true")
-    args = arguments.parse(sys.argv[1:] if given is None else given)
+    args = arguments.parse_arguments(sys.argv[1:] if argv is None else argv)
     report_dir = getattr(args, "report_dir", None) or files.REPORTS
     return run_guarded(partial(COMMANDS[args.command], args, terminal), terminal, INTERRUPTS, report_dir)
 
@@ -127,7 +127,7 @@ def _contract(args: Namespace, terminal: Terminal) -> int:
 
 
 def _resolve_file(path: Path) -> Path:
-    """Where a file that was named really is: the engine follows no links."""
+    """Return the path of a file without links: the engine follows none."""
     if path.is_file():
         return path.resolve()
     raise UsageError(
@@ -271,7 +271,7 @@ def _plan(
 
 
 def _run_assessment(work: Callable[[ConsoleProgress], Awaitable[Assessment]], plan: Plan, terminal: Terminal) -> int:
-    """Do what looks at published images, and show its lines."""
+    """Assess published images, and show the result of each check."""
     with files.exclusive(plan.report_dir), ConsoleProgress(terminal.errors) as progress:
         assessment = run_cancellable(work(progress))
     terminal.show(text.assessment(assessment))

@@ -1,4 +1,4 @@
-"""Where words leave: made harmless, and written in spite of a stream that breaks. Lets no line be GitHub's command."""
+"""Writes printable text to the terminal, also if a stream breaks. No line of it is a command for GitHub."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Stream:
         return bool(self._stream and self._stream.isatty())
 
     def fileno(self) -> int:
-        """The descriptor, for whoever asks how wide a terminal is."""
+        """Return the descriptor, from which the width of a terminal is read."""
         if self._stream is None:
             raise io.UnsupportedOperation("fileno")
         return self._stream.fileno()
@@ -67,9 +67,9 @@ class Stream:
 
 
 class Terminal:
-    """What was asked for goes to one stream, what is said on the way there to the other.
+    """The result goes to standard output, everything else to standard error.
 
-    All words are made printable here, whoever wrote them: none of them steers the terminal.
+    All text is made printable here: no control character reaches the terminal.
     """
 
     def __init__(self, *, on_github: bool) -> None:
@@ -81,7 +81,7 @@ class Terminal:
         self.errors = self._out if on_github else _console(Stream(sys.stderr))
 
     def show(self, text: str) -> None:
-        """Show what was asked for, each verdict in its colour."""
+        """Show the result, each verdict in its colour."""
         shown = _harmless(text)
         for word, style in STYLES.items():
             shown.highlight_regex(rf"(?m)^ {word}\b", style)
@@ -89,7 +89,7 @@ class Terminal:
             self._out.print(shown, end="")
 
     def note(self, text: str, style: str = "") -> None:
-        """Say something besides."""
+        """Show a note that is not part of the result."""
         with self.no_commands():
             self.errors.print(_harmless(text), end="", style=style)
 

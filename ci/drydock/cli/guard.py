@@ -49,6 +49,6 @@ def _check_output(exit_code: int, terminal: Terminal) -> int:
     error = UsageError(
         f"standard output cannot be written: {broken.strerror}",
         likely_cause="its disk is full, or its terminal was closed",
-        next_step="read the report in the report directory; a command without one has to be run again",
+        next_step="read the report in the report directory; run a command without a report again",
     )
     return show_error(error, terminal)

@@ -1,4 +1,4 @@
-"""What Ctrl-C, SIGTERM and a terminal that was closed do: at once, but never between an image and its record."""
+"""Ctrl-C, SIGTERM and a closed terminal end a command at once, but never between an image and its record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run is told before it starts: values only, gathered from the command line, the policy, git and the pins."""
+"""The plan of a run: values only, gathered from the command line, the policy, git and the pins."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from drydock.tools.worktree import Inputs, Model
 IMAGES_VARIABLE = "DRYDOCK_IMAGES"
 VERSION_LABEL = "org.opencontainers.image.version"
 SOURCE_LABEL = "org.opencontainers.image.source"
-# Training rows beside a model: a conversion is held against the model on each of them, and counts them.
+# Training rows beside a model: a conversion is compared with the model on each of them, and counts them.
 TRAINING_ROWS = "training.npy"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run is told; `root` is the folder that has all of it: the Dockerfile, its locks and the model."""
+    """All that a run needs to know. `root` is the folder of the Dockerfile, its locks and the model."""
 
     root: Path
     policy: Policy
@@ -185,7 +185,7 @@ def _find_inputs(policy: Policy, root: Path, policy_path: Path) -> Inputs:
 
 
 def _read_artifact(contract: Path) -> Artifact | None:
-    """The model file that a contract names; None if it is no contract, which the run finds out when it reads it."""
+    """Return the model file that a contract names; None if it is not a contract: the run refuses it later."""
     if not contract.is_file():
         return None
     try:
@@ -219,7 +219,7 @@ def _find_root(policy_path: Path, policy: Policy) -> Path:
         return root
     raise UsageError(
         f"{policy.origins.get('build.root', 'the default')}: build.root is no folder: {root}",
-        likely_cause="it is seen from the folder of the policy, not from where the command was typed",
+        likely_cause="the path is relative to the folder of the policy, not to the current folder",
         next_step='name the folder that has the Dockerfile, such as ".." for the one above the policy',
     )
 
@@ -244,7 +244,7 @@ def _require_runtime(policy: Policy, root: Path) -> None:
 
 
 def _read_trust(policy: Policy, root: Path, source: str, key: Path | None) -> cosign.Trust:
-    """Whom to believe: the holder of a key where one is named, else the workflows of the repository."""
+    """Return whom to trust: the holder of the key if one is named, else the workflows of the repository."""
     key = key or (root / policy.trust.key if policy.trust.key else None)
     if key is None:
         return cosign.Identity(verification.identity_pattern(source, policy.trust), verification.ISSUER)
@@ -278,9 +278,9 @@ def _read_images(path: Path) -> Images:
         raise UsageError(
             f"{path} does not name the images of a run: {str(error).splitlines()[0]}",
             likely_cause=f"it is missing, or {IMAGES_VARIABLE} names another file",
-            next_step="git checkout images.toml, or drydock bootstrap where no container registry is reached",
+            next_step="git checkout images.toml, or drydock bootstrap if no container registry is reachable",
         ) from error
-    # Only who signs or verifies needs cosign, and bootstrap makes a local one when it is asked for.
+    # Only who signs or verifies needs cosign, and bootstrap builds a local one only on request.
     pinned = ("builder", "base", *(["cosign"] if images.cosign or images.base_images == "official" else []))
     for name in pinned:
         if not PINNED.search(getattr(images, name)):

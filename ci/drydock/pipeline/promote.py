@@ -70,7 +70,7 @@ def _require_official_images(assessment: Assessment, source: Reference, target: 
     if is_local and not registry.is_local(target.repository.partition("/")[0]):
         raise UsageError(
             f"{source} was built on local base images and cannot leave this machine",
-            likely_cause="it was built where no container registry is reached",
+            likely_cause="it was built on a machine that reaches no container registry",
             next_step="let a machine with the official images release it, then promote that",
         )
 

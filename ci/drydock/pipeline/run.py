@@ -75,7 +75,7 @@ async def run(plan: Plan, connect: Connect, listener: ProgressListener, interrup
                 await recorder.run_required("push", stages.push(approval))
                 verdict = recorder.create_report(contract, facts)
                 signing = await recorder.run_required("attest", stages.attest(approval, verdict))
-                # The tags come last: whoever pulls by one finds all that belongs to the image.
+                # The tags come last: a tag then always leads to all that belongs to the image.
                 publication = await recorder.run_required("tag", stages.tag(approval))
     if interruption.cancelled_caught:
         recorder.record_interruption()

@@ -1,4 +1,4 @@
-"""Work that would keep the event loop from everything else, in a thread that a signal ends."""
+"""Work that would block the event loop runs in a thread, and ends when nobody waits for it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Result = TypeVar("Result")
 
 
 async def run_in_thread(work: Callable[[Callable[[], bool]], Result]) -> Result:
-    """Run `work` in a thread. It is given a function that says whether nobody waits for it any more.
+    """Run `work` in a thread. Its argument is a function that returns True once nobody waits for the result.
 
-    Python cannot end a thread from outside, and does not end before its threads do: the work has to look.
+    Python cannot end a thread from outside, and waits for its threads at exit: the work must call the function.
     """
     cancelled = threading.Event()
     try:

@@ -109,7 +109,7 @@ class EngineStages:
         made = self._stage("contract", context, arguments)
         with _build_errors(
             f"the contract of {model.name}",
-            likely_cause="the model needs other packages than the image has, or the data are no rows of it",
+            likely_cause="the image lacks a package of the model, or the CSV columns are not the model's features",
             next_step="the log ends with what to change; then run again",
         ):
             summary = await made.file("/summary.txt").contents()
@@ -163,7 +163,7 @@ class EngineStages:
         return Archive(path=path, handle=archive)
 
     async def recheck_commit(self) -> None:
-        """Fail if the work tree is no longer the commit that it was: the engine has read it twice since."""
+        """Fail if the work tree changed since the plan was made: the engine has read it twice since."""
         plan = self.plan
         await anyio.to_thread.run_sync(revision.require_unchanged, plan.root, plan.revision, plan.inputs)
 
@@ -189,11 +189,11 @@ class EngineStages:
         return await smoke.check_updates(self.plan, archive)
 
     async def verify(self, repository: str, digest: str, trust: Trust) -> Verified:
-        """What of the signature and the statements of a published image is of somebody trusted."""
+        """Return what somebody trusted signed about a published image."""
         return await self._verify(repository, digest, trust, self.plan.source_login)
 
     async def import_archive(self, path: Path) -> Archive:
-        """Let the engine hold an OCI archive that this machine has."""
+        """Import an OCI archive of this machine into the engine."""
         return Archive(path=path, handle=host.file(path))
 
     async def push(self, approval: Approval) -> None:
@@ -257,7 +257,7 @@ class EngineStages:
         )
 
     async def _read_signer(self, by: cosign.Signer) -> tuple[str, Trust]:
-        """Who signs, as a reader can check it, and what trusts in nobody else."""
+        """Return the signer's name as a reader can check it, and a trust in this signer alone."""
         match by:
             case cosign.Key():
                 pem = await signer.public_key(self.plan.images.cosign, by)
@@ -297,7 +297,7 @@ class EngineStages:
         return host.directory(self.plan.root, self.plan.policy.build.context)
 
     def _build_arguments(self, more: Mapping[str, str]) -> list[BuildArg]:
-        """What every build is told, and `more`."""
+        """Return the arguments of every build, and `more`."""
         images, policy = self.plan.images, self.plan.policy
         common = {
             "BUILDER": images.builder,
@@ -311,7 +311,7 @@ class EngineStages:
     def _secrets(self) -> list[dagger.Secret]:
         """What instructions may mount: the policy's secrets, and the certificates to trust.
 
-        One that nobody gave is empty: Dagger would name a missing one at random, and its step would never be cached.
+        A missing one is empty: Dagger would give it a random name, and its step would never be cached.
         """
         declared = dockerfile.find_secrets(self._read_dockerfile())
         missing = {name: "" for name, required in declared.items() if not required}
@@ -320,7 +320,7 @@ class EngineStages:
 
 
 async def _export_model(made: dagger.Container, directory: Path) -> dagger.Directory:
-    """Put the model that a stage made into `directory`, where no file of another model stays beside it."""
+    """Export the model that a stage made into `directory`; files of another model there are removed."""
     artifacts = made.directory("/artifacts")
     names = await _list_plain_files(artifacts)
     files = _select_files(artifacts, *names)

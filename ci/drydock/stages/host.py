@@ -16,7 +16,7 @@ PATTERN_CHARACTERS = "*?[]^|\\"
 
 
 def directory(path: Path, include: Sequence[str], exclude: Sequence[str] = ()) -> dagger.Directory:
-    """What these patterns match in a folder. Raises UsageError if the engine cannot be told where that is."""
+    """Return what these patterns match in a folder. Raises UsageError if the engine cannot read its name."""
     _require_plain(path)
     return dag.host().directory(str(path), include=list(include), exclude=list(exclude))
 

@@ -1,4 +1,4 @@
-"""The archive as the engine holds it: one file, and the container that it unpacks to."""
+"""The OCI archive in the engine: one file, and the container that it unpacks to."""
 
 from __future__ import annotations
 

@@ -178,6 +178,6 @@ def _scanner_broke(log: str) -> ScanError:
     return ScanError(
         "Trivy stopped without a report",
         likely_cause="its database is damaged or of another schema, or the archive is not an image to it",
-        next_step="read its last lines below; where they name the database, fetch it anew",
+        next_step="read its last lines below; if they name the database, download it again",
         log=dagger_log.tail(log),
     )

@@ -30,7 +30,7 @@ SOMETHING_ELSE = "what verified is something else than was asked for"
 
 
 async def public_key(image: str, key: Key) -> str:
-    """The public key to a private one, in PEM. Raises UsageError where the password does not open it."""
+    """Return the public key to a private one, in PEM. Raises UsageError if the password does not open it."""
     with _cosign_errors():
         opened = _with_signer(_cosign(image), key).with_exec(
             cosign.public_key_arguments(), use_entrypoint=True, expect=ReturnType.ANY
@@ -106,7 +106,7 @@ async def verify(
 ) -> Verified:
     """What somebody trusted signed about an image: whether it, and which statements of these types.
 
-    Raises RegistryError where nobody could be asked; what does not verify is no error.
+    Raises RegistryError if the registry or Sigstore did not answer. What does not verify is not an error.
     """
     await registry.require_answer(repository)
     endpoint = _RegistryEndpoint.of(repository)

@@ -1,4 +1,4 @@
-"""Runs the image: as a service that is asked for predictions, and throw-away, to be asked for its updates."""
+"""Runs the image: as a service that predicts, and once more to list its pending updates."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def _smoke(plan: Plan, archive: Archive, contract: Contract, remote_model:
             not_ready=f"it exposes the ports {numbers}, and any may answer: EXPOSE {predict_client.DEFAULT_PORT},"
             " or one",
         )
-    # The engine's own wait for the port has no end where a container never listens; ours has.
+    # The engine waits for the port without an end if a container never listens; ours has one.
     service = container.with_exposed_port(port, experimental_skip_healthcheck=True).as_service(use_entrypoint=True)
     tunnel = dag.host().tunnel(service, ports=[PortForward(backend=port)])
     ready_seconds: float | None = None
@@ -92,8 +92,8 @@ async def check_updates(plan: Plan, archive: Archive) -> Updates:
     with session.engine_errors():
         try:
             with anyio.fail_after(plan.policy.scan.timeout_seconds):
-                asked = container.with_exec(list(apt.COMMAND), expect=ReturnType.ANY)
-                return apt.read(await asked.exit_code(), await asked.stdout(), await asked.stderr())
+                query = container.with_exec(list(apt.COMMAND), expect=ReturnType.ANY)
+                return apt.read(await query.exit_code(), await query.stdout(), await query.stderr())
         except TimeoutError:
             return Updates(reason="apt-get took longer than scan.timeout_seconds")
         except dagger.QueryError as error:
@@ -101,7 +101,7 @@ async def check_updates(plan: Plan, archive: Archive) -> Updates:
 
 
 async def _read_uid(container: dagger.Container) -> int | None:
-    """The uid that a process of this image runs with, asked of the image itself; None where it cannot say."""
+    """Return the uid that a process of this image runs with; None if the image has no `id`."""
     try:
         return int(await container.with_exec(["id", "-u"]).stdout())
     except (dagger.QueryError, ValueError):

@@ -12,7 +12,7 @@ DIGEST = "sha256:" + "a1" * 32
 
 
 def parsed(*given: str) -> dict[str, object]:
-    return vars(arguments.parse(given))
+    return vars(arguments.parse_arguments(given))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_what_a_command_does_not_take_is_exit_code_2(
     given: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        arguments.parse(given)
+        arguments.parse_arguments(given)
     assert ended.value.code == 2
     shown = capsys.readouterr()
     assert says in shown.err

@@ -84,7 +84,7 @@ def test_a_full_disk_under_standard_output_is_exit_code_2_and_the_record_is_ther
     assert stderr.endswith(
         "standard output cannot be written: No space left on device\n"
         "  usually   its disk is full, or its terminal was closed\n"
-        "  next      read the report in the report directory; a command without one has to be run again\n"
+        "  next      read the report in the report directory; run a command without a report again\n"
     )
 
 

@@ -76,9 +76,7 @@ def test_a_root_that_is_no_folder_names_its_line(project: Path, root: str) -> No
     with pytest.raises(UsageError) as refused:
         made(project)
     assert refused.value.message == f"pipeline.toml:3: build.root is no folder: {project / root}"
-    assert (
-        refused.value.likely_cause == "it is seen from the folder of the policy, not from where the command was typed"
-    )
+    assert refused.value.likely_cause == "the path is relative to the folder of the policy, not to the current folder"
     assert (
         refused.value.next_step == 'name the folder that has the Dockerfile, such as ".." for the one above the policy'
     )

@@ -82,7 +82,7 @@ def documented_rows(page: str, header: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("words", OURS, ids=" ".join)
 def test_a_drydock_command_is_one_that_the_parser_takes(words: tuple[str, ...]) -> None:
-    assert arguments.parse(drydock_arguments(words))
+    assert arguments.parse_arguments(drydock_arguments(words))
 
 
 @pytest.mark.parametrize("words", MAKE, ids=" ".join)
@@ -93,7 +93,7 @@ def test_a_make_command_has_a_real_target(words: tuple[str, ...]) -> None:
         name, _, value = word.partition("=")
         assert name in ("ARGS", "PYTHON", "UPGRADE", "WORKERS")
         if words[1] == "run" and name == "ARGS":
-            assert arguments.parse(shlex.split(value))
+            assert arguments.parse_arguments(shlex.split(value))
 
 
 @pytest.mark.parametrize("words", [each for each in COMMANDS if each not in [*OURS, *MAKE]], ids=" ".join)
@@ -125,7 +125,7 @@ def test_the_docs_show_every_command() -> None:
 def help_of(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("COLUMNS", "300")
     with pytest.raises(SystemExit):
-        arguments.parse([command, "--help"])
+        arguments.parse_arguments([command, "--help"])
     return capsys.readouterr().out
 
 

@@ -351,7 +351,8 @@ def test_a_model_of_which_no_contract_can_be_made_is_no_broken_dockerfile(
         anyio.run(staging.create_contract, tmp_path / "fitted.pkl", tmp_path / "rows.csv", "mine", "", [])
     assert broken.value.message == "the contract of fitted.pkl did not build: exit code: 1"
     assert (
-        broken.value.likely_cause == "the model needs other packages than the image has, or the data are no rows of it"
+        broken.value.likely_cause
+        == "the image lacks a package of the model, or the CSV columns are not the model's features"
     )
     assert broken.value.next_step == "the log ends with what to change; then run again"
 
