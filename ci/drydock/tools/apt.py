@@ -1,9 +1,9 @@
-"""Asks the package manager that an image brings along which updates are pending, and reads what it says.
+"""The command that lists the pending updates of an image, and the reading of its output.
 
-A second opinion beside the scanner's: it knows nothing of severities, and needs no advisory database. It runs in a
-throw-away container, never in the image. apt-get's simulation names what it would install, such as
-`Inst libssl3t64 [3.5.1-1] (3.5.9-1~deb13u1 Debian:13.8/stable [amd64])`. That origin is the newest version's only, and
-a point release swallows what the security archive had first; so apt-cache is asked for all the versions in between.
+It is a second opinion beside the scanner's. It knows no severities, and needs no advisory database. It runs in a
+throw-away container, never in the image. The simulation of apt-get prints what it would install, such as
+`Inst libssl3t64 [3.5.1-1] (3.5.9-1~deb13u1 Debian:13.8/stable [amd64])`. This is the origin of the newest version only.
+A point release replaces the versions of the security archive, so apt-cache lists all versions in between.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import re
 
 from drydock.report import PendingUpdate, Updates
 
-# Where no source of security updates is named, none is ever pending. Without the error mode, an index that could not be
-# fetched is a warning, and what is left says "nothing to upgrade". `upgrade` keeps back whatever another package has to
-# come or go for, and what is on hold is pending all the same. In another language the table has other words. Nobody
-# reads the packages' descriptions here: without their translations apt-get needs less than half the time.
+# Without a source of security updates, none is ever pending. Without the error mode, an index that apt-get could not
+# fetch is only a warning, and the rest says "nothing to upgrade". `upgrade` keeps back each update that adds or removes
+# another package, and a package on hold is still pending. In another language the table has other words. The
+# descriptions of packages are not used: without their translations apt-get needs less than half the time.
 SCRIPT = r"""
 export LC_ALL=C
 set -- --option Acquire::Languages=none

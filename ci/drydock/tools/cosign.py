@@ -1,9 +1,9 @@
-"""What cosign is asked, and what its answer says. cosign itself runs in `stages`.
+"""The command lines of cosign, and the reading of its output. cosign itself runs in `stages`.
 
-Signature and attestations are in-toto statements in Sigstore bundles, each a manifest that refers to the image's. A key
-signs without a transparency log, so that nothing leaves the machine; a signature with a GitHub job's identity is logged
-in Sigstore's, as is their default. cosign's exit code only says that something about the image verified, so what it
-prints is read as well: a statement counts where it is about the very digest that was asked for.
+Signature and attestations are in-toto statements in Sigstore bundles. Each is a manifest that refers to the image's. A
+key signs without a transparency log, so nothing leaves the machine. A signature with a GitHub job's identity is logged
+in Sigstore's log, as is their default. cosign's exit code only says that something about the image verified. So its
+output is read too, and a statement counts only if it is about exactly the requested digest.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ PRIVATE_KEY, PUBLIC_KEY = "cosign.key", "cosign.pub"
 KEY_VARIABLE, PASSWORD_VARIABLE = "COSIGN_KEY", "COSIGN_PASSWORD"
 # GitHub sets both in a job with the permission `id-token: write`; cosign itself asks for the token.
 TOKEN_URL_VARIABLE, TOKEN_VARIABLE = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
-# Where cosign's container has the keys: a variable is no file that could be left behind.
+# The variables of cosign's container that have the keys. A variable leaves no file behind.
 PRIVATE_KEY_VARIABLE, PUBLIC_KEY_VARIABLE = "COSIGN_PRIVATE_KEY", "COSIGN_PUBLIC_KEY"
 PUBLIC_KEY_FILE = "/cosign.pub"
 PREDICATE_FILE = "/predicate.json"
-# A key signs with no service at all: without these files cosign would ask Sigstore for its own.
+# A key needs no service. Without these files cosign would download Sigstore's own.
 # https://github.com/sigstore/protobuf-specs/blob/v0.5.1/protos/sigstore_trustroot.proto
 SIGNING_CONFIG_FILE, TRUSTED_ROOT_FILE = "/signing-config.json", "/trusted-root.json"
 NO_SERVICES = {
@@ -78,7 +78,7 @@ class KeyPair:
 
 @dataclass(frozen=True)
 class Keyless:
-    """The identity of a GitHub job: where its token can be asked for, and with what."""
+    """The identity of a GitHub job: the address that issues its token, and the token for this request."""
 
     token_url: str = field(repr=False)
     token: str = field(repr=False)
@@ -118,7 +118,7 @@ def exactly(name: str, issuer: str) -> Identity:
 
 
 def signer(environment: Mapping[str, str]) -> Signer | NoSigner:
-    """Who signs: a key, named or held by COSIGN_KEY, else the GitHub job. Raises UsageError for a key that is none."""
+    """The signer: the key in COSIGN_KEY, otherwise the GitHub job. Raises UsageError if the key is not valid."""
     if key := environment.get(KEY_VARIABLE):
         return Key(_private_key(key), environment.get(PASSWORD_VARIABLE, ""))
     url, token = environment.get(TOKEN_URL_VARIABLE), environment.get(TOKEN_VARIABLE)
@@ -198,13 +198,13 @@ def _no_key(what: str) -> UsageError:
 
 
 def docker_config(host: str, login: Credentials) -> str:
-    """The text of a config.json, where cosign looks for the registry's credentials."""
+    """The text of the config.json in which cosign finds the registry's credentials."""
     # Docker Hub goes by its oldest name there.
     name = "https://index.docker.io/v1/" if host in ("docker.io", "index.docker.io") else host
     return json.dumps({"auths": {name: {"auth": base64.b64encode(f"{login.user}:{login.password}".encode()).decode()}}})
 
 
-# --- what cosign is asked -------------------------------------------------------------------------------------------
+# --- command lines --------------------------------------------------------------------------------------------------
 
 
 def public_key_arguments() -> list[str]:
@@ -288,10 +288,10 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Verified:
-    """What of an image verified: `signature_failure` is empty where its signature did.
+    """The verified parts of an image. `signature_failure` is empty if the signature verified.
 
-    Both mappings have the predicate types that were asked for: `statements` all of them, with what verified, and
-    `failures` those of which nothing did, with cosign's reason.
+    `statements` has every requested predicate type with its verified statements. `failures` has those without any,
+    with cosign's reason.
     """
 
     signature_failure: str

@@ -29,7 +29,7 @@ def first_line(text: str) -> str:
 
 
 def last_line(text: str) -> str:
-    """The last line that says something: where a tool says what it died of."""
+    """The last line with text: there a tool names the reason of its failure."""
     lines = [line for line in _remove_trace_id(text).splitlines() if line.strip()]
     return re.sub(r"\s+", " ", lines[-1])[:300] if lines else "no message"
 

@@ -16,7 +16,7 @@ KEPT_VARIABLES = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM
 KEPT_PREFIXES = ("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_")
 OWN_VARIABLES = {
     "LC_ALL": "C",
-    # Nothing is written, nobody is asked for a password, and no missing object is fetched.
+    # git writes nothing, prompts for no password, and fetches no missing object.
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_NO_LAZY_FETCH": "1",

@@ -67,8 +67,8 @@ def read(directory: Path, runtime: str | None = None) -> Contract:
 
 @contextmanager
 def _plain_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that lies where it says. A link or a device that a stranger's code made would be another file."""
-    # Not blocking: a named pipe would be waited for.
+    """Open a plain file. Training code could make a link or a device that leads to another file."""
+    # Non-blocking, since opening a named pipe would wait for a writer.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)

@@ -14,7 +14,7 @@ DEFAULT_PORTS = {"https": 443, "http": 80}
 SCP = re.compile(r"(?P<host>(?:[^/:]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^/:@\[\]]+)):(?P<path>[^:].*)")
 HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 PATH = re.compile(r"(/[A-Za-z0-9._~+%-]+)+")
-# Where these take SSH behind a firewall, and where their pages are; none if the path is another one there.
+# The hosts for SSH behind a firewall, each with the host of its pages. Empty if the paths there differ.
 SSH_HOSTS = {
     "ssh.github.com": "github.com",
     "altssh.gitlab.com": "gitlab.com",

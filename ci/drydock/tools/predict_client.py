@@ -1,4 +1,4 @@
-"""Talks to a running image over HTTP, as its users will, and notes what it answers. Judges nothing."""
+"""The HTTP client of the smoke test: it sends requests to a running image and records the responses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LISTENS = re.compile(r"(?m)^ *\d+: (?P<address>[0-9A-F]+):(?P<port>[0-9A-F]{4}) 
 
 
 def port_of(exposed: Sequence[int]) -> int | None:
-    """The port on which an image that exposes these ones is asked; None if it may be any of them."""
+    """The port for requests to an image that exposes these ports. None if it may be any of them."""
     if not exposed or DEFAULT_PORT in exposed:
         return DEFAULT_PORT
     return exposed[0] if len(exposed) == 1 else None
@@ -101,7 +101,7 @@ def malformed_requests(contract: Contract) -> dict[str, tuple[str, bytes, str]]:
     features = list(contract.golden[0].features)
 
     def instead(kind: Kind, name: str, value: float | str) -> dict[str, tuple[str, bytes, str]]:
-        """The row with another value in the first place of its kind; nothing where the row has none of it."""
+        """The row with another value in its first feature of this kind. Empty if it has no such feature."""
         if kind not in contract.feature_kinds:
             return {}
         place = contract.feature_kinds.index(kind)
@@ -134,7 +134,7 @@ def _client(base_url: str, limits: LimitsSection, keep_connections: int | None =
 async def _send(
     client: httpx.AsyncClient, limits: LimitsSection, method: str, content: bytes, content_type: str = JSON
 ) -> httpx.Response | None:
-    """The answer of /predict, where all of it came in time: the client's own limit is for each part of it anew."""
+    """The response of /predict, or None if it was not complete in time: httpx limits only each part of it."""
     with anyio.move_on_after(limits.request_seconds), suppress(httpx.HTTPError):
         return await client.request(method, "/predict", content=content, headers={"Content-Type": content_type})
     return None
@@ -156,8 +156,8 @@ async def _predict(
     )
     try:
         [prediction] = response.json()["predictions"] if response else []
-        told = {name: prediction[name] for name in (("label", "probabilities") if row.value is None else ("value",))}
-        return Answer.model_validate({**dict(answer), **told})
+        fields = {name: prediction[name] for name in (("label", "probabilities") if row.value is None else ("value",))}
+        return Answer.model_validate({**dict(answer), **fields})
     # What nests very deeply ends in RecursionError.
     except (ValueError, KeyError, TypeError, RecursionError):
         return answer

@@ -104,14 +104,14 @@ def _is_ancestor(root: Path, older: str, newer: str) -> bool | None:
 def name_image(
     revision: Revision, asked: str | None, environment: Mapping[str, str], model_sha256: str = ""
 ) -> ImageTags:
-    """The tags to push: what `--tag` says, else the version of a release's git tag, else `sha-<commit>`.
+    """The tags to push: `--tag`, otherwise the version of a release's git tag, otherwise `sha-<commit>`.
 
-    `model_sha256` is that of a model that the commit does not have: its beginning is then part of the commit's tag,
-    since the commit alone would name many images.
+    `model_sha256` is the hash of a model that is not in the commit. Its first digits are then part of the commit's
+    tag, since the commit alone would name many images.
 
-    A version and `sha-<commit>` name one image; a branch that was pushed on GitHub names its newest one. Raises
-    UsageError for a tag that no registry takes, for `latest`, for what looks like a version and is none, and where
-    there is no commit to name the image by.
+    A version and `sha-<commit>` name one image. A branch that was pushed on GitHub names its newest image. Raises
+    UsageError for `latest`, for a tag that no registry takes or that only resembles a version, and if there is no
+    commit.
     """
     commit_tag = f"sha-{revision.name}" + (f"-model-{model_sha256[:MODEL_DIGITS]}" if model_sha256 else "")
     if asked is not None:
@@ -145,7 +145,7 @@ def require_release(root: Path, revision: Revision, version: str, inputs: Inputs
         raise UsageError(
             f"{git_tag} would be built from a work tree that is not the tag's commit:"
             f" {_list_changes(worktree.changes(root, inputs))}",
-            likely_cause="these files were changed or added after the commit, or git was told to pass over them",
+            likely_cause="these files were changed or added after the commit, or git skips them (git ls-files -v)",
             next_step="commit them (git add --force takes ignored ones), or remove them; then run again",
         )
 

@@ -1,7 +1,7 @@
-"""A tiny image that is known to be vulnerable: a scanner that passes over what is hidden in it has no verdict.
+"""A tiny vulnerable image, the canary. A scanner that misses something in it gives no verdict.
 
-One thing is hidden for each way in which a scanner looks: a package of Python, a package of the system, and a token in
-each kind of place that Trivy passes over unless its configuration says otherwise.
+It has one thing for each way in which a scanner searches: a vulnerable Python package, a vulnerable system package, and
+a token in each kind of place that Trivy excludes by default.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What Trivy is asked, and what its answer says. Trivy itself runs in `stages`.
+"""The command lines of Trivy, and the reading of its output. Trivy itself runs in `stages`.
 
-One scan to JSON with `--exit-code 0`: any other exit code then means that Trivy broke, never that it found something.
-The second reading, `trivy convert --exit-code 1` over the same JSON, must agree with ours; the other forms that people
-and their tools read are converted from that JSON as well.
+Trivy scans once, to JSON, with `--exit-code 0`. So another exit code means that Trivy failed, not that it found
+something. `trivy convert --exit-code 1` reads the same JSON a second time and must agree with this module. All other
+formats are converted from that JSON.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ TEXTS = "/scan/texts"
 SECRET_RULES = Path(__file__).with_name("trivy-secret.yaml")
 # Trivy passes over a file in the image that has this name as well, so it is one that no image has.
 SECRET_CONFIG = "/scan/drydock-4f1d9c27-trivy-secret.yaml"  # noqa: S105 - a path
-# Where Trivy repeats what an image's configuration says.
+# The fields in which Trivy repeats the image's configuration.
 QUOTED = ("created_by", "CreatedBy", "Env")
 # What Trivy names by the archive itself.
 CONFIGURATION = "the image's history or environment"
 # Of the database's form; Trivy 0.74 reads this one and no other.
 DATABASE_VERSION = 2
-# The systems whose packages Trivy 0.74 holds against advisories; those of others, such as Fedora, it only lists.
+# The systems for which Trivy 0.74 has advisories. It only lists the packages of others, such as Fedora.
 # https://github.com/aquasecurity/trivy/blob/v0.74.0/pkg/detector/ospkg/detect.go
 FAMILIES = frozenset(
     (
@@ -47,7 +47,7 @@ FAMILIES = frozenset(
         *("slem", "sles", "ubuntu", "wolfi"),
     )
 )
-# What the kernel calls a platform's architecture, where that is another name.
+# The kernel's names of architectures, if they differ from those of a platform.
 # https://github.com/containerd/platforms/blob/v1.0.0/database.go
 MACHINES = {
     "amd64": "x86_64",
@@ -85,7 +85,7 @@ OFFLINE = (
 def scan_arguments(timeout_seconds: int) -> list[str]:
     """Scan the archive's packages, files, environment and history; the image's configuration only for secrets.
 
-    Trivy has a limit of its own, five minutes where it is not told.
+    Without `--timeout`, Trivy stops after five minutes.
     """
     return [
         *("trivy", "image", "--input", ARCHIVE, "--format", "json", "--output", REPORT, "--exit-code", "0"),
@@ -106,7 +106,7 @@ def text_scan_arguments(timeout_seconds: int) -> list[str]:
 
 
 def second_reading_arguments(severities: Sequence[str]) -> list[str]:
-    """Let Trivy itself gate the same report: exit code 1 where it holds a finding of these severities."""
+    """Read the same report with Trivy's own gate: exit code 1 if it has a finding of these severities."""
     return ["trivy", "convert", "--format", "table", "--exit-code", "1", "--severity", ",".join(severities), REPORT]
 
 
@@ -125,7 +125,7 @@ def download_arguments(repository: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Database:
-    """An advisory database: where it comes from, the digest of its files, its own word of its form and its time."""
+    """An advisory database: its source, the digest of its files, and the version and time that it states."""
 
     source: str
     is_sample: bool
@@ -145,7 +145,7 @@ def require_pinned(image: str) -> None:
 
 
 def database(metadata: str, *, source: str, digest: str, is_sample: bool) -> Database:
-    """Read a database's metadata.json. Raises ScanError where it is none, or of a form that Trivy does not read."""
+    """Read a database's metadata.json. Raises ScanError if it is not valid, or has a version that Trivy cannot read."""
     try:
         described = json.loads(metadata)
         version, updated_at = int(described["Version"]), _moment(described["UpdatedAt"])
@@ -153,7 +153,7 @@ def database(metadata: str, *, source: str, digest: str, is_sample: bool) -> Dat
         raise ScanError(
             f"the advisory database of {source} does not say what it is: {error!r}",
             likely_cause="its metadata.json was cut short",
-            next_step="fetch the database anew, then run again",
+            next_step="run again; if that does not help: drydock bootstrap clean, then make run",
         ) from error
     if version != DATABASE_VERSION:
         raise ScanError(
@@ -165,12 +165,12 @@ def database(metadata: str, *, source: str, digest: str, is_sample: bool) -> Dat
 
 
 def require_recent(database: Database, now: datetime, policy: ScanSection) -> None:
-    """Raise ScanError where the advisories are older than the policy allows; a sample is never called recent at all."""
+    """Raise ScanError if the advisories are older than the policy allows. The age of a sample does not matter."""
     age_hours = (now - database.updated_at).total_seconds() / 3600
     if age_hours < -CLOCK_HOURS:
         raise ScanError(
-            f"the advisory database of {database.source} is of {database.updated_at:%Y-%m-%d %H:%M}, which is to come",
-            likely_cause="the clock of this machine is wrong, and no age can be told",
+            f"the advisory database of {database.source} is of {database.updated_at:%Y-%m-%d %H:%M}, in the future",
+            likely_cause="the clock of this machine is wrong, so the age is unknown",
             next_step="set the clock, then run again",
         )
     if not database.is_sample and age_hours > policy.database_max_hours:
@@ -193,7 +193,7 @@ def read(
 ) -> report.Scan:
     """Read Trivy's JSON report on the image and on the canary, and its `--version --format json`.
 
-    Raises ScanError where one of them is not in the form that Trivy 0.74 writes.
+    Raises ScanError if one of them does not have the format of Trivy 0.74.
     """
     with _readable():
         return _read(
@@ -337,8 +337,8 @@ def require_agreement(scan: report.Scan, severities: Sequence[str], gate_exit_co
 def locked_packages(lock: str, *, python: str, platform: str) -> dict[str, str]:
     """The packages that a requirements.txt with hashes pins: canonical name to version.
 
-    Markers are judged for the image's Python, such as 3.13, and its platform, such as linux/amd64: the host may be
-    another machine. Raises ValueError where the lock pins no package, or not all.
+    Markers are evaluated for the image's Python, such as 3.13, and its platform, such as linux/amd64. The host may be
+    another machine. Raises ValueError if the lock does not pin all packages, or has none.
     """
     environment = _marker_environment(python, platform)
     pins: dict[str, str] = {}
@@ -382,7 +382,7 @@ def _marker_environment(python: str, platform: str) -> dict[str, str]:
 
 
 async def require_coverage(scan: report.Scan | None, image: report.Image | None) -> report.Scan | None:
-    """The scan, where it saw this very image and all that is in it, and found the canary.
+    """Return the scan if it covers exactly this image, with all packages, and passed the self-test.
 
     A scanner that saw less has no verdict: ScanError. An image without an os-release, a package database or *.dist-info
     folders is a log line to Trivy, and exit code 0 (aquasecurity/trivy#647).
@@ -424,7 +424,7 @@ async def require_coverage(scan: report.Scan | None, image: report.Image | None)
 
 
 def hide_instructions(image: report.Image | None, scan: report.Scan | None) -> report.Image | None:
-    """The image as a report may show it: with its instructions only where the scanner found no secret among them.
+    """The image for the report. It has its instructions only if the scanner found no secret among them.
 
     A secret that an instruction writes into a file is in the image's history as well, and so in every rendering.
     """
@@ -461,10 +461,10 @@ def _place(target: str) -> str:
 
 
 def require_canary(scan: report.Scan) -> None:
-    """Raise ScanError where the scanner passed over something that was hidden for it in the canary."""
+    """Raise ScanError if the scanner missed something in the canary."""
     if missed := scan.canary.missed:
         raise ScanError(
             f"the scanner did not find {', '.join(missed)} in the canary, an image known to be vulnerable",
-            likely_cause="its advisory database is not whole, or the scanner does not look where it should",
-            next_step="fetch the database anew; the canary's report is in the report directory as canary.json",
+            likely_cause="its advisory database is not complete, or its configuration excludes something",
+            next_step="read canary.json in the report directory, then: drydock bootstrap clean, and make run",
         )
