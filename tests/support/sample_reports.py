@@ -164,7 +164,7 @@ ROWS = (
     row("answers /predict as trained", Verdict.PASS, "12 of 12 rows", "12"),
     row(
         *("answers in time", Verdict.WARN, "median 6 ms, slowest 143 ms", "100 ms"),
-        "on a busy machine this says little; measure again, or raise limits.latency_ms",
+        "the machine may be busy: measure again, or raise limits.latency_ms",
     ),
     row("refuses malformed requests", Verdict.PASS, "6 of 6 with 4xx", "6"),
     row("runs as non-root", Verdict.PASS, "USER 10001:10001, uid 10001", "not 0"),
@@ -176,7 +176,7 @@ ROWS = (
     row("HIGH or CRITICAL", Verdict.PASS, "0 in 97 packages", "0", f"ignored: {IGNORED} HIGH tar 1.35+dfsg-3.1"),
     row(
         *("no expired or unused ignores", Verdict.WARN, "1 of 3 in use", "3"),
-        "GHSA-7f5h-v6xp-fcq8 expired on 2026-11-01: ben@example.com fixes it, or says again why not",
+        "GHSA-7f5h-v6xp-fcq8 expired on 2026-11-01: ben@example.com must fix it, or renew the ignore with a reason",
         "CVE-2024-47874 matches nothing: remove it, ana@example.com",
     ),
     row("no security update pending", Verdict.SKIP, "", "", "the base is renewed every night"),

@@ -23,7 +23,7 @@ def check_user(fact: tuple[report.Image, report.Smoke], _: Policy) -> Outcome:
     passed = is_number and smoke.uid not in (None, 0)
     cure = "end the Dockerfile with a numeric user other than 0, such as USER 10001:10001"
     if is_number and smoke.uid is None:
-        cure = "its uid at run time could not be asked: keep `id` in the image, and let a process of this user start"
+        cure = "its uid at run time is unknown: keep `id` in the image, and check that this user can start a process"
     return Outcome(pass_if(passed), f"USER {image.user or 'not set'}, uid {uid}", "not 0", () if passed else (cure,))
 
 

@@ -67,7 +67,7 @@ def check_ignores(scan: report.Scan, policy: Policy) -> Outcome:
     stale = [ignore for ignore in ignores if ignore.state is not IgnoreState.ACTIVE]
     stale_verdict = Verdict.FAIL if policy.scan.unused_ignores == "reject" else Verdict.WARN
     words = {
-        IgnoreState.EXPIRED: "{subject} expired on {expires}: {owner} fixes it, or says again why not",
+        IgnoreState.EXPIRED: "{subject} expired on {expires}: {owner} must fix it, or renew the ignore with a reason",
         IgnoreState.UNUSED: "{subject} matches nothing: remove it, {owner}",
     }
     return Outcome(
@@ -86,7 +86,7 @@ def check_pending_updates(updates: report.Updates, policy: Policy) -> Outcome:
         # The image is not at fault if apt-get could not answer, but it cannot pass a required check either.
         if policy.scan.pending_updates == "reject":
             return Outcome(Verdict.NOT_RUN, "", "0", (updates.reason,))
-        return Outcome(Verdict.WARN, "not asked", "0", (updates.reason,))
+        return Outcome(Verdict.WARN, "unknown", "0", (updates.reason,))
     pending = updates.security
     details = [f"{each.package} {each.installed_version} → {each.available_version}" for each in pending]
     if details:

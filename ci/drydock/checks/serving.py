@@ -7,7 +7,7 @@ from drydock.checks.check import Outcome, pass_if
 from drydock.policy import Policy
 from drydock.report import Verdict
 
-NOT_READY = Outcome(Verdict.NOT_RUN, "", "", ("the image never got ready to be asked",))
+NOT_READY = Outcome(Verdict.NOT_RUN, "", "", ("the image never became ready",))
 NOT_ANSWERED = Outcome(Verdict.NOT_RUN, "", "", ("the image answered nothing",))
 
 
@@ -33,7 +33,7 @@ def check_latency(smoke: report.Smoke, policy: Policy) -> Outcome:
         Verdict.PASS if within else Verdict.WARN,
         f"median {smoke.median_seconds * 1000:.0f} ms, slowest {slowest_ms:.0f} ms",
         f"{policy.limits.latency_ms} ms",
-        () if within else ("on a busy machine this says little; measure again, or raise limits.latency_ms",),
+        () if within else ("the machine may be busy: measure again, or raise limits.latency_ms",),
     )
 
 

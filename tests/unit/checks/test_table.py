@@ -164,7 +164,7 @@ def test_a_container_that_never_got_ready_is_one_fault_and_one_red_row() -> None
     facts = examples.facts()
     facts.smoke = examples.smoke(ready_seconds=None, not_ready="it ended with exit code 1")
     rows = {row.name: (row.verdict, row.measured, row.limit, row.details) for row in checks.judge(facts, Policy())}
-    unasked = (Verdict.NOT_RUN, "", "", ("the image never got ready to be asked",))
+    unasked = (Verdict.NOT_RUN, "", "", ("the image never became ready",))
     assert rows["starts in time"] == rows["answers in time"] == rows["refuses malformed requests"] == unasked
     assert [name for name, (verdict, *_) in rows.items() if verdict is Verdict.FAIL] == [ANSWERS]
     assert rows["runs as non-root"][0] is Verdict.PASS
@@ -218,7 +218,7 @@ def test_an_answer_over_the_budget_is_told_and_does_not_reject(
     facts.smoke = examples.smoke(*timed)
     judged = row("answers in time", facts)
     assert (judged.verdict, judged.measured, judged.limit) == (verdict, measured, "100 ms")
-    words = "on a busy machine this says little; measure again, or raise limits.latency_ms"
+    words = "the machine may be busy: measure again, or raise limits.latency_ms"
     assert judged.details == ((words,) if verdict is Verdict.WARN else ())
     assert checks.approve(examples.archive(tmp_path), facts, checks.judge(facts, Policy()))
 
@@ -278,7 +278,7 @@ def test_a_uid_that_could_not_be_asked_is_not_the_users_number_to_mend() -> None
     judged = row("runs as non-root", Facts(image=examples.image(user="10001"), smoke=examples.smoke(uid=None)))
     assert (judged.verdict, judged.measured) == (Verdict.FAIL, "USER 10001, uid unknown")
     assert judged.details == (
-        "its uid at run time could not be asked: keep `id` in the image, and let a process of this user start",
+        "its uid at run time is unknown: keep `id` in the image, and check that this user can start a process",
     )
 
 
@@ -479,7 +479,7 @@ def test_an_ignore_that_expired_hides_nothing() -> None:
             examples.YESTERDAY,
             IgnoreState.EXPIRED,
             "0 of 1 in use",
-            ("CVE-2024-24762 expired on 2026-11-21: ana fixes it, or says again why not",),
+            ("CVE-2024-24762 expired on 2026-11-21: ana must fix it, or renew the ignore with a reason",),
         ),
         (
             examples.UNFIXED,
@@ -542,7 +542,7 @@ def test_updates_that_could_not_be_asked_for_are_no_pass() -> None:
     facts = Facts(updates=Updates(reason="apt-get could not say: E: no network"))
     why = ("apt-get could not say: E: no network",)
     warned = row("no security update pending", facts)
-    assert (warned.verdict, warned.measured, warned.limit, warned.details) == (Verdict.WARN, "not asked", "0", why)
+    assert (warned.verdict, warned.measured, warned.limit, warned.details) == (Verdict.WARN, "unknown", "0", why)
     demanded = row("no security update pending", facts, examples.policy(scan={"pending_updates": "reject"}))
     assert (demanded.verdict, demanded.measured, demanded.details) == (Verdict.NOT_RUN, "", why)
 

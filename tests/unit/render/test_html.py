@@ -299,7 +299,7 @@ def test_what_is_missing_says_why() -> None:
 
 def test_what_never_got_ready_was_not_asked() -> None:
     shown = page(examples.report(smoke=examples.smoke(ready_seconds=None, not_ready="it ended at once")))
-    assert shown.words("golden") == "Golden rows not known: the image never got ready to be asked: it ended at once"
+    assert shown.words("golden") == "Golden rows not known: the image never became ready: it ended at once"
 
 
 def test_an_image_without_findings_and_a_policy_without_ignores() -> None:
