@@ -167,7 +167,7 @@ class Policy(_Section):
     origins: dict[str, str] = Field(default={}, exclude=True)
 
 
-def load(path: Path, environment: Mapping[str, str]) -> Policy:
+def load_policy(path: Path, environment: Mapping[str, str]) -> Policy:
     """Read the policy at `path`; the environment may name another repository.
 
     Raises UsageError, with file, line and key, if a value is wrong.

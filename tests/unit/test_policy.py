@@ -27,12 +27,12 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def refused(path: Path, environment: dict[str, str] | None = None) -> UsageError:
     with pytest.raises(UsageError) as error:
-        config.load(path, environment or {})
+        config.load_policy(path, environment or {})
     return error.value
 
 
 def test_the_shipped_policy_is_the_default_one_spelt_out() -> None:
-    shipped = config.load(ROOT / "pipeline.toml", {})
+    shipped = config.load_policy(ROOT / "pipeline.toml", {})
     assert shipped.model_dump() == Policy().model_dump()
     every_key = {f"{section}.{key}" for section, keys in shipped.model_dump(exclude={"skip"}).items() for key in keys}
     # A table has a line for each of its keys, and it has none.
@@ -41,7 +41,7 @@ def test_the_shipped_policy_is_the_default_one_spelt_out() -> None:
 
 def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
     path = written(tmp_path, '[image]\nname = "mine"\n\n[limits]\n# why\nimage_size_mb = 400\n')
-    policy = config.load(path, {"DRYDOCK_REPOSITORY": "ghcr.io/me/mine"})
+    policy = config.load_policy(path, {"DRYDOCK_REPOSITORY": "ghcr.io/me/mine"})
     assert (policy.image.name, policy.image.repository, policy.limits.image_size_mb) == ("mine", "ghcr.io/me/mine", 400)
     assert policy.origins == {
         "image.name": "pipeline.toml:2",
@@ -197,7 +197,7 @@ def test_the_second_ignore_is_found_by_its_own_lines(tmp_path: Path, second: str
 
 
 def test_an_ignore_knows_where_each_of_its_words_was_set(tmp_path: Path) -> None:
-    policy = config.load(written(tmp_path, f"{IGNORE}\n{IGNORE.replace('CVE-1', 'CVE-2')}"), {})
+    policy = config.load_policy(written(tmp_path, f"{IGNORE}\n{IGNORE.replace('CVE-1', 'CVE-2')}"), {})
     assert [entry.id for entry in policy.ignore] == ["CVE-1", "CVE-2"]
     assert policy.ignore[0] == IgnoreEntry(id="CVE-1", reason="never reached", owner="ana", expires=date(2026, 12, 1))
     keys = ("id", "reason", "owner", "expires")
@@ -210,7 +210,7 @@ def test_an_ignore_knows_where_each_of_its_words_was_set(tmp_path: Path) -> None
 @pytest.mark.parametrize(("today", "taken"), [(date(2026, 9, 2), True), (date(2026, 9, 1), False)])
 def test_an_ignore_is_a_loan_of_90_days_at_most(tmp_path: Path, today: date, taken: bool) -> None:
     soon = IGNORE.replace("2026-12-01", "2026-09-03")
-    policy = config.load(written(tmp_path, f"{soon}\n{IGNORE.replace('CVE-1', 'CVE-2')}"), {})
+    policy = config.load_policy(written(tmp_path, f"{soon}\n{IGNORE.replace('CVE-1', 'CVE-2')}"), {})
     if taken:
         config.require_near_expiry(policy, today)
         return
@@ -259,7 +259,7 @@ def test_a_repository_that_no_registry_takes_is_refused_from_file_and_environmen
 
 @pytest.mark.parametrize("repository", ["ghcr.io/owner/name", "127.0.0.1:5000/a", "r.example/a_b/c--d/e.f"])
 def test_a_repository_that_registries_take_is_taken(tmp_path: Path, repository: str) -> None:
-    assert config.load(written(tmp_path, ""), {"DRYDOCK_REPOSITORY": repository}).image.repository == repository
+    assert config.load_policy(written(tmp_path, ""), {"DRYDOCK_REPOSITORY": repository}).image.repository == repository
 
 
 def test_a_section_that_is_none_is_refused_whatever_the_environment_says(tmp_path: Path) -> None:
@@ -269,13 +269,13 @@ def test_a_section_that_is_none_is_refused_whatever_the_environment_says(tmp_pat
 
 @pytest.mark.parametrize("runtime", ["compiled", "sklearn", "pandas"])
 def test_each_runtime_has_its_own_lock(runtime: str, tmp_path: Path) -> None:
-    policy = config.load(written(tmp_path, f'[build]\nruntime = "{runtime}"\n'), {})
+    policy = config.load_policy(written(tmp_path, f'[build]\nruntime = "{runtime}"\n'), {})
     assert policy.build.lock_paths == [f"requirements/image-{runtime}.txt"]
 
 
 @pytest.mark.parametrize("train", ["", "  "])
 def test_a_model_that_is_trained_already_needs_no_command(train: str, tmp_path: Path) -> None:
-    policy = config.load(written(tmp_path, f'[model]\ntrain = "{train}"\npath = "models/mine"\n'), {})
+    policy = config.load_policy(written(tmp_path, f'[model]\ntrain = "{train}"\npath = "models/mine"\n'), {})
     assert (policy.model.train, policy.model.path) == ("", "models/mine")
 
 
@@ -285,7 +285,7 @@ def test_a_build_that_may_read_nothing_in_particular_is_refused(tmp_path: Path) 
 
 def test_an_ignore_may_name_one_package_or_the_place_of_one_secret(tmp_path: Path) -> None:
     named = IGNORE + 'package = "numpy"\n' + IGNORE.replace("CVE-1", "private-key") + 'path = "/a/b.key"\n'
-    ignores = config.load(written(tmp_path, named), {}).ignore
+    ignores = config.load_policy(written(tmp_path, named), {}).ignore
     assert [(each.id, each.package, each.path) for each in ignores] == [
         ("CVE-1", "numpy", ""),
         ("private-key", "", "/a/b.key"),

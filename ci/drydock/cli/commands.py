@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import anyio
 
-from drydock import policy, stages
+from drydock import stages
 from drydock.cli import arguments
 from drydock.cli.console import Terminal
 from drydock.cli.guard import run_guarded
@@ -31,6 +31,7 @@ from drydock.pipeline.rescan import rescan
 from drydock.pipeline.run import run
 from drydock.pipeline.update_pins import find_digest, update_pins
 from drydock.pipeline.verify import verify
+from drydock.policy import load_policy
 from drydock.render import github_annotations, layers, text
 from drydock.render.files import write_reports
 from drydock.render.progress import ConsoleProgress
@@ -138,7 +139,7 @@ def _resolve_file(path: Path) -> Path:
 
 
 def _explain(args: Namespace, terminal: Terminal) -> int:
-    report_dir = args.report_dir or files.default_report_dir(policy.load(args.config, os.environ).image.name)
+    report_dir = args.report_dir or files.default_report_dir(load_policy(args.config, os.environ).image.name)
     terminal.show(explain(args.archive or report_dir / "image.tar", args.layer, report_dir))
     return 0
 

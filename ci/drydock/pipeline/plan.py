@@ -12,13 +12,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from drydock import checks
-from drydock import policy as config
 from drydock.checks import verification
 from drydock.errors import UsageError
 from drydock.oci import registry
 from drydock.oci.media_types import PINNED
 from drydock.oci.tags import ImageTags
-from drydock.policy import REMOTE_LOCK, RUNTIME_FIELD, Policy
+from drydock.policy import REMOTE_LOCK, RUNTIME_FIELD, Policy, load_policy, require_near_expiry
 from drydock.report import Artifact, Contract, Images, Release, Revision, files, publication
 from drydock.tools import attestations, build_secrets, cosign, origin, revision, trivy, worktree
 from drydock.tools.worktree import Inputs, Model
@@ -103,9 +102,9 @@ def create_plan(
     looks at images, and neither publishes nor `builds` one, does not need git. What runs instructions of the Dockerfile
     `mounts_secrets`.
     """
-    policy = _with_readable_source(config.load(policy_path, environment))
+    policy = _with_readable_source(load_policy(policy_path, environment))
     checks.require_known_skips(policy)
-    config.require_near_expiry(policy, datetime.now(UTC).date())
+    require_near_expiry(policy, datetime.now(UTC).date())
     root = _find_root(policy_path, policy)
     _require_runtime(policy, root)
     report_dir = (report_dir or files.default_report_dir(policy.image.name)).resolve()
