@@ -124,19 +124,19 @@ class Project:
             check=False,
             env={**self.environment, "HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}"},
         )
-        return self._finished(done.returncode, done.stdout)
+        return self._finished(done.returncode, done.stdout, self.root / "dist" / self.root.name)
 
     def finish(self, process: subprocess.Popen[str]) -> Finished:
         output, _ = process.communicate()
-        return self._finished(process.returncode, output)
+        return self._finished(process.returncode, output, self.root / "dist")
 
-    def _finished(self, exit_code: int, output: str) -> Finished:
-        report = self.root / "dist" / "report.json"
+    def _finished(self, exit_code: int, output: str, report_dir: Path) -> Finished:
+        report = report_dir / "report.json"
         return Finished(
             exit_code=exit_code,
             output=output,
             report=json.loads(report.read_text()) if report.exists() else {},
-            report_dir=self.root / "dist",
+            report_dir=report_dir,
         )
 
     def run(self, *arguments: str, environment: dict[str, str] | None = None) -> Finished:

@@ -72,7 +72,7 @@ def test_an_engine_that_dies_while_the_image_is_looked_at_is_said_in_seconds(
     process = tiny.start(environment=engine.environment)
     assert process.stdout
     # Whatever looks at the image begins at once.
-    assert any(line.startswith("  updates ") for line in process.stdout)
+    assert any(line.startswith("  pending-updates ") for line in process.stdout)
     kill_under(process, engine)
     finished = tiny.finish(process)
     assert finished.exit_code == 3, finished.output
