@@ -13,7 +13,7 @@ from drydock.checks import Facts, findings
 from drydock.errors import DrydockError, Interrupted
 from drydock.oci import analysis
 from drydock.pipeline.plan import Plan
-from drydock.report import Contract, Failure, Publication, Report, Signing, Stage, faults
+from drydock.report import CheckResult, Contract, Failure, Publication, Report, Signing, Stage, faults
 
 Result = TypeVar("Result")
 
@@ -94,10 +94,11 @@ class RunRecorder:
         self,
         contract: Contract | None,
         facts: Facts,
+        results: tuple[CheckResult, ...],
         signing: Signing | None = None,
         publication: Publication | None = None,
     ) -> Report:
-        """Return the run, its facts and their judgement as one value."""
+        """Return the run, its facts and the results of its checks as one value."""
         plan, scan = self._plan, facts.scan
         return Report(
             image_name=plan.policy.image.name,
@@ -121,7 +122,7 @@ class RunRecorder:
             findings=findings.judge(scan, plan.policy) if scan else (),
             ignores=findings.judge_ignores(scan, plan.policy) if scan else (),
             checks=(
-                *checks.judge(facts, plan.policy),
+                *results,
                 *([checks.check_signing(signing)] if signing else []),
                 *checks.check_moving_tags(publication.unmoved if publication else {}),
             ),

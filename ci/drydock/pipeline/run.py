@@ -14,7 +14,19 @@ from drydock import checks
 from drydock.checks import Approval, Facts
 from drydock.pipeline.plan import Plan
 from drydock.pipeline.recorder import ProgressListener, RunRecorder
-from drydock.report import Archive, Contract, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
+from drydock.report import (
+    Archive,
+    CheckResult,
+    Contract,
+    Image,
+    Model,
+    Publication,
+    Report,
+    Scan,
+    Signing,
+    Smoke,
+    Updates,
+)
 from drydock.tools import trivy
 from drydock.tools.cosign import Trust, Verified
 
@@ -48,6 +60,7 @@ async def run(plan: Plan, connect: Connect, listener: ProgressListener, interrup
     """Build, look, judge, and publish only what was approved. Ends in a report, whatever broke."""
     recorder = RunRecorder(plan, listener)
     facts = Facts(reasons=recorder.reasons)
+    results: tuple[CheckResult, ...] = ()
     contract: Contract | None = None
     signing: Signing | None = None
     publication: Publication | None = None
@@ -70,13 +83,16 @@ async def run(plan: Plan, connect: Connect, listener: ProgressListener, interrup
             covered = await recorder.run_optional("coverage", trivy.require_coverage(scan.result(), image.result()))
             shown = trivy.hide_instructions(image.result(), covered)
             facts = Facts(shown, smoke.result(), covered, updates.result(), recorder.reasons)
-            approval = checks.approve(archive, facts, checks.judge(facts, plan.policy))
+            results = checks.judge(facts, plan.policy)
+            approval = checks.approve(archive, facts, results)
             if plan.push and approval:
                 await recorder.run_required("push", stages.push(approval))
-                verdict = recorder.create_report(contract, facts)
+                verdict = recorder.create_report(contract, facts, results)
                 signing = await recorder.run_required("attest", stages.attest(approval, verdict))
                 # The tags come last: a tag then always leads to all that belongs to the image.
                 publication = await recorder.run_required("tag", stages.tag(approval))
     if interruption.cancelled_caught:
         recorder.record_interruption()
-    return recorder.create_report(contract, facts, signing, publication)
+    # A run that broke before its facts were complete is judged by what there is.
+    results = results or checks.judge(facts, plan.policy)
+    return recorder.create_report(contract, facts, results, signing, publication)
