@@ -35,7 +35,7 @@ def check_advisories(scan: report.Scan, policy: Policy) -> Outcome:
     measured = f"{age_hours:.0f} h old" if age_hours < DAYS_FROM_HOURS else f"{age_hours / 24:.0f} days old"
     limit = f"{policy.scan.database_max_hours} h"
     if scan.database_is_sample:
-        words = "a sample of this machine's own, which says little about the image: the result is no release"
+        words = "a small sample database: it says little about the image, and the result cannot be a release"
         return Outcome(Verdict.WARN, measured, "none", (words,))
     if age_hours > policy.scan.database_max_hours:
         return Outcome(Verdict.FAIL, measured, limit)

@@ -7,6 +7,9 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 
 from drydock.report import units
 
+# The longest name of a stage: check-signing-key.
+STAGE_WIDTH = 17
+
 
 class ConsoleProgress:
     """One line a stage: a spinner with its time while it runs, its word when it has ended. Enter it for a run."""
@@ -33,9 +36,9 @@ class ConsoleProgress:
     def stage_started(self, stage: str) -> None:
         """Show that a stage has begun."""
         if self._console.is_terminal:
-            self._tasks[stage] = self._progress.add_task(f"{stage:<9}", total=1)
+            self._tasks[stage] = self._progress.add_task(f"{stage:<{STAGE_WIDTH}}", total=1)
         else:
-            self._console.print(f"  {stage:<9} …", highlight=False)
+            self._console.print(f"  {stage:<{STAGE_WIDTH}} …", highlight=False)
 
     def message(self, sentence: str) -> None:
         """Say what happens within a stage, such as another try."""
@@ -46,5 +49,5 @@ class ConsoleProgress:
         if stage in self._tasks:
             self._progress.remove_task(self._tasks.pop(stage))
         self._console.print(
-            f"  {stage:<9} {'broke after' if broken else 'took'} {duration_seconds:.1f} s", highlight=False
+            f"  {stage:<{STAGE_WIDTH}} {'broke after' if broken else 'took'} {duration_seconds:.1f} s", highlight=False
         )

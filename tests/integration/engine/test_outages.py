@@ -118,7 +118,7 @@ def test_a_full_disk_is_said_and_so_is_what_was_known(
     (small_disk / "somebody else's").write_bytes(bytes(space.f_bavail * space.f_bsize - room_bytes))
     finished = tiny.run()
     assert finished.exit_code == 2, finished.output
-    assert f"  {broken:<9} broke after " in finished.output
+    assert f"  {broken:<17} broke after " in finished.output
     assert "cannot be written: No space left on device\n" in finished.output
     assert finished.output.splitlines()[-1] == (
         "  next      free some space, or name another folder with --report-dir, then run again"

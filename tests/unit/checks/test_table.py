@@ -417,7 +417,7 @@ def test_a_sample_is_never_recent_however_new_it_is(scanned_at: str, measured: s
     judged = row("advisories are recent", Facts(scan=examples.scan(database_is_sample=True, scanned_at=scanned_at)))
     assert (judged.verdict, judged.measured, judged.limit) == (Verdict.WARN, measured, "none")
     assert judged.details == (
-        "a sample of this machine's own, which says little about the image: the result is no release",
+        "a small sample database: it says little about the image, and the result cannot be a release",
     )
 
 

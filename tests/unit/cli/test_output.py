@@ -73,7 +73,7 @@ def test_a_reader_that_goes_away_changes_neither_the_verdict_nor_the_record(tmp_
     os.close(writer)
     _, stderr = done.communicate(timeout=60)
     assert (done.returncode, written(tmp_path)) == (0, EVERYTHING)
-    assert stderr.splitlines()[-1].startswith("  tag       took ")
+    assert stderr.splitlines()[-1].startswith("  tag               took ")
 
 
 def test_a_full_disk_under_standard_output_is_exit_code_2_and_the_record_is_there(tmp_path: Path) -> None:

@@ -22,16 +22,16 @@ def test_where_nobody_watches_each_stage_has_its_two_lines() -> None:
     assert (
         told(terminal=False)
         == """\
-  build     …
-  scan      …
-  build     took 41.4 s
-  scan      broke after 2.0 s
+  build             …
+  scan              …
+  build             took 41.4 s
+  scan              broke after 2.0 s
 """
     )
 
 
 def test_on_a_terminal_what_has_ended_stays_and_what_runs_is_wiped() -> None:
     words = told(terminal=True)
-    assert "  build     took 41.4 s" in words
-    assert "  scan      broke after 2.0 s" in words
+    assert "  build             took 41.4 s" in words
+    assert "  scan              broke after 2.0 s" in words
     assert "…" not in words
