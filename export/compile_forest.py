@@ -22,7 +22,7 @@ FLAGS = (
     "-Werror",
     "-s",
 )
-# No build id and no symbols: the same source gives the same bytes wherever it is compiled.
+# No build id and no symbols: the same source gives the same bytes on every machine.
 REPRODUCIBLE = ("-Wl,--build-id=none", "-Wl,-z,noexecstack", "-nostdlib")
 
 

@@ -158,7 +158,7 @@ def _generate_key_pair(args: Namespace, terminal: Terminal) -> int:
     fingerprint = cosign.fingerprint(pair.public_key)
     terminal.show(
         f"private    {folder / cosign.PRIVATE_KEY}: keep it, and its password, where nobody else can read them\n"
-        f"public     {folder / cosign.PUBLIC_KEY}: give it to whoever verifies; key {fingerprint}\n"
+        f"public     {folder / cosign.PUBLIC_KEY}: give it to those who verify; key {fingerprint}\n"
         f"next       {cosign.KEY_VARIABLE}={folder / cosign.PRIVATE_KEY} make run signs with it\n"
     )
     return 0

@@ -1,4 +1,4 @@
-"""Rewrites an image so that the same content has the same digest, whenever and wherever it was built.
+"""Rewrites an image so that the same content always has the same digest.
 
     python -ES -m drydock.oci.repack IN.tar BASE.tar OUT.tar --created 2026-11-22T10:00:00Z
 

@@ -32,7 +32,7 @@ async def promote(
     plan = with_credentials(plan, source.repository, target.repository)
     tag = target.tag or source.tag
     name = revision.parse_tag(tag, where="the promoted tag") if tag else ImageTags(tag="")
-    # Whoever promotes chooses another name than a version's or a commit's, so there is nothing to compare it with.
+    # This tag is no version and no commit, so there is nothing to compare it with.
     promised = name.tag if name.is_version or name.tag.startswith(tags.COMMIT_PREFIX) else ""
     verified = await verify_image(plan, source, [source.tag, promised], connect, listener)
     assessment, digest = verified.assessment, verified.digest

@@ -71,7 +71,6 @@ async def _require_identity(repository: Repository, image: Reference, digest: st
             f"{image} was signed with a key, and no public key was given to verify it",
             likely_cause="it was released on a laptop, and not by a workflow of GitHub Actions",
             next_step=(
-                'give the public key of whoever released it: --key FILE, or key = "cosign.pub" under [trust] in the'
-                " policy"
+                'give the public key of the releaser: --key FILE, or key = "cosign.pub" under [trust] in the policy'
             ),
         )

@@ -59,7 +59,7 @@ def _checks(report: Report) -> Iterator[list[str]]:
 
 
 def _findings(findings: tuple[JudgedFinding, ...]) -> Iterator[list[str]]:
-    """The findings that bear on the verdict; how many more there are of each kind."""
+    """The findings that matter for the verdict, and the number of the others of each kind."""
     for disposition in Disposition:
         judged = [each for each in findings if each.disposition is disposition]
         shown = {Disposition.IGNORED: len(judged), Disposition.LISTED: 0}.get(disposition, FINDINGS_SHOWN)

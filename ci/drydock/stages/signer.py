@@ -198,7 +198,7 @@ def _cosign(image: str, certificates: str = "") -> dagger.Container:
         .with_user("0:0")
         .with_env_variable("HOME", "/tmp")  # noqa: S108 - in cosign's own container
         .with_mounted_temp("/tmp")  # noqa: S108
-        # The engine replays a step whose inputs it has seen, and to it a secret's text is none of them.
+        # The engine repeats a step with the same inputs from its cache, and a secret's text is no input.
         .with_env_variable("DRYDOCK_RUN", uuid.uuid4().hex)
     )
 

@@ -15,7 +15,7 @@ from drydock.tools import cosign
 from drydock.tools.cosign import Verified
 
 BUILD_TYPE = "https://drydock.dev/pipeline/v1"
-# Who builds without a service that vouches for it: whoever holds the key.
+# The builder, if no service vouches for it: the owner of the key.
 LOCAL_BUILDER = "https://drydock.dev/builders/local"
 # What is signed of an image, by its type, as people call it.
 WORDS = {cosign.SBOM: "SBOM", cosign.PROVENANCE: "provenance", cosign.VERDICT: "verdict"}

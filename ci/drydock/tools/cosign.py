@@ -96,7 +96,7 @@ class NoSigner:
 
 @dataclass(frozen=True)
 class PublicKey:
-    """Trust in whoever has the private key to this public one, in PEM."""
+    """Trust in the owner of the private key to this public one, in PEM."""
 
     pem: str
 
@@ -339,7 +339,7 @@ def is_verdict(reason: str) -> bool:
 def statements(stdout: str) -> tuple[Statement, ...]:
     """The in-toto statements in what `cosign verify-attestation` printed: DSSE envelopes, one a line.
 
-    What is none of these says nothing, and is passed over.
+    Any other line is ignored.
     https://github.com/secure-systems-lab/dsse/blob/v1.0.0/envelope.md
     https://github.com/in-toto/attestation/blob/v1.0/spec/v1.0/statement.md
     """

@@ -23,7 +23,7 @@ OWN_VARIABLES = {
     # A commit is what its own bytes say, and not what `git replace` puts in its place.
     "GIT_NO_REPLACE_OBJECTS": "1",
 }
-# Each of these may hide a change; the commands are chosen so that no other setting bears on what they print.
+# Each of these may hide a change; no other setting changes what these commands print.
 OWN_SETTINGS = {
     "core.fsmonitor": "false",
     "core.untrackedCache": "false",

@@ -470,7 +470,7 @@ def test_a_new_key_pair_is_its_owners_and_never_in_the_place_of_another(
     assert [path.stat().st_mode & 0o077 for path in (folder, folder / "cosign.key")] == [0, 0]
     assert capsys.readouterr().out == (
         f"private    {folder}/cosign.key: keep it, and its password, where nobody else can read them\n"
-        f"public     {folder}/cosign.pub: give it to whoever verifies; key SHA256:709e80c88487a241\n"
+        f"public     {folder}/cosign.pub: give it to those who verify; key SHA256:709e80c88487a241\n"
         f"next       COSIGN_KEY={folder}/cosign.key make run signs with it\n"
     )
     assert commands.main(asked) == 2

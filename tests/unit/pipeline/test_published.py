@@ -344,7 +344,7 @@ def test_what_a_key_signed_is_not_verified_without_a_key(command: str, world: Wo
         world.verify(asked) if command == "verify" else world.promote(asked, Reference(world.there))
     assert refused.value.message == f"{asked} was signed with a key, and no public key was given to verify it"
     assert refused.value.next_step == (
-        'give the public key of whoever released it: --key FILE, or key = "cosign.pub" under [trust] in the policy'
+        'give the public key of the releaser: --key FILE, or key = "cosign.pub" under [trust] in the policy'
     )
     assert world.stages.called == []
 

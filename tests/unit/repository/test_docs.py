@@ -273,6 +273,17 @@ def test_the_docs_use_no_word_of_a_dialect(page: str) -> None:
     assert re.findall(rf"\b(?:{'|'.join(FORBIDDEN)})\b", prose, re.IGNORECASE) == []
 
 
+@pytest.mark.parametrize("folder", ["ci", "service", "export", "training", "deploy"])
+def test_the_code_uses_no_word_of_a_dialect(folder: str) -> None:
+    texts = {
+        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".py", ".j2", ".yaml", ".toml"}
+    }
+    pattern = re.compile(rf"\b(?:{'|'.join(FORBIDDEN)})\b", re.IGNORECASE)
+    assert {path: words for path, text in texts.items() if (words := pattern.findall(text))} == {}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_no_sentence_of_the_docs_is_long(page: str) -> None:
     assert [each for each in sentences(PAGES[page]) if len(each.split()) > 20] == []

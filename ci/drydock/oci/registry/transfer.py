@@ -95,7 +95,7 @@ async def resolve_manifests(source: Source, digest: str) -> list[Manifest]:
         if len(read) + len(waiting) + len(missing) > MANIFESTS_LIMIT:
             raise RegistryError(
                 f"{source.where}@{digest} names more than {MANIFESTS_LIMIT} manifests",
-                likely_cause="it is no image of some platforms, but was made to cost whoever reads it",
+                likely_cause="it is no image of some platforms, but an attack on its readers",
                 next_step="name the manifest of one platform by its digest",
             )
         if missing:
