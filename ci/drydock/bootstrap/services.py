@@ -28,8 +28,8 @@ CA_CERTIFICATES = Path("/usr/local/share/ca-certificates")
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 # Below what a login shell may have: a container cannot raise its own limit without CAP_SYS_RESOURCE.
 PROCESSES = 20_000
-# A run needs about 4 GB of the engine's cache. By default the engine keeps up to three quarters of the disk.
-ENGINE_CACHE = {"maxUsedSpace": "20GB", "reservedSpace": "10GB", "minFreeSpace": "5GB"}
+# The tests fill about 30 GB in a day. By default the engine keeps up to three quarters of the disk.
+ENGINE_CACHE = {"maxUsedSpace": "40GB", "reservedSpace": "10GB", "minFreeSpace": "10GB"}
 
 
 def socket_path(root: Path) -> Path:

@@ -39,7 +39,7 @@ def test_the_engine_runs_with_runc_and_limits_that_a_small_machine_allows(
 def test_the_engine_has_a_bounded_cache_and_a_mirror_of_docker_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "REGISTRY", "127.0.0.1:1234")
     assert services.engine_config() == {
-        "gc": {"maxUsedSpace": "20GB", "reservedSpace": "10GB", "minFreeSpace": "5GB"},
+        "gc": {"maxUsedSpace": "40GB", "reservedSpace": "10GB", "minFreeSpace": "10GB"},
         "registries": {"docker.io": {"mirrors": ["127.0.0.1:1234"]}, "127.0.0.1:1234": {"http": True}},
     }
 
