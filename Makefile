@@ -25,9 +25,9 @@ test-mutation: .venv/dev
 test-registry: .venv/dev
 	@$(BIN)/python -m tests.integration.registry
 
-# For people who are typing: types, lint, and all tests that start no other program for long.
+# For people who are typing: types, lint, and the tests that take no seconds each.
 check: lint
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) -m "not engine and not docker and not registry and not browser" tests/unit $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) -m "not slow and not registry" tests/unit $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check

@@ -18,6 +18,8 @@ from tests.support import examples
 from tests.support.fake_stages import FakeStages
 from tests.unit.oci.test_archive import layout
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 OURS = ("DRYDOCK_IMAGES", "DRYDOCK_REPOSITORY")
 GITHUBS = ("GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")

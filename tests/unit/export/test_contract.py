@@ -32,6 +32,8 @@ from service.model import Model, load_model
 from service.runtimes.sklearn import SklearnPredictor
 from tests.support.models import REPOSITORY_ROOT, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def model(artifacts: Path) -> Model:

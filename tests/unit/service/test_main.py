@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from service.settings import Settings
 from tests.support.models import ENVIRONMENT, run, truncate_model
+
+pytestmark = pytest.mark.slow
 
 
 def free_port() -> int:

@@ -10,6 +10,8 @@ from service.model import Model, load_model
 from service.predict import random_row
 from tests.support.models import run
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_given_row_is_predicted(breakable: Path) -> None:
     done = run("-m", "service.predict", "--features", "5.1", "3.5", "1.4", "0.2", folder=breakable.parent)

@@ -23,6 +23,8 @@ from drydock.errors import EngineError
 from drydock.stages import probe, session
 from tests.support import examples
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 ENGINE = r"printf '\000\000\000\004\000\000\000\000\000'; exec sleep 600"
 HANGS = "exec sleep 600"

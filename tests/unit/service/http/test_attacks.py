@@ -23,6 +23,8 @@ from service.settings import Settings
 from tests.unit.service.http.test_load import NO_LINES
 from tests.unit.service.http.test_server import BODY, HEAD, REQUEST, answers, connected, serving
 
+pytestmark = pytest.mark.slow
+
 MB = 1_000_000
 SECONDS = 0.5
 # The server looks at its connections once a second; the rest is for a busy machine.

@@ -25,6 +25,8 @@ from service.model import load_model
 from service.settings import Settings
 from tests.unit.service.http.test_server import serving
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = 200
 REQUESTS_EACH = 20
 FLOODS, FLOOD_BYTES = 16, 20_000_000

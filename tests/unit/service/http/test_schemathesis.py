@@ -22,6 +22,8 @@ from service.http.parsing import RequestError, RequestParser
 from service.model import Model, load_model
 from service.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 OPERATIONS = ["GET /healthz", "GET /metrics", "GET /model", "GET /readyz", "POST /predict"]
 EXAMPLES = 200
 Handler = Callable[..., Coroutine[Any, Any, Response]]

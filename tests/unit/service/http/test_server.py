@@ -16,6 +16,8 @@ import pytest
 
 from tests.unit.service.test_main import answer_of, free_port, started
 
+pytestmark = pytest.mark.slow
+
 BODY = b'{"features": [5.1, 3.5, 1.4, 0.2]}'
 HEAD = b"POST /predict HTTP/1.1\r\nHost: model\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 REQUEST = HEAD % len(BODY) + BODY

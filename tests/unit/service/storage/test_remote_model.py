@@ -20,6 +20,8 @@ from tests.support.flaky_server import TIMEOUT_SECONDS, FlakyServer, flaky_serve
 from tests.support.models import ENVIRONMENT, replace_model
 from tests.unit.service.test_main import answer_of, free_port, started
 
+pytestmark = pytest.mark.slow
+
 BODY = {"features": [5.1, 3.5, 1.4, 0.2]}
 SECRETS = ("geheim", "signature")
 
