@@ -71,9 +71,11 @@ class FlakyServer:
             while not self.arrived(start + sent) and time.monotonic() < deadline:
                 time.sleep(0.01)
         elif (held := self.holds.get(handler.path)) is not None:
-            handler.wfile.write(rest[:held])
+            # The place is one of the file: a second request gets no further than the first.
+            stop = max(start, held)
+            handler.wfile.write(content[start:stop])
             if self.go_on.wait(TIMEOUT_SECONDS):
-                handler.wfile.write(rest[held:])
+                handler.wfile.write(content[stop:])
         else:
             handler.wfile.write(rest)
 
