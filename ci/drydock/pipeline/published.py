@@ -10,12 +10,6 @@ from drydock.oci import registry
 from drydock.oci.reference import Reference
 from drydock.oci.registry import Repository
 from drydock.pipeline.plan import Plan
-from drydock.report import Release
-
-
-def repository_of(record: Release) -> str:
-    """Return the repository of a recorded image, with its registry's host."""
-    return record.image.partition("@")[0].rpartition(":")[0]
 
 
 def with_credentials(plan: Plan, source: str, target: str) -> Plan:

@@ -13,7 +13,7 @@ from drydock.oci import archive, diff, diff_summary, registry, tags
 from drydock.oci.reference import Reference
 from drydock.oci.tags import ImageTags
 from drydock.pipeline.plan import SOURCE_LABEL, VERSION_LABEL, Plan
-from drydock.pipeline.published import read_labels, repository_of, resolve_digest, with_credentials
+from drydock.pipeline.published import read_labels, resolve_digest, with_credentials
 from drydock.pipeline.recorder import ProgressListener, track_stage
 from drydock.pipeline.run import Connect
 from drydock.pipeline.threads import run_in_thread
@@ -24,7 +24,7 @@ async def reproduce(
     plan: Plan, digest: str, record: Release | None, connect: Connect, listener: ProgressListener
 ) -> Assessment:
     """Build the same commit again and compare digests; if they differ, say which layers and files do."""
-    name = repository_of(record) if record else plan.policy.image.repository
+    name = record.repository if record else plan.policy.image.repository
     plan = with_credentials(plan, name, plan.policy.image.repository)
     async with registry.open_repository(name, plan.source_login, listener.message) as repository:
         labels = await read_labels(repository, await resolve_digest(repository, Reference(name, digest=digest)))

@@ -11,7 +11,7 @@ from drydock.checks import findings
 from drydock.errors import DrydockError
 from drydock.oci import archive, registry
 from drydock.pipeline.plan import Plan
-from drydock.pipeline.published import repository_of, with_credentials
+from drydock.pipeline.published import with_credentials
 from drydock.pipeline.recorder import ProgressListener, track_stage
 from drydock.pipeline.run import Connect
 from drydock.pipeline.threads import run_in_thread
@@ -52,15 +52,14 @@ def _conclusion(results: Sequence[CheckResult]) -> str:
 
 
 async def _rescan_one(plan: Plan, record: Release, connect: Connect, listener: ProgressListener) -> CheckResult:
-    repository = repository_of(record)
-    plan = with_credentials(plan, repository, plan.policy.image.repository)
+    plan = with_credentials(plan, record.repository, plan.policy.image.repository)
     locked_packages: dict[str, str] = {
         canonicalize_name(package.name): package.version for package in record.packages if package.kind == "python"
     }
     directory = plan.report_dir / record.digest.replace(":", "-")
     files.ensure_dir(directory)
     path = directory / "image.tar"
-    async with registry.open_repository(repository, plan.source_login, listener.message) as released:
+    async with registry.open_repository(record.repository, plan.source_login, listener.message) as released:
         await released.pull(record.digest, path)
     image = await run_in_thread(lambda is_cancelled: archive.read_image(path, is_cancelled=is_cancelled))
     async with connect(
