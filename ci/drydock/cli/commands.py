@@ -139,8 +139,12 @@ def _resolve_file(path: Path) -> Path:
 
 
 def _explain(args: Namespace, terminal: Terminal) -> int:
-    report_dir = args.report_dir or files.default_report_dir(load_policy(args.config, os.environ).image.name)
-    terminal.show(explain(args.archive or report_dir / "image.tar", args.layer, report_dir))
+    if args.archive:
+        # A named archive needs no policy; its report is beside it.
+        terminal.show(explain(args.archive, args.layer, args.report_dir or args.archive.parent))
+    else:
+        report_dir = args.report_dir or files.default_report_dir(load_policy(args.config, os.environ).image.name)
+        terminal.show(explain(report_dir / "image.tar", args.layer, report_dir))
     return 0
 
 

@@ -586,6 +586,15 @@ def test_explain_compares_no_archive_whose_repository_nobody_knows(
     assert " since " not in capsys.readouterr().out
 
 
+def test_explain_of_a_named_archive_needs_no_policy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    archive = layout(tmp_path / "image.tar", {"a": b"1"}, {"b": b"12"})
+    assert commands.main(["explain", "--archive", str(archive), "--layer", "2"]) == 0
+    assert capsys.readouterr().out.endswith("\n  2 bytes   + /b\n")
+
+
 def test_explain_lists_a_layers_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     layout(tmp_path / "image.tar", {"a": b"1"}, {"[bold]b": b"12"})
     assert commands.main(["explain", "--layer", "2", "--report-dir", str(tmp_path)]) == 0
