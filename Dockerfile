@@ -1,5 +1,4 @@
-# The shipped image: a model, its server and their packages, and nothing that only building needs.
-# A run pins both images by digest.
+# The shipped image: a model, its server, their packages, and no build tools. A run pins both images by digest.
 ARG BUILDER=python:3.13-trixie
 ARG BASE_IMAGE=python:3.13-slim-trixie
 # How the model is served: compiled, sklearn or pandas. It chooses requirements/image-RUNTIME.txt.
@@ -15,15 +14,16 @@ ENV PATH=/opt/venv/bin:/opt/pip/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PIP_PYTHON=/
     PIP_REQUIRE_HASHES=1 PIP_ONLY_BINARY=:all: PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 
-FROM builder AS packages
+FROM builder AS environment
 ARG MODEL_RUNTIME MODEL
-# Only the locks, so that a change of the code leaves the layers of packages as they are. The brackets make a file
-# optional: an embedded model needs no other packages.
+# Only the locks: a change of the code leaves the packages' layers as they are. The brackets make a file optional.
 COPY requirements/image-${MODEL_RUNTIME}.txt requirements/image-${MODEL}.tx[t] ./
 # The secret `pip` is a pip.conf that names another index; `ca` has certificates to trust. Both are optional.
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca if test -s /run/secrets/ca; then export SSL_CERT_FILE=/run/secrets/ca; fi \
     && cat ./*.txt >packages.lock && pip install -r packages.lock
+
+FROM environment AS packages
 # Tests, stubs and debug symbols are a fifth of the bytes. botocore describes 400 services; only S3 and logins are used.
 # *.dist-info stays, since scanners find packages by it. SciPy is a layer of its own: one of all would exceed 200 MB.
 RUN find /opt/venv -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} + \
@@ -41,12 +41,11 @@ COPY export/__init__.py export/compile_forest.py export/forest.c export/
 RUN python -m export.compile_forest /libforest.so
 
 # Trains, converts, and creates contracts. It always has pandas: a training may need more than its model does.
-FROM builder AS exporter
-ARG MODEL_RUNTIME
-COPY requirements/image-pandas.txt requirements/image-${MODEL_RUNTIME}.txt ./
+FROM environment AS exporter
+COPY requirements/image-pandas.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca if test -s /run/secrets/ca; then export SSL_CERT_FILE=/run/secrets/ca; fi \
-    && pip install -r image-pandas.txt -r "image-$MODEL_RUNTIME.txt"
+    && pip install -r packages.lock -r image-pandas.txt
 # Not the whole server: a change of its other files does not train again.
 COPY service/__init__.py service/contract.py service/model.py service/
 COPY service/runtimes/ service/runtimes/
@@ -56,7 +55,9 @@ COPY export/ export/
 FROM exporter AS train
 COPY training/ training/
 ARG TRAIN="python -m training.iris --out /trained"
-RUN sh -euc "$TRAIN" && { test -f /trained/model.json || { echo "TRAIN wrote no /trained/model.json" >&2; exit 1; }; }
+# Bytecode is written here alone: it spares the next program two seconds, and no file of this stage is in the image.
+RUN PYTHONDONTWRITEBYTECODE='' sh -euc "$TRAIN" \
+    && { test -f /trained/model.json || { echo "TRAIN wrote no /trained/model.json" >&2; exit 1; }; }
 # The model of the chosen runtime: proved equivalent to the trained one, or there is none.
 RUN python -m export "$MODEL_RUNTIME" /trained /artifacts
 
@@ -101,10 +102,9 @@ COPY --from=forest-library /libforest.so /app/service/runtimes/
 RUN --mount=type=bind,source=export,target=/app/export --mount=type=bind,source=artifacts,target=/app/artifacts \
     chmod -R a=rX service && PYTHONHASHSEED=0 python -m export.precompile /bytecode
 
-# DL3006 as above.
+# The packages' bytecode first: a change of the code is then a layer of a few kilobytes. DL3006 as above.
 # hadolint ignore=DL3006
 FROM model-${MODEL}
-# The packages' bytecode, then the code with its own: a change of the code is a layer of a few kilobytes.
 COPY --from=code /bytecode/ /
 COPY --from=code /app/service/ /app/service/
 USER 10001:10001

@@ -100,12 +100,12 @@ def served(project: Project, digest: str) -> dict[str, bytes]:
 def installing(project: Project, lock: str) -> None:
     """Let the project train where the shipped Dockerfile has installed `lock`, and print a secret in its own image."""
     shipped = (REPOSITORY_ROOT / "Dockerfile").read_text()
-    builder, packages = (
-        re.search(rf"(?ms)^FROM \S+ AS {stage}$.*?(?=^FROM )", shipped) for stage in ("builder", "packages")
+    builder, environment = (
+        re.search(rf"(?ms)^FROM \S+ AS {stage}$.*?(?=^FROM )", shipped) for stage in ("builder", "environment")
     )
     assert builder
-    assert packages
-    project.edit("Dockerfile", "FROM ${BUILDER} AS train", f"{builder[0]}{packages[0]}FROM packages AS train")
+    assert environment
+    project.edit("Dockerfile", "FROM ${BUILDER} AS train", f"{builder[0]}{environment[0]}FROM environment AS train")
     copied = "requirements/image-${MODEL_RUNTIME}.txt requirements/image-${MODEL}.tx[t]"
     project.edit("Dockerfile", copied, "service/requirements-private.txt")
     project.edit("Dockerfile", "USER 10001", "RUN --mount=type=secret,id=token cat /run/secrets/token\nUSER 10001")

@@ -149,8 +149,8 @@ LOCK = "requirements/image-${MODEL_RUNTIME}.txt"
     ("name", "locks"),
     [
         # The brackets make the file optional: there is no image-embedded.txt.
-        ("packages", [LOCK, "requirements/image-${MODEL}.tx[t]"]),
-        ("exporter", ["requirements/image-pandas.txt", LOCK]),
+        ("environment", [LOCK, "requirements/image-${MODEL}.tx[t]"]),
+        ("exporter", ["requirements/image-pandas.txt"]),
     ],
 )
 def test_the_dependencies_are_installed_from_the_locks_alone_before_any_code_is_copied(
@@ -164,7 +164,18 @@ def test_the_dependencies_are_installed_from_the_locks_alone_before_any_code_is_
 
 
 def test_the_image_gets_no_code_by_way_of_its_packages() -> None:
-    assert [each for each in stage("packages")[3:] if each.name == "COPY"] == []
+    copies = [each.sources() for name in ("environment", "packages") for each in stage(name) if each.name == "COPY"]
+    assert copies == [[LOCK, "requirements/image-${MODEL}.tx[t]"]]
+
+
+def test_what_trains_has_the_packages_that_will_serve() -> None:
+    assert [stage(name)[0].text for name in ("packages", "exporter")] == [
+        "environment AS packages",
+        "environment AS exporter",
+    ]
+    # Both locks again: pip then refuses two versions of one package instead of replacing one.
+    (install,) = (each.text for each in stage("exporter") if each.name == "RUN")
+    assert install.endswith("&& pip install -r packages.lock -r image-pandas.txt")
 
 
 def test_nothing_is_installed_but_the_locks() -> None:
