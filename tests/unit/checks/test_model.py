@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from drydock.checks import Facts
+from drydock.report import Answer, Verdict
+from tests.support import examples
+
+ANSWERS = "answers /predict as trained"
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (examples.answer(examples.SMALL, "large"), "row [1.0, 2.0]: expected small, got large"),
+        (
+            examples.answer(examples.SMALL, probabilities={"small": 0.74, "large": 0.26}),
+            "row [1.0, 2.0]: expected probabilities {'small': 0.75, 'large': 0.25}, got {'small': 0.74, 'large': 0.26}",
+        ),
+        (
+            examples.answer(examples.SMALL, probabilities={"small": 0.75}),
+            "row [1.0, 2.0]: expected probabilities {'small': 0.75, 'large': 0.25}, got {'small': 0.75}",
+        ),
+        (
+            examples.answer(examples.SMALL, probabilities={"small": 0.75, "large": 0.25, "huge": 0.0}),
+            "row [1.0, 2.0]: expected probabilities {'small': 0.75, 'large': 0.25}, "
+            "got {'small': 0.75, 'large': 0.25, 'huge': 0.0}",
+        ),
+        (
+            Answer(expected=examples.SMALL, status=200),
+            "row [1.0, 2.0]: expected small, got an answer of another form",
+        ),
+        (examples.answer(examples.SMALL, status=500), "row [1.0, 2.0]: expected small, got HTTP 500"),
+        (examples.answer(examples.SMALL, status=0), "row [1.0, 2.0]: expected small, got no answer"),
+    ],
+)
+def test_a_wrong_answer_shows_expected_beside_got(answer: Answer, why: str) -> None:
+    judged = examples.judge(ANSWERS, Facts(smoke=examples.smoke(answer, examples.answer(examples.LARGE))))
+    assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, "1 of 2 rows", "2")
+    assert judged.details == (why,)
+
+
+def test_a_probability_within_the_contracts_tolerance_is_right() -> None:
+    close = examples.answer(examples.SMALL, probabilities={"small": 0.75 + 9e-7, "large": 0.25 - 9e-7})
+    assert examples.judge(ANSWERS, Facts(smoke=examples.smoke(close))).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (examples.value_answer(examples.CHEAP, 250.0), "row [1.0, 2.0]: expected 181.3, got 250.0"),
+        (examples.value_answer(examples.CHEAP, -181.3), "row [1.0, 2.0]: expected 181.3, got -181.3"),
+        (examples.value_answer(examples.CHEAP, 183.0), "row [1.0, 2.0]: expected 181.3, got 183.0"),
+        (
+            examples.value_answer(examples.CHEAP, 0.0).model_copy(update={"value": math.nan}),
+            "row [1.0, 2.0]: expected 181.3, got nan",
+        ),
+        (examples.value_answer(examples.CHEAP, None), "row [1.0, 2.0]: expected 181.3, got an answer of another form"),
+        (examples.value_answer(examples.CHEAP, None, status=500), "row [1.0, 2.0]: expected 181.3, got HTTP 500"),
+        (examples.value_answer(examples.CHEAP, None, status=0), "row [1.0, 2.0]: expected 181.3, got no answer"),
+    ],
+)
+def test_a_wrong_value_shows_expected_beside_got(answer: Answer, why: str) -> None:
+    smoke = examples.smoke(answer, examples.value_answer(examples.DEAR, -20.0), tolerance=1.5)
+    judged = examples.judge(ANSWERS, Facts(smoke=smoke))
+    assert (judged.verdict, judged.measured, judged.details) == (Verdict.FAIL, "1 of 2 rows", (why,))
+
+
+@pytest.mark.parametrize("value", [181.3, 182.5, 180.0])
+def test_a_value_within_the_contracts_tolerance_is_right(value: float) -> None:
+    smoke = examples.smoke(examples.value_answer(examples.CHEAP, value), tolerance=1.5)
+    assert examples.judge(ANSWERS, Facts(smoke=smoke)).verdict is Verdict.PASS
+
+
+def test_a_value_of_0_is_an_answer_like_any_other() -> None:
+    nothing = examples.CHEAP.model_copy(update={"value": 0.0})
+    right = examples.smoke(examples.value_answer(nothing, 0.0), tolerance=0.0)
+    assert examples.judge(ANSWERS, Facts(smoke=right)).verdict is Verdict.PASS
+    wrong = examples.smoke(examples.value_answer(nothing, 1.0), tolerance=0.0)
+    assert examples.judge(ANSWERS, Facts(smoke=wrong)).details == ("row [1.0, 2.0]: expected 0.0, got 1.0",)
+
+
+def test_of_a_long_text_in_a_row_only_its_beginning_is_shown() -> None:
+    long = examples.OPEN.model_copy(update={"features": ("a" * 40, 2.0, "it's " + "b" * 36)})
+    judged = examples.judge(ANSWERS, Facts(smoke=examples.smoke(examples.answer(long, "later"))))
+    shown = f"""['{"a" * 40}', 2.0, "it's {"b" * 34}…"]"""
+    assert judged.details == (f"row {shown}: expected urgent, got later",)
+
+
+def test_a_container_that_never_got_ready_shows_the_tail_of_its_log() -> None:
+    log = "\n".join(f"line {number}" for number in range(100))
+    smoke = examples.smoke(ready_seconds=None, not_ready="it ended with exit code 1", log=log)
+    judged = examples.judge(ANSWERS, Facts(smoke=smoke), examples.policy(limits={"log_lines": 2}))
+    assert (judged.verdict, judged.measured, judged.limit) == (Verdict.FAIL, "not ready", "60 s")
+    assert judged.details == ("it ended with exit code 1", "line 98", "line 99")
+
+
+def test_only_three_wrong_answers_are_shown() -> None:
+    wrong = [examples.answer(examples.SMALL, status=500)] * 5
+    assert len(examples.judge(ANSWERS, Facts(smoke=examples.smoke(*wrong))).details) == 3
