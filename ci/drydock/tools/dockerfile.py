@@ -160,6 +160,9 @@ def _iter_instructions(text: str) -> Iterator[tuple[int, str]]:
             for indent, name in _find_heredocs(instruction):
                 next((body for _, body in lines if body.lstrip(indent) == name), None)
             begins, parts = 0, []
+    # BuildKit also takes an instruction whose last line ends in a backslash.
+    if instruction := "".join(parts).strip():
+        yield begins, instruction
 
 
 def _find_heredocs(instruction: str) -> Iterator[tuple[str, str]]:

@@ -107,6 +107,19 @@ def test_a_continued_word_is_one_word() -> None:
     assert dockerfile.find_instructions("RUN echo a\\\nb\n") == {"RUN echo ab": 1}
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", "\n# comment\n", "\n\\\n"])
+def test_an_instruction_that_the_end_of_the_file_cuts_is_one_as_for_docker(end: str) -> None:
+    text = f"FROM base\nRUN --mount=type=secret,id=own make \\{end}"
+    assert dockerfile.find_instructions(text) == {"FROM base": 1, "RUN make": 2}
+    assert dockerfile.find_secrets(text) == {"own": False}
+    assert dockerfile.find_healthcheck(f"FROM base\nHEALTHCHECK CMD a \\{end}") == {"Test": ["CMD-SHELL", "a"]}
+
+
+def test_a_last_backslash_alone_is_no_instruction() -> None:
+    assert dockerfile.find_instructions("FROM base\n\\\n") == {"FROM base": 1}
+    assert dockerfile.find_secrets("FROM base\n\\\n") == {}
+
+
 HEALTHCHECK = """\
 FROM base AS build
 HEALTHCHECK --interval=1s CMD of the build
