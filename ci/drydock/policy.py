@@ -194,9 +194,9 @@ def load_policy(path: Path, environment: Mapping[str, str]) -> Policy:
     except ValidationError as error:
         raise _explained(path, text, error) from error
     if not is_repository(policy.image.repository):
-        where = origins.get("image.repository", "the default")
+        origin = origins.get("image.repository", "the default")
         raise UsageError(
-            f"{where}: image.repository {policy.image.repository!r} is not host/name in lower case",
+            f"{origin}: image.repository {policy.image.repository!r} is not host/name in lower case",
             likely_cause="the registry's host is missing, or the name has a capital or a tag in it",
             next_step="write it like ghcr.io/owner/name; the tag comes from git, or from --tag",
         )

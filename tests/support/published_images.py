@@ -207,10 +207,10 @@ def create_verified(digest: str, builder: Builder = BY_WORKFLOW, **changed: obje
     report = examples.report(image=about, updates=Updates(), **changed)
     said = {
         cosign.SBOM: SBOM,
-        cosign.PROVENANCE: attestations.provenance(report, builder),
-        cosign.VERDICT: attestations.verdict(report),
+        cosign.PROVENANCE: attestations.create_provenance(report, builder),
+        cosign.VERDICT: attestations.create_verdict(report),
     }
-    envelope = cosign.bundle(create_bundle(TRUSTED))
+    envelope = cosign.parse_bundle(create_bundle(TRUSTED))
     assert envelope
     signed = {kind: (Statement((digest,), kind, predicate, envelope.envelope),) for kind, predicate in said.items()}
     return Verified("", signed, {})

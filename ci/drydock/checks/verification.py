@@ -98,7 +98,7 @@ def _check_provenance(evidence: Evidence, policy: Policy, source: str, *, by_key
         return _missing_statement(name, evidence, cosign.PROVENANCE)
     try:
         definition, builder = predicate["buildDefinition"], predicate["runDetails"]["builder"]["id"]
-        uri, commit = str(definition["externalParameters"]["source"]["uri"]), attestations.commit(predicate)
+        uri, commit = str(definition["externalParameters"]["source"]["uri"]), attestations.read_commit(predicate)
     except (KeyError, TypeError, AttributeError):
         return _result(name, "of another form", Verdict.FAIL)
     complaints = []
@@ -125,9 +125,9 @@ def _check_tag(evidence: Evidence, tag: str) -> CheckResult:
     predicate = _find_provenance(evidence.verified, evidence.tags) or {}
     by_commit = tag.startswith(tags.COMMIT_PREFIX)
     measured = (
-        f"built from {attestations.commit(predicate) or 'no commit'}"
+        f"built from {attestations.read_commit(predicate) or 'no commit'}"
         if by_commit
-        else f"built as {attestations.tag(predicate) or 'none'}"
+        else f"built as {attestations.read_tag(predicate) or 'none'}"
     )
     if not by_commit and not tags.looks_like_version(tag):
         return _result("tag", measured, Verdict.WARN, UNVERIFIED_TAG, limit=tag)
@@ -221,8 +221,8 @@ def _find_provenance(verified: Verified, named: Collection[str]) -> Mapping[str,
 def _provenance_fits(predicate: Mapping[str, Any], tag: str) -> bool:
     """Whether a provenance names the version or the commit of a tag."""
     if tag.startswith(tags.COMMIT_PREFIX):
-        return tag == f"{tags.COMMIT_PREFIX}{attestations.commit(predicate)}" != tags.COMMIT_PREFIX
-    return tags.looks_like_version(tag) and tags.is_tag_of_version(tag, attestations.tag(predicate))
+        return tag == f"{tags.COMMIT_PREFIX}{attestations.read_commit(predicate)}" != tags.COMMIT_PREFIX
+    return tags.looks_like_version(tag) and tags.is_tag_of_version(tag, attestations.read_tag(predicate))
 
 
 def _start_time(predicate: Mapping[str, Any]) -> str:

@@ -150,7 +150,7 @@ def _explain(args: Namespace, terminal: Terminal) -> int:
 
 def _generate_key_pair(args: Namespace, terminal: Terminal) -> int:
     plan, folder = _plan(args), args.folder.expanduser()
-    password = cosign.new_password(os.environ, folder)
+    password = cosign.read_new_password(os.environ, folder)
 
     async def generate() -> cosign.KeyPair:
         async with stages.connect(plan) as engine:
@@ -159,7 +159,7 @@ def _generate_key_pair(args: Namespace, terminal: Terminal) -> int:
     with files.exclusive(plan.report_dir):
         pair = run_cancellable(generate())
     cosign.write_key_pair(pair, folder)
-    fingerprint = cosign.fingerprint(pair.public_key)
+    fingerprint = cosign.compute_fingerprint(pair.public_key)
     terminal.show(
         f"private    {folder / cosign.PRIVATE_KEY}: keep it, and its password, where nobody else can read them\n"
         f"public     {folder / cosign.PUBLIC_KEY}: give it to those who verify; key {fingerprint}\n"

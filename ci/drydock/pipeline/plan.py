@@ -109,7 +109,7 @@ def create_plan(
     _require_runtime(policy, root)
     report_dir = (report_dir or files.default_report_dir(policy.image.name)).resolve()
     inputs = _find_inputs(policy, root, policy_path)
-    commit = revision.read(root, inputs) if publishes or builds else _read_source(root)
+    commit = revision.read_revision(root, inputs) if publishes or builds else _read_source(root)
     images = _read_images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
     # The commit of a clean checkout names its model as well.
     model_sha256 = inputs.model.sha256 if inputs.model and commit.dirty else ""
@@ -125,7 +125,7 @@ def create_plan(
             likely_cause="this machine reaches no container registry, so its base images are not the official ones",
             next_step="tag the commit and let a machine with the official images release it, or say --no-push",
         )
-    signer = cosign.signer(environment) if publishes else cosign.NoSigner("nothing is published")
+    signer = cosign.find_signer(environment) if publishes else cosign.NoSigner("nothing is published")
     if publishes and not policy.image.attachments:
         signer = cosign.NoSigner(f"{policy.origins['image.attachments']} says that nothing is attached to the image")
     if not isinstance(signer, cosign.NoSigner):
@@ -160,11 +160,11 @@ def create_plan(
         source_login=registry.source_credentials(environment),
         trust=_read_trust(policy, root, policy.image.source or commit.source_url, key),
         signer=signer,
-        builder=attestations.builder(environment),
+        builder=attestations.detect_builder(environment),
         no_cache=no_cache,
         inputs=inputs,
         certificates=registry.ca_certificates(environment),
-        build_secrets=build_secrets.read(policy, root, environment) if mounts_secrets else {},
+        build_secrets=build_secrets.read_secrets(policy, root, environment) if mounts_secrets else {},
     )
 
 
@@ -195,14 +195,14 @@ def _read_artifact(contract: Path) -> Artifact | None:
 
 def _read_source(root: Path) -> Revision:
     """What is known of a checkout that nothing is built from."""
-    return Revision(commit=revision.NO_COMMIT, dirty=True, source_url=revision.source(root))
+    return Revision(commit=revision.NO_COMMIT, dirty=True, source_url=revision.read_source(root))
 
 
 def _with_readable_source(policy: Policy) -> Policy:
     """The policy with image.source as a plain web address: a public label says it, and no credential may be in it."""
     if not policy.image.source:
         return policy
-    if address := origin.web_address(policy.image.source):
+    if address := origin.parse_web_address(policy.image.source):
         return policy.model_copy(update={"image": policy.image.model_copy(update={"source": address})})
     raise UsageError(
         f"{policy.origins.get('image.source', 'the policy')}: image.source is no web address",
@@ -261,7 +261,7 @@ def _read_locked_packages(path: Path, policy: Policy) -> dict[str, str]:
     """What the image installs, and so what a scanner has to see in it."""
     python, platform = policy.build.python, policy.build.platform
     try:
-        return trivy.locked_packages(path.read_text(encoding="utf-8"), python=python, platform=platform)
+        return trivy.parse_locked_packages(path.read_text(encoding="utf-8"), python=python, platform=platform)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{path} is no lock of packages: {error}",

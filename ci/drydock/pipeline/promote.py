@@ -31,7 +31,7 @@ async def promote(
     """Verify an image, then copy it and what verified of it, byte for byte, and tag it last; nothing is rebuilt."""
     plan = with_credentials(plan, source.repository, target.repository)
     tag = target.tag or source.tag
-    name = revision.parse_tag(tag, where="the promoted tag") if tag else ImageTags(tag="")
+    name = revision.parse_tag(tag, source="the promoted tag") if tag else ImageTags(tag="")
     # This tag is no version and no commit, so there is nothing to compare it with.
     promised = name.tag if name.is_version or name.tag.startswith(tags.COMMIT_PREFIX) else ""
     verified = await verify_image(plan, source, [source.tag, promised], connect, listener)
@@ -89,7 +89,7 @@ async def _copy(
         here.list_attachments(digest, (cosign.BUNDLE_MEDIA_TYPE, cosign.SBOM_MEDIA_TYPE))
     ) as attachments:
         async for each in attachments:
-            bundle = cosign.bundle(each.document)
+            bundle = cosign.parse_bundle(each.document)
             envelope = bundle.envelope if bundle else ""
             if each.manifest and (envelope in trusted.envelopes or attestations.is_sbom(each.document, trusted)):
                 verified.append(each.manifest)
@@ -98,7 +98,7 @@ async def _copy(
                 left.append(each.entry)
     if missing:
         raise RegistryError(
-            f"{here.where} does not serve all that verified of {digest}",
+            f"{here.display_name} does not serve all that verified of {digest}",
             likely_cause="something else wrote to the list of its referrers since, or made it too long to be read",
             next_step="look at what refers to the image (oras discover), remove what is not yours, then run again",
         )

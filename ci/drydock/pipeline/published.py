@@ -66,7 +66,7 @@ async def read_labels(repository: Repository, digest: str) -> dict[str, str]:
         return {str(name): str(value) for name, value in labels.items()}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RegistryError(
-            f"{repository.where}@{digest} is no image of one platform",
+            f"{repository.display_name}@{digest} is no image of one platform",
             likely_cause="it is an index of several, or something other than an image",
             next_step="name the manifest of one platform by its digest",
         ) from error

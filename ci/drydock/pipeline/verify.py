@@ -52,7 +52,7 @@ async def verify_image(
         builder = verification.find_builder(verified, names)
         if isinstance(plan.trust, Identity) and re.fullmatch(plan.trust.regexp, builder):
             # A statement says itself who built the image: only what that builder's own certificate signed may count.
-            alone = cosign.exactly(builder, plan.trust.issuer)
+            alone = cosign.trust_identity(builder, plan.trust.issuer)
             verified = await track_stage(listener, "builder", stages.verify(image.repository, digest, alone))
     evidence = Evidence(digest, labels, verified, names)
     results = verification.judge(evidence, plan.policy, trust=plan.trust, source=plan.source, now=datetime.now(UTC))
@@ -65,7 +65,7 @@ async def verify_image(
 async def _require_identity(repository: Repository, image: Reference, digest: str) -> None:
     """Raise UsageError if keys signed all that is signed of an image: no identity can be verified then."""
     attachments = repository.list_attachments(digest, (cosign.BUNDLE_MEDIA_TYPE,))
-    bundles = [bundle async for each in attachments if (bundle := cosign.bundle(each.document))]
+    bundles = [bundle async for each in attachments if (bundle := cosign.parse_bundle(each.document))]
     if bundles and all(bundle.by_key for bundle in bundles):
         raise UsageError(
             f"{image} was signed with a key, and no public key was given to verify it",

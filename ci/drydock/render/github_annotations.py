@@ -40,8 +40,8 @@ def _row(name: str, row: CheckResult, first: str) -> str:
 def _command(name: str, title: str, *lines: str, location: str = "") -> str:
     message = "\n".join(filter(None, lines))
     file, _, line = location.rpartition(":")
-    where = f"file={_property(file)},line={_property(line)}," if location else ""
-    return units.printable(f"::{name} {where}title={_property(title)}::{_data(message)}") + "\n"
+    position = f"file={_property(file)},line={_property(line)}," if location else ""
+    return units.printable(f"::{name} {position}title={_property(title)}::{_data(message)}") + "\n"
 
 
 def _data(words: str) -> str:

@@ -217,7 +217,7 @@ class EngineStages:
                 await self._attach_sbom(digest, sbom)
             return Signing(reason=plan.signer.reason)
         signed_by, trust = await self._read_signer(plan.signer)
-        predicates = attestations.predicates(verdict, plan.builder, sbom)
+        predicates = attestations.create_predicates(verdict, plan.builder, sbom)
         unsigned, lost = True, predicates
         for _ in range(ATTEST_ROUNDS):
             listed = await self._attach_sbom(digest, sbom)
@@ -226,7 +226,7 @@ class EngineStages:
             # Another length each time, so that two runs do not go on to write at the same moment.
             await anyio.sleep(tagging.SETTLE_SECONDS * random.uniform(1, 2))  # noqa: S311 - no secret
             verified = await self._verify(repository, digest, trust, registry.login_for(repository, plan.login))
-            unsigned, lost = bool(verified.signature_failure), attestations.lost(predicates, verified)
+            unsigned, lost = bool(verified.signature_failure), attestations.find_missing(predicates, verified)
             if not unsigned and not lost and listed in await self._list_referrers(digest):
                 attached = ("signature", *(attestations.WORDS[kind] for kind in predicates))
                 return Signing(signed_by=signed_by, attached=attached)
@@ -242,7 +242,7 @@ class EngineStages:
         async with self._open_repository() as repository:
             created = datetime.fromisoformat(plan.revision.committed_at)
             moving_tags = plan.policy.image.moving_tags
-            order = partial(revision.order, plan.root, plan.revision.commit)
+            order = partial(revision.compare_commits, plan.root, plan.revision.commit)
             named = await tagging.apply_tags(
                 repository, digest, plan.name, created, moving_tags=moving_tags, order=order
             )
@@ -261,10 +261,10 @@ class EngineStages:
         match by:
             case cosign.Key():
                 pem = await signer.public_key(self.plan.images.cosign, by)
-                return f"key {cosign.fingerprint(pem)}", cosign.PublicKey(pem)
+                return f"key {cosign.compute_fingerprint(pem)}", cosign.PublicKey(pem)
             case cosign.Keyless():
                 name = self.plan.builder.id
-                return name, cosign.exactly(name, verification.ISSUER)
+                return name, cosign.trust_identity(name, verification.ISSUER)
 
     async def _verify(self, repository: str, digest: str, trust: Trust, login: registry.Credentials | None) -> Verified:
         plan, types = self.plan, tuple(attestations.WORDS)
@@ -368,7 +368,7 @@ def _files(model: Model) -> dagger.Directory:
 
 async def _read_contract(directory: Path, runtime: str | None = None) -> Contract:
     """In a thread, since a large model takes seconds."""
-    return await anyio.to_thread.run_sync(model_contract.read, directory, runtime, abandon_on_cancel=True)
+    return await anyio.to_thread.run_sync(model_contract.read_contract, directory, runtime, abandon_on_cancel=True)
 
 
 @contextmanager
@@ -382,10 +382,10 @@ def _build_errors(
             yield
         except dagger.QueryError as error:
             raise BuildError(
-                f"{what} did not build: {dagger_log.first_line(str(error))}",
+                f"{what} did not build: {dagger_log.get_first_line(str(error))}",
                 likely_cause=likely_cause,
                 next_step=next_step,
-                log=dagger_log.tail(
+                log=dagger_log.get_tail(
                     error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)
                 ),
             ) from error

@@ -154,7 +154,7 @@ async def _ask_runtime(address: Address, seconds: float) -> Problem | None:
             "its daemon hangs, or the machine is out of memory or disk",
             f"restart {runtime}, then run again",
         )
-    words = dagger_log.last_line(done.stderr.decode(errors="replace"))
+    words = dagger_log.get_last_line(done.stderr.decode(errors="replace"))
     if done.returncode and address.kind == "container" and "no such" in words.lower():
         return Problem(
             f"{runtime} has no container {name}",
@@ -250,7 +250,7 @@ def _hung_up(address: Address, exit_code: int, log: str) -> Problem:
     """Why the command that leads to an engine ended, by its exit code and its words."""
     # The remote program names its error first; then come its usage, and kubectl's word that it ended.
     errors = (line for line in log.splitlines() if line.lower().startswith("error"))
-    words = dagger_log.first_line(next(errors, dagger_log.last_line(log)))
+    words = dagger_log.get_first_line(next(errors, dagger_log.get_last_line(log)))
     if exit_code in NO_COMMAND or "executable file" in words:
         place = f"the container {address.place}" if address.kind == "container" else f"what runs at {address.text}"
         return Problem(

@@ -60,12 +60,12 @@ def _repack_errors() -> Iterator[None]:
             yield
         except dagger.QueryError as error:
             stderr = error.stderr if isinstance(error, dagger.ExecError) else ""
-            reason = dagger_log.last_line(stderr) if stderr.strip() else dagger_log.first_line(str(error))
+            reason = dagger_log.get_last_line(stderr) if stderr.strip() else dagger_log.get_first_line(str(error))
             raise BuildError(
                 f"the image was built, but could not be repacked: {reason}",
                 likely_cause=("the disk is full, a layer has an unknown format, or the builder image has no `python`"),
                 next_step="free some space, or set other images for builder or base in images.toml",
-                log=dagger_log.tail(
+                log=dagger_log.get_tail(
                     error.stderr or error.stdout if isinstance(error, dagger.ExecError) else str(error)
                 ),
             ) from error

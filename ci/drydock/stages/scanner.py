@@ -52,7 +52,7 @@ async def scan(plan: Plan, archive: Archive) -> Scan:
         documents = {"trivy.json": trivy.redact_report(document), "canary.json": canary_document}
         documents |= dict(zip(trivy.CONVERTED, converted, strict=True))
         write_documents(plan.report_dir, documents)
-        scan = trivy.read(
+        scan = trivy.read_scan(
             document,
             version=version,
             database=database,
@@ -87,7 +87,7 @@ async def _scan_texts(
         folder = Path(name)
         max_bytes = max_unpacked_bytes(plan.policy.limits.image_size_mb)
         paths = await run_in_thread(
-            lambda is_cancelled: text_extraction.extract(
+            lambda is_cancelled: text_extraction.extract_texts(
                 archive.path, folder, max_bytes=max_bytes, is_cancelled=is_cancelled
             )
         )
@@ -99,12 +99,12 @@ async def _scan_texts(
             trivy.text_scan_arguments(plan.policy.scan.timeout_seconds),
         )
         document = await scanned.file(trivy.REPORT).contents()
-        return trivy.text_secrets(document, paths), await _gate_exit_code(plan, scanned)
+        return trivy.read_text_secrets(document, paths), await _gate_exit_code(plan, scanned)
 
 
 async def _gate_exit_code(plan: Plan, scanned: dagger.Container) -> int:
     """What Trivy's own gate says of the report that a scan left: 1 if something counts, 0 if nothing does."""
-    gate = trivy.second_reading_arguments(plan.policy.scan.severities)
+    gate = trivy.gate_arguments(plan.policy.scan.severities)
     return await scanned.with_exec(gate, expect=ReturnType.ANY).exit_code()
 
 
@@ -117,10 +117,10 @@ async def _database(plan: Plan, scanner: dagger.Container) -> tuple[trivy.Databa
             metadata, digest = await files.file("metadata.json").contents(), await files.digest()
         except dagger.QueryError as error:
             words = error.stderr if isinstance(error, dagger.ExecError) else str(error)
-            refusals.append(f"{source}: {dagger_log.last_line(words)}")
+            refusals.append(f"{source}: {dagger_log.get_last_line(words)}")
         else:
             is_sample = plan.images.base_images == "local"
-            return trivy.database(metadata, source=source, digest=digest, is_sample=is_sample), files
+            return trivy.read_database(metadata, source=source, digest=digest, is_sample=is_sample), files
     raise ScanError(
         "no source of the advisory database could be read",
         likely_cause="the network does not reach them, they are asked too often, or a folder is not there",
@@ -167,10 +167,10 @@ def _scan_errors() -> Iterator[None]:
             raise _scanner_broke(error.stderr) from error
         except dagger.QueryError as error:
             raise ScanError(
-                f"the scanner or its database could not be had: {dagger_log.first_line(str(error))}",
+                f"the scanner or its database could not be had: {dagger_log.get_first_line(str(error))}",
                 likely_cause="images.toml names a scanner or a database that this machine cannot reach",
                 next_step="check the network; on a machine without a container registry: drydock bootstrap",
-                log=dagger_log.rest(str(error)),
+                log=dagger_log.skip_first_line(str(error)),
             ) from error
 
 
@@ -179,5 +179,5 @@ def _scanner_broke(log: str) -> ScanError:
         "Trivy stopped without a report",
         likely_cause="its database is damaged or of another schema, or the archive is not an image to it",
         next_step="read its last lines below; if they name the database, download it again",
-        log=dagger_log.tail(log),
+        log=dagger_log.get_tail(log),
     )

@@ -76,7 +76,7 @@ async def open_session(
                         await stack.aclose()
     except BuildError as error:
         # The engine has written all of its log by now; its answer has only the instruction's exit code.
-        error.log = dagger_log.failed_instruction(_read_log(log_path)) or error.log
+        error.log = dagger_log.find_failed_output(_read_log(log_path)) or error.log
         error.message, error.log = (dagger_log.mask_secrets(text, secrets) for text in (error.message, error.log))
         raise
     finally:
@@ -151,7 +151,7 @@ async def _show_progress(log_path: Path, on_wait: Callable[[str], None]) -> None
     while True:
         await anyio.sleep(PROGRESS_SECONDS)
         words = _read_log(log_path).strip()
-        doing = f": {dagger_log.last_line(words)}" if words else ""
+        doing = f": {dagger_log.get_last_line(words)}" if words else ""
         on_wait(f"the Dagger CLI starts an engine, {anyio.current_time() - started:.0f} s{doing}")
 
 
@@ -221,7 +221,8 @@ def engine_errors() -> Iterator[None]:
         raise
     except (dagger.DaggerError, httpx.HTTPError, OSError) as error:
         raise _no_engine(
-            f"the engine did not answer: {dagger_log.first_line(str(error))}", dagger_log.rest(str(error))
+            f"the engine did not answer: {dagger_log.get_first_line(str(error))}",
+            dagger_log.skip_first_line(str(error)),
         ) from error
 
 

@@ -37,7 +37,7 @@ async def public_key(image: str, key: Key) -> str:
         )
         if await opened.exit_code():
             raise UsageError(
-                f"{cosign.KEY_VARIABLE} cannot be used: {cosign.reason(await opened.stderr())}",
+                f"{cosign.KEY_VARIABLE} cannot be used: {cosign.find_reason(await opened.stderr())}",
                 likely_cause=f"{cosign.PASSWORD_VARIABLE} is not set, or is the password of another key",
                 next_step=f"set {cosign.PASSWORD_VARIABLE} to the password of this key, then run again",
             )
@@ -86,12 +86,13 @@ async def sign(
                 )
             await container.sync()
         except dagger.ExecError as error:
-            usually, next_step = cosign.why_unsigned(error.stderr)
+            reason = cosign.find_reason(error.stderr)
+            usually, next_step = cosign.explain_failure(error.stderr)
             raise RegistryError(
-                f"{repository}@{digest} is in the registry, but could not be signed: {cosign.reason(error.stderr)}",
+                f"{repository}@{digest} is in the registry, but could not be signed: {reason}",
                 likely_cause=usually,
                 next_step=next_step,
-                log=dagger_log.tail(error.stderr),
+                log=dagger_log.get_tail(error.stderr),
             ) from error
 
 
@@ -136,7 +137,9 @@ async def verify(
         async with registry.open_repository(repository, login) as opened:
             await opened.require_referrers(digest)
     statements = {
-        each: cosign.about(cosign.statements(answer.stdout), digest, each) if answer.exit_code == 0 else ()
+        each: cosign.select_statements(cosign.parse_statements(answer.stdout), digest, each)
+        if answer.exit_code == 0
+        else ()
         for each, answer in zip(types, answers, strict=True)
     }
     failures = {each: answer.reason for each, answer in zip(types, answers, strict=True) if not statements[each]}
@@ -154,7 +157,7 @@ class _Answer:
 async def _run_verification(container: dagger.Container, question: list[str]) -> _Answer:
     asked = container.with_exec(question, use_entrypoint=True, expect=ReturnType.ANY)
     exit_code, stderr = await asked.exit_code(), await asked.stderr()
-    reason = cosign.reason(stderr) if exit_code else SOMETHING_ELSE
+    reason = cosign.find_reason(stderr) if exit_code else SOMETHING_ELSE
     return _Answer(exit_code, await asked.stdout(), reason)
 
 
@@ -184,7 +187,7 @@ class _RegistryEndpoint:
             service = dag.host().service([PortForward(backend=self.port, frontend=self.port)], host=self.host)
             container = container.with_service_binding(LOCAL_REGISTRY, service)
         if login:
-            config = cosign.docker_config(self.repository.partition("/")[0], login)
+            config = cosign.create_docker_config(self.repository.partition("/")[0], login)
             container = container.with_env_variable("DOCKER_CONFIG", DOCKER_CONFIG).with_mounted_secret(
                 f"{DOCKER_CONFIG}/config.json", dag.set_secret("registry-config", config)
             )
@@ -226,8 +229,8 @@ def _cosign_errors() -> Iterator[None]:
             yield
         except dagger.QueryError as error:
             raise RegistryError(
-                f"cosign could not be had: {dagger_log.first_line(str(error))}",
+                f"cosign could not be had: {dagger_log.get_first_line(str(error))}",
                 likely_cause="images.toml names a cosign that this machine cannot reach",
                 next_step="check the network; on a machine without a container registry: drydock bootstrap",
-                log=dagger_log.rest(str(error)),
+                log=dagger_log.skip_first_line(str(error)),
             ) from error

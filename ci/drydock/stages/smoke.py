@@ -38,7 +38,7 @@ async def _smoke(plan: Plan, archive: Archive, contract: Contract, remote_model:
         )
     uid = await _read_uid(container)
     exposed = await _read_exposed_ports(container)
-    port = predict_client.port_of(exposed)
+    port = predict_client.choose_port(exposed)
     if port is None:
         numbers = ", ".join(map(str, exposed))
         return Smoke(
@@ -63,9 +63,9 @@ async def _smoke(plan: Plan, archive: Archive, contract: Contract, remote_model:
             # Has an end of its own, which knows the last reason why not.
             ready_seconds, not_ready = await predict_client.wait_until_ready(base_url, limits)
         if ready_seconds is not None:
-            answers, malformed = await predict_client.ask(base_url, contract, limits)
+            answers, malformed = await predict_client.send_requests(base_url, contract, limits)
     except dagger.QueryError as error:
-        not_ready = dagger_log.first_line(str(error))
+        not_ready = dagger_log.get_first_line(str(error))
     finally:
         # Stopping what has stopped already is not worth a word, and no reason to wait.
         with anyio.move_on_after(STOP_SECONDS, shield=True), suppress(dagger.DaggerError):
@@ -93,11 +93,11 @@ async def check_updates(plan: Plan, archive: Archive) -> Updates:
         try:
             with anyio.fail_after(plan.policy.scan.timeout_seconds):
                 query = container.with_exec(list(apt.COMMAND), expect=ReturnType.ANY)
-                return apt.read(await query.exit_code(), await query.stdout(), await query.stderr())
+                return apt.read_updates(await query.exit_code(), await query.stdout(), await query.stderr())
         except TimeoutError:
             return Updates(reason="apt-get took longer than scan.timeout_seconds")
         except dagger.QueryError as error:
-            return Updates(reason=f"the image has no shell to ask in: {dagger_log.first_line(str(error))}")
+            return Updates(reason=f"the image has no shell to ask in: {dagger_log.get_first_line(str(error))}")
 
 
 async def _read_uid(container: dagger.Container) -> int | None:
@@ -137,7 +137,7 @@ async def _read_exit(container: dagger.Container, port: int, log_lines: int) -> 
         again = container.with_exec(["sh", "-c", predict_client.WATCHED_START, "sh", *start], expect=ReturnType.ANY)
         exit_code, stdout, stderr = await again.exit_code(), await again.stdout(), await again.stderr()
     except dagger.QueryError as error:
-        return ContainerExit("it cannot be started", dagger_log.tail(str(error)))
+        return ContainerExit("it cannot be started", dagger_log.get_tail(str(error)))
     printed, _, sockets = stdout.partition(predict_client.SOCKETS)
     lines = f"{printed}\n{stderr}".strip().splitlines()
-    return ContainerExit(predict_client.ending(exit_code, sockets, port), "\n".join(lines[-log_lines:]))
+    return ContainerExit(predict_client.describe_exit(exit_code, sockets, port), "\n".join(lines[-log_lines:]))

@@ -39,7 +39,7 @@ COUNT = re.compile(r"(?m)^(?P<upgraded>\d+) upgraded, ")
 TABLE = re.compile(r"(?m)^(?P<package>\S+):\n(?:  .*\n)+? *Version table:\n(?P<newer>(?:     .*\n)*)")
 
 
-def read(exit_code: int, stdout: str, stderr: str) -> Updates:
+def read_updates(exit_code: int, stdout: str, stderr: str) -> Updates:
     """Read what COMMAND printed; an exit code other than 0 means that it could not say."""
     if exit_code:
         words = [line for line in stderr.splitlines() if line.strip() and not line.startswith("W:")]

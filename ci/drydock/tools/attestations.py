@@ -31,7 +31,7 @@ class Builder:
     invocation: str = ""
 
 
-def builder(environment: Mapping[str, str]) -> Builder:
+def detect_builder(environment: Mapping[str, str]) -> Builder:
     """The workflow of GitHub Actions that runs this, named as its signing certificate names it; else this machine."""
     workflow = environment.get("GITHUB_WORKFLOW_REF")
     if environment.get("GITHUB_ACTIONS") != "true" or not workflow:
@@ -41,16 +41,16 @@ def builder(environment: Mapping[str, str]) -> Builder:
     return Builder(id=f"{server}/{workflow}", invocation=f"{server}/{repository}/actions/runs/{run}/attempts/{attempt}")
 
 
-def predicates(report: Report, builder: Builder, sbom: str) -> dict[str, str]:
+def create_predicates(report: Report, builder: Builder, sbom: str) -> dict[str, str]:
     """All predicates of an approved image, by their type: JSON, each."""
     return {
         cosign.SBOM: sbom,
-        cosign.PROVENANCE: json.dumps(provenance(report, builder)),
-        cosign.VERDICT: json.dumps(verdict(report)),
+        cosign.PROVENANCE: json.dumps(create_provenance(report, builder)),
+        cosign.VERDICT: json.dumps(create_verdict(report)),
     }
 
 
-def lost(predicates: Mapping[str, str], verified: Verified) -> dict[str, str]:
+def find_missing(predicates: Mapping[str, str], verified: Verified) -> dict[str, str]:
     """Those of which no statement verified that says the same."""
     return {
         kind: predicate
@@ -59,12 +59,12 @@ def lost(predicates: Mapping[str, str], verified: Verified) -> dict[str, str]:
     }
 
 
-def provenance(report: Report, builder: Builder) -> dict[str, Any]:
+def create_provenance(report: Report, builder: Builder) -> dict[str, Any]:
     """Which commit and model were built by whom, from which base images, and with which parameters."""
     revision, images = report.revision, report.images
-    source = {"uri": f"git+{revision.source_url}" if revision.source_url else "git", "digest": _commit(report)}
+    source = {"uri": f"git+{revision.source_url}" if revision.source_url else "git", "digest": _describe_commit(report)}
     tools = [
-        _image(name, reference)
+        _describe_image(name, reference)
         for name, reference in (
             ("builder", images.builder),
             ("runtime", images.base),
@@ -93,7 +93,7 @@ def provenance(report: Report, builder: Builder) -> dict[str, Any]:
     }
 
 
-def verdict(report: Report) -> dict[str, Any]:
+def create_verdict(report: Report) -> dict[str, Any]:
     """The report as it stood when the image was approved: all that was measured, and how it was judged."""
     return report.model_dump(mode="json", by_alias=True, exclude=NOT_IN_VERDICT)
 
@@ -106,20 +106,20 @@ def read_verdict(predicate: Mapping[str, Any]) -> Report:
 def is_sbom(document: bytes, verified: Verified) -> bool:
     """Whether an unsigned document says what an SBOM says that verified, and says it once."""
     try:
-        read = json.loads(document, object_pairs_hook=_unambiguous)
+        read = json.loads(document, object_pairs_hook=_require_unique_keys)
     except (ValueError, RecursionError):
         return False
     return read in [statement.predicate for statement in verified.statements.get(cosign.SBOM, ())]
 
 
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # Of a key that stands there twice one reader takes the first value and another the last.
     if len(found := dict(pairs)) != len(pairs):
         raise ValueError("a key stands there twice")
     return found
 
 
-def tag(predicate: Mapping[str, Any]) -> str:
+def read_tag(predicate: Mapping[str, Any]) -> str:
     """Under which tag the image of a provenance was built; empty if it does not say so."""
     try:
         return str(predicate["buildDefinition"]["externalParameters"]["tag"])
@@ -127,7 +127,7 @@ def tag(predicate: Mapping[str, Any]) -> str:
         return ""
 
 
-def commit(predicate: Mapping[str, Any]) -> str:
+def read_commit(predicate: Mapping[str, Any]) -> str:
     """From which commit, and nothing more, the image of a provenance was built; empty if it does not say so."""
     try:
         return str(predicate["buildDefinition"]["externalParameters"]["source"]["digest"]["gitCommit"])
@@ -135,11 +135,11 @@ def commit(predicate: Mapping[str, Any]) -> str:
         return ""
 
 
-def _commit(report: Report) -> dict[str, str]:
+def _describe_commit(report: Report) -> dict[str, str]:
     # A work tree that holds more than its commit is nothing that a digest could name.
     return {} if report.revision.dirty else {"gitCommit": report.revision.commit}
 
 
-def _image(name: str, reference: str) -> dict[str, Any]:
+def _describe_image(name: str, reference: str) -> dict[str, Any]:
     uri, _, digest = reference.partition("@sha256:")
     return {"name": name, "uri": f"docker://{uri}", "digest": {"sha256": digest}}

@@ -14,14 +14,16 @@ from drydock.tools import dockerfile
 LARGEST_BYTES = 500 * 1024
 
 
-def read(policy: Policy, root: Path, environment: Mapping[str, str]) -> dict[str, str]:
+def read_secrets(policy: Policy, root: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The text of each secret that `build.secrets` names, by the id under which the Dockerfile mounts it.
 
     A file is seen from `root`; `~` is the home folder. Raises UsageError, which repeats no secret, if one is not there,
     or if the Dockerfile mounts no such secret.
     """
     _require_mounts(policy, root)
-    return {name: _text(policy, name, source, root, environment) for name, source in policy.build.secrets.items()}
+    return {
+        name: _read_secret(policy, name, source, root, environment) for name, source in policy.build.secrets.items()
+    }
 
 
 def _require_mounts(policy: Policy, root: Path) -> None:
@@ -32,19 +34,19 @@ def _require_mounts(policy: Policy, root: Path) -> None:
         if name not in mounted:
             nearest = difflib.get_close_matches(name, mounted, n=1, cutoff=0.5)
             raise UsageError(
-                f"{_place(policy, name)}: no instruction of {policy.build.dockerfile} mounts the secret {name}",
+                f"{_find_location(policy, name)}: no instruction of {policy.build.dockerfile} mounts the secret {name}",
                 likely_cause=f"did you mean {nearest[0]}?" if nearest else "its id is written in another way there",
                 next_step=f"add --mount=type=secret,id={name} to the RUN that needs it, or remove this line",
             )
 
 
-def _text(policy: Policy, name: str, source: str, root: Path, environment: Mapping[str, str]) -> str:
-    place = _place(policy, name)
+def _read_secret(policy: Policy, name: str, source: str, root: Path, environment: Mapping[str, str]) -> str:
+    place = _find_location(policy, name)
     match source.partition("://"):
         case "env", "://", variable:
             text, reason = environment.get(variable, ""), "this shell exports no such variable, or it is empty"
         case "file", "://", path:
-            text, reason = _file(root, path)
+            text, reason = _read_file(root, path)
         case _:
             raise UsageError(
                 f"{place}: the secret {name} is read neither from env:// nor from file://",
@@ -67,7 +69,7 @@ def _text(policy: Policy, name: str, source: str, root: Path, environment: Mappi
     return text
 
 
-def _file(root: Path, path: str) -> tuple[str, str]:
+def _read_file(root: Path, path: str) -> tuple[str, str]:
     """The text of a file, and why there is none."""
     try:
         return (root / Path(path).expanduser()).read_text(encoding="utf-8"), "the file is empty"
@@ -79,5 +81,5 @@ def _file(root: Path, path: str) -> tuple[str, str]:
         return "", str(getattr(error, "strerror", None) or error)
 
 
-def _place(policy: Policy, name: str) -> str:
+def _find_location(policy: Policy, name: str) -> str:
     return policy.origins.get(f"build.secrets.{name}", "the policy")

@@ -112,15 +112,15 @@ class Identity:
 Trust = PublicKey | Identity
 
 
-def exactly(name: str, issuer: str) -> Identity:
+def trust_identity(name: str, issuer: str) -> Identity:
     """Trust in one identity alone."""
     return Identity(f"^{re.escape(name)}$", issuer)
 
 
-def signer(environment: Mapping[str, str]) -> Signer | NoSigner:
+def find_signer(environment: Mapping[str, str]) -> Signer | NoSigner:
     """The signer: the key in COSIGN_KEY, otherwise the GitHub job. Raises UsageError if the key is not valid."""
     if key := environment.get(KEY_VARIABLE):
-        return Key(_private_key(key), environment.get(PASSWORD_VARIABLE, ""))
+        return Key(_read_private_key(key), environment.get(PASSWORD_VARIABLE, ""))
     url, token = environment.get(TOKEN_URL_VARIABLE), environment.get(TOKEN_VARIABLE)
     if url and token:
         return Keyless(url, token)
@@ -138,7 +138,7 @@ def require_image(image: str) -> str:
     )
 
 
-def new_password(environment: Mapping[str, str], folder: Path) -> str:
+def read_new_password(environment: Mapping[str, str], folder: Path) -> str:
     """The password of a key pair that is to be written to `folder`. Raises UsageError if one of them is not right."""
     for name in (PRIVATE_KEY, PUBLIC_KEY):
         if (folder / name).exists():
@@ -170,26 +170,26 @@ def write_key_pair(pair: KeyPair, folder: Path) -> None:
         ) from error
 
 
-def fingerprint(pem: str) -> str:
+def compute_fingerprint(pem: str) -> str:
     """A public key in PEM as people compare it: the SHA-256 of what it encodes."""
     body = "".join(line for line in pem.splitlines() if not line.startswith("-----"))
     return f"SHA256:{hashlib.sha256(base64.b64decode(body)).hexdigest()[:16]}"
 
 
-def _private_key(key: str) -> str:
+def _read_private_key(key: str) -> str:
     # What the variable holds is never repeated: it may be a key that was cut short.
     if not key.lstrip().startswith("-----BEGIN"):
         try:
             key = Path(key).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no text"
-            raise _no_key(f"the file that {KEY_VARIABLE} names cannot be read: {reason}") from None
+            raise _no_key_error(f"the file that {KEY_VARIABLE} names cannot be read: {reason}") from None
     if not key.lstrip().startswith(PRIVATE_KEYS):
-        raise _no_key(f"{KEY_VARIABLE} is no encrypted private key of cosign's")
+        raise _no_key_error(f"{KEY_VARIABLE} is no encrypted private key of cosign's")
     return key
 
 
-def _no_key(what: str) -> UsageError:
+def _no_key_error(what: str) -> UsageError:
     return UsageError(
         what,
         likely_cause="it names the public key, a key that another tool made, or a file that is not there",
@@ -197,7 +197,7 @@ def _no_key(what: str) -> UsageError:
     )
 
 
-def docker_config(host: str, login: Credentials) -> str:
+def create_docker_config(host: str, login: Credentials) -> str:
     """The text of the config.json in which cosign finds the registry's credentials."""
     # Docker Hub goes by its oldest name there.
     name = "https://index.docker.io/v1/" if host in ("docker.io", "index.docker.io") else host
@@ -219,7 +219,7 @@ def generate_key_pair_arguments() -> list[str]:
 
 def sign_arguments(reference: str, signer: Signer, *, plain_http: bool) -> list[str]:
     """Sign the image that `reference` names by its digest."""
-    return ["sign", *_signing(signer, plain_http), reference]
+    return ["sign", *_signing_arguments(signer, plain_http), reference]
 
 
 def attest_arguments(reference: str, signer: Signer, predicate_type: str, *, plain_http: bool) -> list[str]:
@@ -227,7 +227,7 @@ def attest_arguments(reference: str, signer: Signer, predicate_type: str, *, pla
     # Given a URI, cosign takes the predicate as it is; by its own short names it drops what it does not know.
     return [
         *("attest", "--type", predicate_type, "--predicate", PREDICATE_FILE),
-        *_signing(signer, plain_http),
+        *_signing_arguments(signer, plain_http),
         reference,
     ]
 
@@ -237,28 +237,28 @@ def verify_arguments(reference: str, trust: Trust, predicate_type: str, *, plain
 
     A signature is one of them. `cosign verify` would say no more of it, and not which of several it found.
     """
-    return ["verify-attestation", "--type", predicate_type, *_verifying(trust, plain_http), reference]
+    return ["verify-attestation", "--type", predicate_type, *_verification_arguments(trust, plain_http), reference]
 
 
-def _signing(signer: Signer, plain_http: bool) -> list[str]:
+def _signing_arguments(signer: Signer, plain_http: bool) -> list[str]:
     with_key = (
         *("--key", f"env://{PRIVATE_KEY_VARIABLE}"),
         *("--signing-config", SIGNING_CONFIG_FILE, "--trusted-root", TRUSTED_ROOT_FILE),
     )
-    return ["--yes", *(with_key if isinstance(signer, Key) else ()), *_registry(plain_http)]
+    return ["--yes", *(with_key if isinstance(signer, Key) else ()), *_registry_arguments(plain_http)]
 
 
-def _verifying(trust: Trust, plain_http: bool) -> list[str]:
+def _verification_arguments(trust: Trust, plain_http: bool) -> list[str]:
     match trust:
         case PublicKey():
             # Without this cosign asks for a log entry, and a key makes none.
             words = ["--key", f"env://{PUBLIC_KEY_VARIABLE}", "--insecure-ignore-tlog=true"]
         case Identity():
             words = ["--certificate-identity-regexp", trust.regexp, "--certificate-oidc-issuer", trust.issuer]
-    return [*words, *_registry(plain_http)]
+    return [*words, *_registry_arguments(plain_http)]
 
 
-def _registry(plain_http: bool) -> list[str]:
+def _registry_arguments(plain_http: bool) -> list[str]:
     return ["--allow-http-registry"] if plain_http else []
 
 
@@ -306,15 +306,15 @@ class Verified:
         return frozenset(statement.envelope for statements in found for statement in statements)
 
 
-def reason(stderr: str) -> str:
+def find_reason(stderr: str) -> str:
     """Why cosign ended with another exit code than 0, in the first line of its own words."""
     said = [line.removeprefix("Error: ") for line in stderr.splitlines() if line.startswith("Error: ")]
     return said[0].rstrip(": ") if said else "cosign did not say why"
 
 
-def why_unsigned(stderr: str) -> tuple[str, str]:
+def explain_failure(stderr: str) -> tuple[str, str]:
     """What it mostly means that cosign could not sign a published image, and what to do."""
-    said = reason(stderr)
+    said = find_reason(stderr)
     if re.search(r"PUT \S+/manifests/sha256-[0-9a-f]{64}: ", said):
         return (
             "the registry keeps no list of referrers itself, and does not let the list's own tag move",
@@ -336,41 +336,41 @@ def is_verdict(reason: str) -> bool:
     return reason.startswith(VERDICTS)
 
 
-def statements(stdout: str) -> tuple[Statement, ...]:
+def parse_statements(stdout: str) -> tuple[Statement, ...]:
     """The in-toto statements in what `cosign verify-attestation` printed: DSSE envelopes, one a line.
 
     Any other line is ignored.
     https://github.com/secure-systems-lab/dsse/blob/v1.0.0/envelope.md
     https://github.com/in-toto/attestation/blob/v1.0/spec/v1.0/statement.md
     """
-    return tuple(statement for line in stdout.splitlines() if (statement := _statement(line)))
+    return tuple(statement for line in stdout.splitlines() if (statement := _parse_statement(line)))
 
 
-def about(found: Iterable[Statement], digest: str, predicate_type: str) -> tuple[Statement, ...]:
+def select_statements(found: Iterable[Statement], digest: str, predicate_type: str) -> tuple[Statement, ...]:
     """Those that are of this type and about the image with this digest."""
     return tuple(each for each in found if each.predicate_type == predicate_type and digest in each.digests)
 
 
-def bundle(document: bytes) -> Bundle | None:
+def parse_bundle(document: bytes) -> Bundle | None:
     """A Sigstore bundle with a statement in it; None if the bytes are nothing of that kind.
 
     https://github.com/sigstore/protobuf-specs/blob/v0.5.1/protos/sigstore_bundle.proto
     """
     try:
         read = json.loads(document)
-        return Bundle(_envelope(read["dsseEnvelope"]), by_key="publicKey" in read["verificationMaterial"])
+        return Bundle(_identify_envelope(read["dsseEnvelope"]), by_key="publicKey" in read["verificationMaterial"])
     except UNREADABLE:
         return None
 
 
-def _envelope(written: Mapping[str, Any]) -> str:
+def _identify_envelope(written: Mapping[str, Any]) -> str:
     """Name an envelope by what it signs and by its signatures, in whatever form its JSON has them."""
     signed = [written["payloadType"].encode(), base64.b64decode(written["payload"], validate=True)]
     signed += sorted(base64.b64decode(signature["sig"], validate=True) for signature in written["signatures"])
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in signed)).hexdigest()
 
 
-def _statement(line: str) -> Statement | None:
+def _parse_statement(line: str) -> Statement | None:
     try:
         envelope = json.loads(line)
         if envelope["payloadType"] != IN_TOTO:
@@ -382,6 +382,6 @@ def _statement(line: str) -> Statement | None:
         predicate = statement["predicate"]
         if not isinstance(predicate, dict):
             return None
-        return Statement(digests, str(statement["predicateType"]), predicate, _envelope(envelope))
+        return Statement(digests, str(statement["predicateType"]), predicate, _identify_envelope(envelope))
     except UNREADABLE:
         return None

@@ -12,36 +12,36 @@ MASK = "***"
 SHORTEST_MASKED = 8
 
 
-def failed_instruction(log: str) -> str:
+def find_failed_output(log: str) -> str:
     """What the instruction that failed printed last, out of the engine's log; its lines are `12 : [1.3s] | words`."""
     lines = [re.match(r"(\d+) *:(.*)", line) for line in re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines()]
     steps = [(line[1], line[2]) for line in lines if line]
     # The others that ran beside it are killed with it, and did nothing wrong.
     failed = {number for number, words in steps if re.search(r"! process .* did not complete.*(?<!canceled)$", words)}
     printed = [re.search(r"\[[0-9.]+m?[0-9.]*s\] \| (.*)", words) for number, words in steps if number in failed]
-    return tail("\n".join(words[1] for words in printed if words))
+    return get_tail("\n".join(words[1] for words in printed if words))
 
 
-def first_line(text: str) -> str:
+def get_first_line(text: str) -> str:
     """The first line that says something, as one sentence."""
     lines = [line for line in _remove_trace_id(text).splitlines() if line.strip()]
     return re.sub(r"\s+", " ", lines[0])[:300] if lines else "no message"
 
 
-def last_line(text: str) -> str:
+def get_last_line(text: str) -> str:
     """The last line with text: there a tool names the reason of its failure."""
     lines = [line for line in _remove_trace_id(text).splitlines() if line.strip()]
     return re.sub(r"\s+", " ", lines[-1])[:300] if lines else "no message"
 
 
-def tail(text: str) -> str:
+def get_tail(text: str) -> str:
     """The last lines of a log."""
     return "\n".join(_remove_trace_id(text).splitlines()[-TAIL_LINES:])
 
 
-def rest(text: str) -> str:
+def skip_first_line(text: str) -> str:
     """What comes after the first line, which stands above it."""
-    return tail("\n".join(text.strip().splitlines()[1:]))
+    return get_tail("\n".join(text.strip().splitlines()[1:]))
 
 
 def mask_secrets(text: str, secrets: Iterable[str]) -> str:

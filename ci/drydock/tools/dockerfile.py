@@ -109,7 +109,7 @@ def find_healthcheck(text: str) -> dict[str, Any] | None:
 def _parse_healthcheck(words: str) -> dict[str, Any]:
     read = HEALTHCHECK.fullmatch(words)
     if read is None:
-        raise _invalid_healthcheck(words)
+        raise _invalid_healthcheck_error(words)
     if read["command"] is None:
         return {"Test": ["NONE"]}
     options = dict(option.removeprefix("--").split("=", 1) for option in read["options"].split())
@@ -131,11 +131,11 @@ def _create_test(command: str) -> list[str]:
 def _parse_duration(duration: str) -> int:
     """A duration as Go writes it: 1m30s, 1.5h, 500ms, 0."""
     if not DURATION.fullmatch(duration):
-        raise _invalid_healthcheck(duration)
+        raise _invalid_healthcheck_error(duration)
     return int(sum(Fraction(number) * NANOSECONDS[unit] for number, unit in PART_OF_DURATION.findall(duration)))
 
 
-def _invalid_healthcheck(words: str) -> BuildError:
+def _invalid_healthcheck_error(words: str) -> BuildError:
     return BuildError(
         f"HEALTHCHECK has {words!r}, which Docker does not take",
         likely_cause="an option or the unit of a time is missing or misspelt",

@@ -60,23 +60,23 @@ class NoRepository(Exception):
     """A folder is in no git repository at all."""
 
 
-def run(root: Path, *arguments: str) -> bytes:
+def run_git(root: Path, *arguments: str) -> bytes:
     """What git prints about `root`, as bytes.
 
     Raises NoRepository if the folder is in none, and UsageError with git's own sentence if git fails.
     """
-    done = _start(root, *arguments)
+    done = _start_git(root, *arguments)
     if done.returncode == 0:
         return done.stdout
     said = done.stderr.decode(errors="replace").strip()
     if said.startswith("fatal: not a git repository (or any") and not (root / ".git").exists():
         raise NoRepository(root)
-    raise _failure(root, said or f"exit code {done.returncode}, without a word")
+    raise _git_error(root, said or f"exit code {done.returncode}, without a word")
 
 
-def answer(root: Path, *arguments: str) -> str | None:
+def try_git(root: Path, *arguments: str) -> str | None:
     """What git prints about `root`, without the line's end; None if git has no answer."""
-    done = _start(root, *arguments)
+    done = _start_git(root, *arguments)
     return decode_path(done.stdout).removesuffix("\n") if done.returncode == 0 else None
 
 
@@ -90,7 +90,7 @@ def encode_path(name: str) -> bytes:
     return name.encode(*NAMES)
 
 
-def _start(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def _start_git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     if not any((folder / ".git").exists() for folder in (root, *root.parents)) and not _is_bare(root):
         raise NoRepository(root)
     settings = [word for setting in OWN_SETTINGS.items() for word in ("-c", "=".join(setting))]
@@ -99,7 +99,7 @@ def _start(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
             ["git", "--no-pager", "-C", str(root), *settings, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env=_environment(),
+            env=_create_environment(),
             check=False,
         )
     except OSError as error:
@@ -114,7 +114,7 @@ def _is_bare(root: Path) -> bool:
     return (root / "HEAD").is_file() and (root / "objects").is_dir()
 
 
-def _environment() -> dict[str, str]:
+def _create_environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -123,7 +123,7 @@ def _environment() -> dict[str, str]:
     return {**kept, **OWN_VARIABLES}
 
 
-def _failure(root: Path, said: str) -> UsageError:
+def _git_error(root: Path, said: str) -> UsageError:
     sentence, _, rest = said.removeprefix("fatal: ").removeprefix("error: ").partition("\n")
     usually, next_step = next(
         ((why, cure) for word, why, cure in KNOWN_FAILURES if word in said),

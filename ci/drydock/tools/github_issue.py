@@ -98,7 +98,7 @@ async def sync_issue(issue: Issue, environment: Mapping[str, str]) -> None:
     try:
         tls = registry.tls_context(environment)
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS, verify=tls) as client:
-            await _sync(client, issue)
+            await _update_issue(client, issue)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         # Only the kind of the error: its text may quote the header that has the token.
         raise RegistryError(
@@ -108,26 +108,26 @@ async def sync_issue(issue: Issue, environment: Mapping[str, str]) -> None:
         ) from None
 
 
-async def _sync(client: httpx.AsyncClient, issue: Issue) -> None:
-    existing = await _find(client, issue.title)
+async def _update_issue(client: httpx.AsyncClient, issue: Issue) -> None:
+    existing = await _find_issue(client, issue.title)
     if existing is None:
         if not issue.is_clean:
-            await _create(client, issue)
+            await _create_issue(client, issue)
         return
     path = f"issues/{existing.number}"
     if not issue.is_clean:
         if (existing.state, existing.body) != ("open", issue.body):
-            await _request(client, "update an issue", "PATCH", path, {"body": issue.body, "state": "open"})
+            await _send_request(client, "update an issue", "PATCH", path, {"body": issue.body, "state": "open"})
     elif existing.state == "open":
-        await _request(client, "comment on an issue", "POST", f"{path}/comments", {"body": issue.body})
-        await _request(client, "close an issue", "PATCH", path, {"state": "closed", "state_reason": "completed"})
+        await _send_request(client, "comment on an issue", "POST", f"{path}/comments", {"body": issue.body})
+        await _send_request(client, "close an issue", "PATCH", path, {"state": "closed", "state_reason": "completed"})
 
 
-async def _find(client: httpx.AsyncClient, title: str) -> _ExistingIssue | None:
+async def _find_issue(client: httpx.AsyncClient, title: str) -> _ExistingIssue | None:
     """The oldest issue with exactly this title and the label, open or closed."""
     query = f"labels={LABEL}&state=all&sort=created&direction=asc&per_page={PAGE_SIZE}"
     for page in itertools.count(1):
-        response = await _request(client, "list the issues", "GET", f"issues?{query}&page={page}")
+        response = await _send_request(client, "list the issues", "GET", f"issues?{query}&page={page}")
         issues = ISSUES.validate_json(response.content)
         matching = (each for each in issues if each.title == title and each.pull_request is None)
         if (found := next(matching, None)) or len(issues) < PAGE_SIZE:
@@ -135,9 +135,9 @@ async def _find(client: httpx.AsyncClient, title: str) -> _ExistingIssue | None:
     return found
 
 
-async def _create(client: httpx.AsyncClient, issue: Issue) -> None:
+async def _create_issue(client: httpx.AsyncClient, issue: Issue) -> None:
     content = {"title": issue.title, "body": issue.body, "labels": [LABEL]}
-    response = await _request(client, "create an issue", "POST", "issues", content)
+    response = await _send_request(client, "create an issue", "POST", "issues", content)
     created = _ExistingIssue.model_validate_json(response.content)
     # GitHub drops the labels silently if the token may not set them.
     if LABEL not in {label.name for label in created.labels}:
@@ -148,7 +148,7 @@ async def _create(client: httpx.AsyncClient, issue: Issue) -> None:
         )
 
 
-async def _request(
+async def _send_request(
     client: httpx.AsyncClient, action: str, method: str, path: str, content: Mapping[str, object] | None = None
 ) -> httpx.Response:
     """Send a request below the repository's address. Raises RegistryError, which names the action, if it failed."""

@@ -20,7 +20,7 @@ CONTRACT_LIMIT_BYTES = 50_000_000
 BLOCK_BYTES = 1_000_000
 
 
-def read(directory: Path, runtime: str | None = None) -> Contract:
+def read_contract(directory: Path, runtime: str | None = None) -> Contract:
     """Read model.json in `directory` and hold the model file beside it against it, without loading the model.
 
     Raises BuildError if either is missing, is no plain file, or is not what was recorded; or if both are for another
@@ -28,14 +28,14 @@ def read(directory: Path, runtime: str | None = None) -> Contract:
     """
     path = directory / "model.json"
     try:
-        with _plain_file(path) as file:
+        with _open_plain_file(path) as file:
             # What is cut off here is no JSON.
             contract = Contract.model_validate_json(file.read(CONTRACT_LIMIT_BYTES))
         artifact = contract.artifact
-        with _plain_file(directory / artifact.file) as file:
+        with _open_plain_file(directory / artifact.file) as file:
             if (size_bytes := os.fstat(file.fileno()).st_size) != artifact.size_bytes:
-                raise _another_model(artifact.file, f"{size_bytes} bytes, expected {artifact.size_bytes}")
-            sha256 = _sha256(file, size_bytes)
+                raise _another_model_error(artifact.file, f"{size_bytes} bytes, expected {artifact.size_bytes}")
+            sha256 = _compute_sha256(file, size_bytes)
     except OSError as error:
         raise BuildError(
             f"{error.filename} cannot be read: {error.strerror}",
@@ -55,7 +55,7 @@ def read(directory: Path, runtime: str | None = None) -> Contract:
             next_step="docs/your-model.md#the-contract has its form",
         ) from error
     if sha256 != artifact.sha256:
-        raise _another_model(artifact.file, f"sha256 {sha256}, expected {artifact.sha256}")
+        raise _another_model_error(artifact.file, f"sha256 {sha256}, expected {artifact.sha256}")
     if runtime not in (None, contract.runtime):
         raise BuildError(
             f"{path} is of a model for the runtime {contract.runtime}, and build.runtime is {runtime}",
@@ -66,7 +66,7 @@ def read(directory: Path, runtime: str | None = None) -> Contract:
 
 
 @contextmanager
-def _plain_file(path: Path) -> Iterator[BinaryIO]:
+def _open_plain_file(path: Path) -> Iterator[BinaryIO]:
     """Open a plain file. Training code could make a link or a device that leads to another file."""
     # Non-blocking, since opening a named pipe would wait for a writer.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -76,15 +76,15 @@ def _plain_file(path: Path) -> Iterator[BinaryIO]:
         # ELOOP is Linux's and macOS's word for a link here.
         if error.errno != errno.ELOOP:
             raise
-        raise _no_plain_file(path, "a link") from error
+        raise _no_plain_file_error(path, "a link") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _no_plain_file(path, "no plain file")
+        raise _no_plain_file_error(path, "no plain file")
     with os.fdopen(descriptor, "rb") as file:
         yield file
 
 
-def _no_plain_file(path: Path, what: str) -> BuildError:
+def _no_plain_file_error(path: Path, what: str) -> BuildError:
     return BuildError(
         f"{path} is {what}",
         likely_cause="it was linked to its place, or what trained the model did so",
@@ -92,7 +92,7 @@ def _no_plain_file(path: Path, what: str) -> BuildError:
     )
 
 
-def _another_model(name: str, why: str) -> BuildError:
+def _another_model_error(name: str, why: str) -> BuildError:
     return BuildError(
         f"{name} is not the recorded model: {why}",
         likely_cause="the file was cut short in a copy, or the model was trained again without its contract",
@@ -100,7 +100,7 @@ def _another_model(name: str, why: str) -> BuildError:
     )
 
 
-def _sha256(file: BinaryIO, size_bytes: int) -> str:
+def _compute_sha256(file: BinaryIO, size_bytes: int) -> str:
     """Of the first bytes: a file that grows meanwhile is another one, and has no end."""
     digest = hashlib.sha256()
     left_bytes = size_bytes

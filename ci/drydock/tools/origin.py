@@ -23,7 +23,7 @@ SSH_HOSTS = {
 }
 
 
-def web_address(remote: str) -> str:
+def parse_web_address(remote: str) -> str:
     """The web address of a remote; empty if it cannot be read as one.
 
     User, password, query and fragment are dropped. The port is kept only if it is one of the web: 2222 is SSH's.
@@ -47,15 +47,15 @@ def web_address(remote: str) -> str:
     if not PATH.fullmatch(path) or any(part in (".", "..") or part.startswith("~") for part in path.split("/")):
         return ""
     if scheme in WEB:
-        where = _host(host)
+        web_host = _parse_host(host)
         suffix = f":{port}" if port not in (None, DEFAULT_PORTS[scheme]) else ""
-        return f"{scheme}://{where}{suffix}{path}" if where else ""
+        return f"{scheme}://{web_host}{suffix}{path}" if web_host else ""
     # A name without a dot is an alias of the user's own SSH configuration, and no host that others know.
-    where = _host(SSH_HOSTS.get(host, host)) if parts.scheme in OTHERS and re.search("[.:]", host) else ""
-    return f"https://{where}{path}" if where else ""
+    web_host = _parse_host(SSH_HOSTS.get(host, host)) if parts.scheme in OTHERS and re.search("[.:]", host) else ""
+    return f"https://{web_host}{path}" if web_host else ""
 
 
-def _host(name: str) -> str:
+def _parse_host(name: str) -> str:
     """The host as an address has it; empty if it is none."""
     if ":" not in name:
         return name if HOST.fullmatch(name) else ""

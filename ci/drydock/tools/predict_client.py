@@ -34,7 +34,7 @@ LOOPBACK = re.compile(r"[0-9A-F]{6}7F|0{24}01000000")
 LISTENS = re.compile(r"(?m)^ *\d+: (?P<address>[0-9A-F]+):(?P<port>[0-9A-F]{4}) \S+ 0A ")
 
 
-def port_of(exposed: Sequence[int]) -> int | None:
+def choose_port(exposed: Sequence[int]) -> int | None:
     """The port for requests to an image that exposes these ports. None if it may be any of them."""
     if not exposed or DEFAULT_PORT in exposed:
         return DEFAULT_PORT
@@ -45,7 +45,7 @@ async def wait_until_ready(base_url: str, limits: LimitsSection) -> tuple[float 
     """Ask /readyz until it says 200: seconds that took and "", or None and the last reason why not."""
     started = time.monotonic()
     reason = "no answer on the exposed port"
-    async with _client(base_url, limits) as client:
+    async with _create_client(base_url, limits) as client:
         with anyio.move_on_after(limits.start_seconds):
             while True:
                 try:
@@ -59,7 +59,7 @@ async def wait_until_ready(base_url: str, limits: LimitsSection) -> tuple[float 
     return None, reason
 
 
-def ending(exit_code: int, sockets: str, port: int) -> str:
+def describe_exit(exit_code: int, sockets: str, port: int) -> str:
     """How WATCHED_START ended, in words: the process's own exit code, or whom it let in while it ran.
 
     `sockets` is /proc/net/tcp and tcp6; there 0A is LISTEN, and the address is in the machine's byte order.
@@ -79,24 +79,27 @@ def ending(exit_code: int, sockets: str, port: int) -> str:
     return "it was running and listening after 5 s"
 
 
-async def ask(
+async def send_requests(
     base_url: str, contract: Contract, limits: LimitsSection
 ) -> tuple[tuple[Answer, ...], tuple[Malformed, ...]]:
     """Send every golden row through /predict, then every malformed request; a status is 0 without an answer.
 
     A server may close a connection after any answer, and sooner after a bad request: none of these shares one.
     """
-    async with _client(base_url, limits) as client, _client(base_url, limits, keep_connections=0) as fresh:
+    async with (
+        _create_client(base_url, limits) as client,
+        _create_client(base_url, limits, keep_connections=0) as fresh,
+    ):
         answers = [await _predict(client, fresh, row, limits) for row in contract.golden]
         malformed = [
             Malformed(name=name, status=response.status_code if response else 0)
-            for name, (method, content, content_type) in malformed_requests(contract).items()
+            for name, (method, content, content_type) in create_malformed_requests(contract).items()
             for response in [await _send(fresh, limits, method, content, content_type)]
         ]
     return tuple(answers), tuple(malformed)
 
 
-def malformed_requests(contract: Contract) -> dict[str, tuple[str, bytes, str]]:
+def create_malformed_requests(contract: Contract) -> dict[str, tuple[str, bytes, str]]:
     """Requests to /predict that no client should send, each by its name: method, body and content type."""
     features = list(contract.golden[0].features)
 
@@ -105,23 +108,23 @@ def malformed_requests(contract: Contract) -> dict[str, tuple[str, bytes, str]]:
         if kind not in contract.feature_kinds:
             return {}
         place = contract.feature_kinds.index(kind)
-        return {name: ("POST", _body([*features[:place], value, *features[place + 1 :]]), JSON)}
+        return {name: ("POST", _encode_body([*features[:place], value, *features[place + 1 :]]), JSON)}
 
     return {
-        "cut short": ("POST", _body(features)[:-3], JSON),
+        "cut short": ("POST", _encode_body(features)[:-3], JSON),
         "nothing": ("POST", b"", JSON),
         "another key": ("POST", b'{"rows": []}', JSON),
-        "a feature too few": ("POST", _body(features[:-1]), JSON),
-        "a feature too many": ("POST", _body([*features, 1.0]), JSON),
+        "a feature too few": ("POST", _encode_body(features[:-1]), JSON),
+        "a feature too many": ("POST", _encode_body([*features, 1.0]), JSON),
         **instead("number", "a string for a number", "many"),
         **instead("string", "a number for a string", 1.0),
         **instead("number", "not a number", math.nan),
-        "plain text": ("POST", _body(features), "text/plain"),
+        "plain text": ("POST", _encode_body(features), "text/plain"),
         "GET": ("GET", b"", JSON),
     }
 
 
-def _client(base_url: str, limits: LimitsSection, keep_connections: int | None = None) -> httpx.AsyncClient:
+def _create_client(base_url: str, limits: LimitsSection, keep_connections: int | None = None) -> httpx.AsyncClient:
     """A client for the engine's tunnel, which no proxy of the environment leads to."""
     return httpx.AsyncClient(
         base_url=base_url,
@@ -144,11 +147,11 @@ async def _predict(
     client: httpx.AsyncClient, fresh: httpx.AsyncClient, row: GoldenRow, limits: LimitsSection
 ) -> Answer:
     started = time.monotonic()
-    response = await _send(client, limits, "POST", _body(row.features))
+    response = await _send(client, limits, "POST", _encode_body(row.features))
     if response is None and time.monotonic() - started < limits.request_seconds:
         # The connection of the row before may have been closed meanwhile.
         started = time.monotonic()
-        response = await _send(fresh, limits, "POST", _body(row.features))
+        response = await _send(fresh, limits, "POST", _encode_body(row.features))
     answer = Answer(
         expected=row,
         status=response.status_code if response else 0,
@@ -163,5 +166,5 @@ async def _predict(
         return answer
 
 
-def _body(features: object) -> bytes:
+def _encode_body(features: object) -> bytes:
     return json.dumps({"features": features}).encode()

@@ -26,27 +26,27 @@ NAMED_CHANGES = 5
 CLOCK_DIFFERENCE = timedelta(hours=1)
 
 
-def read(root: Path, inputs: Inputs = worktree.NOTHING) -> Revision:
+def read_revision(root: Path, inputs: Inputs = worktree.NOTHING) -> Revision:
     """The commit of the checkout at `root`; `unknown` if there is none, which then is dirty.
 
     It is dirty if what is built, `inputs`, or anything that git sees, is not as the commit has it. Raises UsageError
     with git's own sentence if git fails.
     """
     try:
-        committed = git.run(root, "log", "-1", "--no-show-signature", "--no-color", "--format=%H %ct")
-        dirty = bool(worktree.changes(root, inputs))
+        committed = git.run_git(root, "log", "-1", "--no-show-signature", "--no-color", "--format=%H %ct")
+        dirty = bool(worktree.list_changes(root, inputs))
     except git.NoRepository:
         return Revision(commit=NO_COMMIT, dirty=True)
     commit, _, seconds = committed.decode().strip().partition(" ")
-    return Revision(commit=commit, dirty=dirty, source_url=source(root), committed_at=_utc(commit, seconds))
+    return Revision(commit=commit, dirty=dirty, source_url=read_source(root), committed_at=_format_utc(commit, seconds))
 
 
-def source(root: Path) -> str:
+def read_source(root: Path) -> str:
     """The web address of the remote `origin`, without a credential; empty if there is none that can be read."""
     for ask in (("config", "--get", "remote.origin.url"), ("remote", "get-url", "origin")):
         # As it was written down; or as url.<base>.insteadOf makes it, if that is what makes it an address.
         with suppress(git.NoRepository, UsageError):
-            if address := origin.web_address(git.answer(root, *ask) or ""):
+            if address := origin.parse_web_address(git.try_git(root, *ask) or ""):
                 return address
     return ""
 
@@ -56,7 +56,7 @@ def require_unchanged(root: Path, revision: Revision, inputs: Inputs) -> None:
     if revision.dirty:
         return
     try:
-        found, commit = worktree.changes(root, inputs), git.answer(root, "rev-parse", "--verify", "HEAD")
+        found, commit = worktree.list_changes(root, inputs), git.try_git(root, "rev-parse", "--verify", "HEAD")
     except git.NoRepository:
         found, commit = (), "none"
     if found or commit != revision.commit:
@@ -80,7 +80,7 @@ def require_plausible_time(revision: Revision, now: datetime) -> None:
         )
 
 
-def order(root: Path, ours: str, theirs: str) -> Order:
+def compare_commits(root: Path, ours: str, theirs: str) -> Order:
     """Where the commit `theirs` stands to `ours` in the history of this checkout; "" if it cannot know."""
     if ours == theirs:
         return "apart"
@@ -91,12 +91,14 @@ def order(root: Path, ours: str, theirs: str) -> Order:
 def _is_ancestor(root: Path, older: str, newer: str) -> bool | None:
     commits = (older, newer)
     try:
-        if not all(COMMIT.fullmatch(each) and git.answer(root, "cat-file", "-e", each) is not None for each in commits):
+        if not all(
+            COMMIT.fullmatch(each) and git.try_git(root, "cat-file", "-e", each) is not None for each in commits
+        ):
             return None
-        if git.answer(root, "merge-base", "--is-ancestor", older, newer) is not None:
+        if git.try_git(root, "merge-base", "--is-ancestor", older, newer) is not None:
             return True
         # What a shallow clone does not show may lie between them.
-        return False if git.answer(root, "rev-parse", "--is-shallow-repository") == "false" else None
+        return False if git.try_git(root, "rev-parse", "--is-shallow-repository") == "false" else None
     except (git.NoRepository, UsageError):
         return None
 
@@ -119,7 +121,7 @@ def name_image(
     if environment.get("GITHUB_REF_TYPE") == "tag":
         git_tag = environment.get("GITHUB_REF_NAME", "")
         if not git_tag.startswith("v") or not tags.is_version(git_tag[1:]):
-            raise _no_version("the git tag", git_tag)
+            raise _no_version_error("the git tag", git_tag)
         return ImageTags(tag=git_tag[1:], commit_tag=commit_tag)
     if revision.commit == NO_COMMIT:
         raise UsageError(
@@ -144,7 +146,7 @@ def require_release(root: Path, revision: Revision, version: str, inputs: Inputs
     if revision.dirty:
         raise UsageError(
             f"{git_tag} would be built from a work tree that is not the tag's commit:"
-            f" {_list_changes(worktree.changes(root, inputs))}",
+            f" {_list_changes(worktree.list_changes(root, inputs))}",
             likely_cause="these files were changed or added after the commit, or git skips them (git ls-files -v)",
             next_step="commit them (git add --force takes ignored ones), or remove them; then run again",
         )
@@ -152,7 +154,7 @@ def require_release(root: Path, revision: Revision, version: str, inputs: Inputs
 
 def _points_at(root: Path, git_tag: str, commit: str) -> bool:
     try:
-        return git.answer(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{git_tag}^{{commit}}") == commit
+        return git.try_git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{git_tag}^{{commit}}") == commit
     except git.NoRepository:
         return False
 
@@ -163,37 +165,37 @@ def _list_changes(found: Sequence[Change]) -> str:
     return ", ".join(map(str, found[:NAMED_CHANGES])) + (f" and {more} more" if more > 0 else "")
 
 
-def parse_tag(tag: str, commit_tag: str = "", where: str = "--tag") -> ImageTags:
-    """What an image is called that somebody calls `tag`, in the words of `where`. Raises UsageError."""
+def parse_tag(tag: str, commit_tag: str = "", source: str = "--tag") -> ImageTags:
+    """The tags of an image that the user calls `tag`. Raises UsageError, which names the `source` of the tag."""
     if not TAG.fullmatch(tag):
         raise UsageError(
-            f"{where} {tag!r} is not a tag",
+            f"{source} {tag!r} is not a tag",
             likely_cause="a tag is 1 to 128 letters, digits, underscores, dots and dashes, the first no dot or dash",
             next_step="choose another one",
         )
     if tag == "latest":
         raise UsageError(
-            f"{where} latest is refused",
+            f"{source} latest is refused",
             likely_cause="nobody can say later which image a `latest` was",
             next_step="leave it out, and deploy by the digest",
         )
     if LIKE_A_VERSION.match(tag):
         version = tag.removeprefix("v")
         if not tags.is_version(version):
-            raise _no_version(where, tag)
+            raise _no_version_error(source, tag)
         return ImageTags(tag=version, commit_tag=commit_tag)
     return ImageTags(tag=tag)
 
 
-def _no_version(where: str, tag: str) -> UsageError:
+def _no_version_error(source: str, tag: str) -> UsageError:
     return UsageError(
-        f"{where} {tag!r} is not a version",
+        f"{source} {tag!r} is not a version",
         likely_cause="a release is vX.Y.Z or vX.Y.Z-rc.1: three numbers without leading zeros, and no +build",
         next_step="name it like v1.2.3",
     )
 
 
-def _utc(commit: str, seconds: str) -> str:
+def _format_utc(commit: str, seconds: str) -> str:
     try:
         return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError) as error:

@@ -30,7 +30,7 @@ OVERLAP_BYTES = 4096
 CMD = ("CMD", "/bin/sh -c #(nop)  CMD")
 
 
-def extract(
+def extract_texts(
     archive: Path,
     folder: Path,
     *,
@@ -45,14 +45,14 @@ def extract(
     with open_archive(archive) as layout:
         _, manifest, config = layout.read_image()
         budget = Budget(max_bytes, is_cancelled)
-        base_layers = layers_of_base(config)
+        base_layers = count_base_layers(config)
         for number, layer in enumerate(manifest["layers"]):
             for tar, member in iter_layer(layout, layer["digest"], budget):
                 content = tar.extractfile(member) if member.isreg() else None
                 if content is None:
                     continue
                 path = clean_path(member.name)
-                texts = _texts(path, content, is_looked_into=number >= base_layers)
+                texts = _iter_text(path, content, is_looked_into=number >= base_layers)
                 if first := next(texts, b""):
                     name = f"{len(paths)}.txt"
                     paths[name] = path
@@ -62,7 +62,7 @@ def extract(
     return paths
 
 
-def layers_of_base(config: dict[str, Any]) -> int:
+def count_base_layers(config: dict[str, Any]) -> int:
     """How many layers Trivy takes for those of a base image: all up to the last CMD that a layer comes after.
 
     https://github.com/aquasecurity/trivy/blob/v0.74.0/pkg/fanal/image/image.go
@@ -77,7 +77,7 @@ def layers_of_base(config: dict[str, Any]) -> int:
     return 0
 
 
-def _texts(path: str, content: IO[bytes], *, is_looked_into: bool) -> Iterator[bytes]:
+def _iter_text(path: str, content: IO[bytes], *, is_looked_into: bool) -> Iterator[bytes]:
     """The text of a file that Trivy does not look into, in lines; nothing of other files."""
     block = content.read(BLOCK_BYTES)
     is_binary = CONTROL.search(block[:HEAD_BYTES]) is not None

@@ -105,7 +105,7 @@ def text_scan_arguments(timeout_seconds: int) -> list[str]:
     ]
 
 
-def second_reading_arguments(severities: Sequence[str]) -> list[str]:
+def gate_arguments(severities: Sequence[str]) -> list[str]:
     """Read the same report with Trivy's own gate: exit code 1 if it has a finding of these severities."""
     return ["trivy", "convert", "--format", "table", "--exit-code", "1", "--severity", ",".join(severities), REPORT]
 
@@ -144,11 +144,11 @@ def require_pinned(image: str) -> None:
         )
 
 
-def database(metadata: str, *, source: str, digest: str, is_sample: bool) -> Database:
+def read_database(metadata: str, *, source: str, digest: str, is_sample: bool) -> Database:
     """Read a database's metadata.json. Raises ScanError if it is not valid, or has a version that Trivy cannot read."""
     try:
         described = json.loads(metadata)
-        version, updated_at = int(described["Version"]), _moment(described["UpdatedAt"])
+        version, updated_at = int(described["Version"]), _parse_time(described["UpdatedAt"])
     except (ValueError, KeyError, TypeError) as error:
         raise ScanError(
             f"the advisory database of {source} does not say what it is: {error!r}",
@@ -182,7 +182,7 @@ def require_recent(database: Database, now: datetime, policy: ScanSection) -> No
         )
 
 
-def read(
+def read_scan(
     document: str,
     *,
     version: str,
@@ -195,19 +195,21 @@ def read(
 
     Raises ScanError if one of them does not have the format of Trivy 0.74.
     """
-    with _readable():
-        return _read(
+    with _report_errors():
+        return _create_scan(
             json.loads(document),
             str(json.loads(version)["Version"]),
             database,
             scanned_at,
-            report.Canary(expected=scanner_self_test.EXPECTED, found=_names(json.loads(canary_document))),
+            report.Canary(
+                expected=scanner_self_test.EXPECTED, found=_list_canary_findings(json.loads(canary_document))
+            ),
             locked_packages,
         )
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def _report_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -218,7 +220,7 @@ def _readable() -> Iterator[None]:
         ) from error
 
 
-def _read(
+def _create_scan(
     document: dict[str, Any],
     scanner_version: str,
     database: Database,
@@ -235,7 +237,7 @@ def _read(
         (str(canonicalize_name(package["Name"])), package["Version"])
         for result in results
         if result.get("Type") == "python-pkg"
-        for package in _all(result, "Packages")
+        for package in _get_list(result, "Packages")
     ]
     # setuptools brings copies of packages that may be there in their own right as well, in another version.
     locked = [(name, version) for name, version in python_packages if locked_packages.get(name) == version]
@@ -252,7 +254,7 @@ def _read(
         os_family=system.get("Family", ""),
         os_version=system.get("Name", ""),
         os_end_of_life=system.get("EOSL", False),
-        os_packages=sum(len(_all(result, "Packages")) for result in results if result["Class"] == "os-pkgs"),
+        os_packages=sum(len(_get_list(result, "Packages")) for result in results if result["Class"] == "os-pkgs"),
         python_packages=dict(python_packages + locked),
         locked_packages=locked_packages,
         findings=tuple(
@@ -263,30 +265,30 @@ def _read(
                 fixed_version=found.get("FixedVersion", ""),
                 severity=found.get("Severity", "UNKNOWN"),
                 title=found.get("Title", ""),
-                published_at=_moment(found["PublishedDate"]).isoformat(timespec="seconds")
+                published_at=_parse_time(found["PublishedDate"]).isoformat(timespec="seconds")
                 if "PublishedDate" in found
                 else "",
                 url=found.get("PrimaryURL", ""),
             )
             for result in results
-            for found in _all(result, "Vulnerabilities")
+            for found in _get_list(result, "Vulnerabilities")
         ),
         secrets=tuple(
             report.Secret(
-                rule=found["RuleID"], target=_place(result["Target"]), severity=found.get("Severity", "UNKNOWN")
+                rule=found["RuleID"], target=_name_target(result["Target"]), severity=found.get("Severity", "UNKNOWN")
             )
             for result in results
-            for found in _all(result, "Secrets")
+            for found in _get_list(result, "Secrets")
         ),
     )
 
 
-def text_secrets(document: str, paths: Mapping[str, str]) -> tuple[report.Secret, ...]:
+def read_text_secrets(document: str, paths: Mapping[str, str]) -> tuple[report.Secret, ...]:
     """The secrets in what `text_extraction` wrote, each in the file of the image that it was written of, and once.
 
     Raises ScanError if the report is not in the form that Trivy 0.74 writes.
     """
-    with _readable():
+    with _report_errors():
         results: list[dict[str, Any]] = json.loads(document).get("Results") or []
         found = [
             report.Secret(
@@ -295,22 +297,26 @@ def text_secrets(document: str, paths: Mapping[str, str]) -> tuple[report.Secret
                 severity=each.get("Severity", "UNKNOWN"),
             )
             for result in results
-            for each in _all(result, "Secrets")
+            for each in _get_list(result, "Secrets")
         ]
     return tuple(dict.fromkeys(found))
 
 
-def _names(document: dict[str, Any]) -> tuple[str, ...]:
+def _list_canary_findings(document: dict[str, Any]) -> tuple[str, ...]:
     """What a report found, in the words in which the canary expects it."""
     results: list[dict[str, Any]] = document.get("Results") or []
     found = [
-        f"{each['VulnerabilityID']} in {each['PkgName']}" for one in results for each in _all(one, "Vulnerabilities")
+        f"{each['VulnerabilityID']} in {each['PkgName']}"
+        for one in results
+        for each in _get_list(one, "Vulnerabilities")
     ]
-    found += [f"{each['RuleID']} in {one['Target'].lstrip('/')}" for one in results for each in _all(one, "Secrets")]
+    found += [
+        f"{each['RuleID']} in {one['Target'].lstrip('/')}" for one in results for each in _get_list(one, "Secrets")
+    ]
     return tuple(name for name in scanner_self_test.EXPECTED if name in found)
 
 
-def _moment(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     """A time as Trivy writes it. Raises ValueError for one without its zone: nobody could count an age from it."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
@@ -318,7 +324,7 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-def _all(result: dict[str, Any], key: str) -> list[dict[str, Any]]:
+def _get_list(result: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return result.get(key) or []
 
 
@@ -334,13 +340,13 @@ def require_agreement(scan: report.Scan, severities: Sequence[str], gate_exit_co
         )
 
 
-def locked_packages(lock: str, *, python: str, platform: str) -> dict[str, str]:
+def parse_locked_packages(lock: str, *, python: str, platform: str) -> dict[str, str]:
     """The packages that a requirements.txt with hashes pins: canonical name to version.
 
     Markers are evaluated for the image's Python, such as 3.13, and its platform, such as linux/amd64. The host may be
     another machine. Raises ValueError if the lock does not pin all packages, or has none.
     """
-    environment = _marker_environment(python, platform)
+    environment = _create_marker_environment(python, platform)
     pins: dict[str, str] = {}
     for line in lock.splitlines():
         if line.startswith(("-r", "--requirement", "-e", "--editable")):
@@ -358,7 +364,7 @@ def locked_packages(lock: str, *, python: str, platform: str) -> dict[str, str]:
     return pins
 
 
-def _marker_environment(python: str, platform: str) -> dict[str, str]:
+def _create_marker_environment(python: str, platform: str) -> dict[str, str]:
     """Each variable of a marker, as pip fills it in the image.
 
     https://packaging.python.org/en/latest/specifications/dependency-specifiers/#environment-markers
@@ -456,7 +462,7 @@ def redact_report(document: str) -> str:
         return document
 
 
-def _place(target: str) -> str:
+def _name_target(target: str) -> str:
     return CONFIGURATION if target == ARCHIVE else target
 
 

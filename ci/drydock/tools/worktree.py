@@ -72,7 +72,7 @@ class _Commit:
     files: dict[bytes, tuple[bytes, str]]
 
 
-def changes(root: Path, inputs: Inputs) -> tuple[Change, ...]:
+def list_changes(root: Path, inputs: Inputs) -> tuple[Change, ...]:
     """All that is in the checkout at `root` and not in its commit, by path: what git sees, and what it passes over.
 
     What git passes over counts if the build takes it: ignored files, those marked as unchanged, and contents that a
@@ -80,27 +80,27 @@ def changes(root: Path, inputs: Inputs) -> tuple[Change, ...]:
     UsageError if git fails, and git.NoRepository.
     """
     root = root.resolve()
-    top = Path(git.decode_path(git.run(root, "rev-parse", "--show-toplevel").removesuffix(b"\n")))
+    top = Path(git.decode_path(git.run_git(root, "rev-parse", "--show-toplevel").removesuffix(b"\n")))
     if not root.is_relative_to(top):
         raise UsageError(
             f"the repository of {root} has its work tree elsewhere, in {top}",
             likely_cause="core.worktree in .git/config names another folder",
             next_step="git config --unset core.worktree, or run in that folder",
         )
-    commit = _Commit(top, dict(_tree(top)))
-    found = dict(_status(top))
+    commit = _Commit(top, dict(_read_tree(top)))
+    found = dict(_read_status(top))
     for path, must_be_there in _paths_to_compare(root, commit, inputs):
-        if path not in found and (why := _difference(commit, path, must_be_there=must_be_there)):
+        if path not in found and (why := _compare_file(commit, path, must_be_there=must_be_there)):
             found[path] = why
     named = {os.path.relpath(top / git.decode_path(path), root): why for path, why in found.items()}
-    if inputs.model and (why := _model_difference(commit, inputs.model, set(found))):
+    if inputs.model and (why := _compare_model(commit, inputs.model, set(found))):
         named[os.path.relpath(inputs.model.file, root)] = why
     named |= {str(file): "not in this repository" for file in inputs.files if not file.is_relative_to(top)}
     return tuple(Change(path, why) for path, why in sorted(named.items()))
 
 
-def _status(top: Path) -> Iterator[tuple[bytes, str]]:
-    said = git.run(
+def _read_status(top: Path) -> Iterator[tuple[bytes, str]]:
+    said = git.run_git(
         top, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--ignore-submodules=none", "--no-renames"
     )
     for entry in filter(None, said.split(b"\0")):
@@ -108,8 +108,8 @@ def _status(top: Path) -> Iterator[tuple[bytes, str]]:
         yield path, "new" if state == b"??" else "missing" if b"D" in state else "changed"
 
 
-def _tree(top: Path) -> Iterator[tuple[bytes, tuple[bytes, str]]]:
-    for entry in filter(None, git.run(top, "ls-tree", "-r", "-z", "--full-tree", "HEAD").split(b"\0")):
+def _read_tree(top: Path) -> Iterator[tuple[bytes, tuple[bytes, str]]]:
+    for entry in filter(None, git.run_git(top, "ls-tree", "-r", "-z", "--full-tree", "HEAD").split(b"\0")):
         described, path = entry.split(b"\t", 1)
         mode, _, name = described.split(b" ")
         yield path, (mode, name.decode())
@@ -119,10 +119,10 @@ def _paths_to_compare(root: Path, commit: _Commit, inputs: Inputs) -> Iterator[t
     """The paths to compare, and whether each must be there since the build takes it."""
     top = commit.top
     submodules = (path for path, (mode, _) in commit.files.items() if mode == SUBMODULE)
-    taken = set(_taken(root, top, inputs.patterns, submodules))
+    taken = set(_match_files(root, top, inputs.patterns, submodules))
     taken |= {git.encode_path(os.path.relpath(path, top)) for path in inputs.files if path.is_relative_to(top)}
     # h is assumed to be unchanged, S is not checked out; lower case says that it is both.
-    for entry in filter(None, git.run(top, "ls-files", "-z", "-v").split(b"\0")):
+    for entry in filter(None, git.run_git(top, "ls-files", "-z", "-v").split(b"\0")):
         flag, path = entry[:1], entry[2:]
         if path not in taken and (flag == b"S" or flag.islower()):
             yield path, False
@@ -130,7 +130,7 @@ def _paths_to_compare(root: Path, commit: _Commit, inputs: Inputs) -> Iterator[t
         yield path, True
 
 
-def _taken(root: Path, top: Path, patterns: Sequence[str], submodules: Iterator[bytes]) -> Iterator[bytes]:
+def _match_files(root: Path, top: Path, patterns: Sequence[str], submodules: Iterator[bytes]) -> Iterator[bytes]:
     """The files that the patterns take, tracked or not. A pattern that takes a folder takes all that is in it.
 
     A pattern that begins with ! gives files back if no other comes after it, as in a .dockerignore.
@@ -148,7 +148,7 @@ def _taken(root: Path, top: Path, patterns: Sequence[str], submodules: Iterator[
             words += [f":(exclude,glob){plain}", f":(exclude,glob){plain}/**"]
     if not plains:
         return
-    listed = git.run(root, "ls-files", "-z", "--cached", "--others", "--full-name", "--", *words)
+    listed = git.run_git(root, "ls-files", "-z", "--cached", "--others", "--full-name", "--", *words)
     for path in filter(None, listed.split(b"\0")):
         if b"__pycache__" not in path.split(b"/"):
             yield path
@@ -166,7 +166,7 @@ def _reaches_into(pattern: str, folder: str) -> bool:
     return folder.startswith(fixed) or fixed.startswith(f"{folder}/")
 
 
-def _difference(commit: _Commit, path: bytes, *, must_be_there: bool) -> str:
+def _compare_file(commit: _Commit, path: bytes, *, must_be_there: bool) -> str:
     """Why a file is not as the commit has it; empty if it is."""
     known, file = commit.files.get(path), commit.top / git.decode_path(path)
     try:
@@ -177,13 +177,13 @@ def _difference(commit: _Commit, path: bytes, *, must_be_there: bool) -> str:
         return "not in the commit"
     mode, name = known
     if mode == SUBMODULE:
-        return _submodule_difference(file, name)
-    if mode != _mode(status):
+        return _compare_submodule(file, name)
+    if mode != _get_mode(status):
         return "another mode" if stat.S_ISREG(status.st_mode) else "another kind of file"
     if mode == LINK:
-        return "" if _object_name(os.fsencode(file.readlink()), name) == name else "changed"
+        return "" if _compute_object_name(os.fsencode(file.readlink()), name) == name else "changed"
     try:
-        same = _file_name(file, status.st_size, name) == name
+        same = _compute_file_object_name(file, status.st_size, name) == name
         if same:
             is_pointer = status.st_size < POINTER_BYTES and LFS_POINTER.fullmatch(file.read_bytes())
             return "a Git LFS pointer and not the file: git lfs pull" if is_pointer else ""
@@ -192,7 +192,7 @@ def _difference(commit: _Commit, path: bytes, *, must_be_there: bool) -> str:
         return f"cannot be read: {error.strerror}"
 
 
-def _mode(status: os.stat_result) -> bytes:
+def _get_mode(status: os.stat_result) -> bytes:
     if stat.S_ISLNK(status.st_mode):
         return LINK
     if not stat.S_ISREG(status.st_mode):
@@ -205,57 +205,57 @@ def _is_restored(commit: _Commit, path: bytes, file: Path, name: str) -> bool:
 
     A filter, or a setting such as core.autocrlf, is this machine's own, and another checkout has other bytes.
     """
-    blob = git.run(commit.top, "cat-file", "blob", name)
+    blob = git.run_git(commit.top, "cat-file", "blob", name)
     pointer = LFS_POINTER.fullmatch(blob) if len(blob) < POINTER_BYTES else None
     if pointer:
-        return _file_sha256(file) == pointer["sha256"].decode()
-    attribute = git.run(commit.top, "check-attr", "-z", "eol", "--", git.decode_path(path)).split(b"\0")
+        return _compute_file_sha256(file) == pointer["sha256"].decode()
+    attribute = git.run_git(commit.top, "check-attr", "-z", "eol", "--", git.decode_path(path)).split(b"\0")
     return attribute[2:3] == [b"crlf"] and file.read_bytes().replace(b"\r\n", b"\n") == blob
 
 
-def _submodule_difference(folder: Path, commit: str) -> str:
+def _compare_submodule(folder: Path, commit: str) -> str:
     if not (folder / ".git").exists():
         return "a submodule that is not checked out: git submodule update --init"
-    if git.answer(folder, "rev-parse", "--verify", "HEAD") != commit:
+    if git.try_git(folder, "rev-parse", "--verify", "HEAD") != commit:
         return "a submodule at another commit"
-    inside = changes(folder, Inputs(patterns=(".",)))
+    inside = list_changes(folder, Inputs(patterns=(".",)))
     return f"a submodule with {inside[0]}" if inside else ""
 
 
-def _model_difference(commit: _Commit, model: Model, changed: set[bytes]) -> str:
+def _compare_model(commit: _Commit, model: Model, changed: set[bytes]) -> str:
     """A contract that is in the commit vouches for its model's bytes, which may be too many for git."""
     if not model.file.exists():
         return ""
     paths = [git.encode_path(os.path.relpath(path, commit.top)) for path in (model.contract, model.file)]
     if paths[0] in commit.files and paths[0] not in changed:
-        return "" if _file_sha256(model.file) == model.sha256 else "not the model of its contract"
+        return "" if _compute_file_sha256(model.file) == model.sha256 else "not the model of its contract"
     return "" if paths[1] in commit.files and paths[1] not in changed else "a model that git does not hold"
 
 
-def _object_name(content: bytes, like: str) -> str:
+def _compute_object_name(content: bytes, like: str) -> str:
     """The name that git gives to a blob, by the hash that the repository uses."""
-    return _digest(io.BytesIO(content), _algorithm(like), _head(len(content)))
+    return _compute_digest(io.BytesIO(content), _choose_algorithm(like), _create_head(len(content)))
 
 
-def _file_name(file: Path, size_bytes: int, like: str) -> str:
+def _compute_file_object_name(file: Path, size_bytes: int, like: str) -> str:
     with file.open("rb") as content:
-        return _digest(content, _algorithm(like), _head(size_bytes))
+        return _compute_digest(content, _choose_algorithm(like), _create_head(size_bytes))
 
 
-def _file_sha256(file: Path) -> str:
+def _compute_file_sha256(file: Path) -> str:
     with file.open("rb") as content:
-        return _digest(content, "sha256")
+        return _compute_digest(content, "sha256")
 
 
-def _algorithm(name: str) -> str:
+def _choose_algorithm(name: str) -> str:
     return "sha256" if len(name) == SHA256_DIGITS else "sha1"
 
 
-def _head(size_bytes: int) -> bytes:
+def _create_head(size_bytes: int) -> bytes:
     return b"blob %d\0" % size_bytes
 
 
-def _digest(content: IO[bytes], algorithm: str, head: bytes = b"") -> str:
+def _compute_digest(content: IO[bytes], algorithm: str, head: bytes = b"") -> str:
     found = hashlib.new(algorithm, head, usedforsecurity=False)
     while block := content.read(BLOCK_BYTES):
         found.update(block)

@@ -169,7 +169,7 @@ class Manifests:
     """A registry of indexes, which notes what it was asked for."""
 
     by_digest: dict[str, Manifest]
-    where: str = "registry.example/name"
+    display_name: str = "registry.example/name"
     fetched: list[str] = field(default_factory=list)
 
     async def get_manifest(self, digest: str, /) -> Manifest | None:
@@ -336,7 +336,7 @@ def test_a_commits_tag_never_changes_its_model(plain: str, tmp_path: Path) -> No
         with pytest.raises(VersionTaken) as refused:
             await built("second", "b", ImageTags(tag))
         assert refused.value.message == (
-            f"{repository.where}:{tag} exists, with the model aaaaaaaaaaaa; this image has bbbbbbbbbbbb"
+            f"{repository.display_name}:{tag} exists, with the model aaaaaaaaaaaa; this image has bbbbbbbbbbbb"
         )
         assert await repository.get_digest(tag) == served
         assert await repository.get_digest(archives.image(tmp_path / "image.tar", b"second")) is None

@@ -40,8 +40,8 @@ def evidence(report: Report | None = None, builder: Builder = BY_WORKFLOW, **pre
     judged = report or good()
     said = {
         cosign.SBOM: predicates.get("sbom", SBOM),
-        cosign.PROVENANCE: predicates.get("provenance", attestations.provenance(judged, builder)),
-        cosign.VERDICT: predicates.get("verdict", attestations.verdict(judged)),
+        cosign.PROVENANCE: predicates.get("provenance", attestations.create_provenance(judged, builder)),
+        cosign.VERDICT: predicates.get("verdict", attestations.create_verdict(judged)),
     }
     statements = {kind: statement(kind, predicate) for kind, predicate in said.items()}
     return Evidence(examples.MANIFEST_DIGEST, LABELS, Verified("", statements, {}))
@@ -174,7 +174,7 @@ def test_the_facts_are_judged_anew_against_this_policy() -> None:
 
 
 def test_a_verdict_with_additional_fields_is_read_as_if_they_were_not_there() -> None:
-    newer = attestations.verdict(good())
+    newer = attestations.create_verdict(good())
     newer["seen_by"] = "a later Drydock"
     newer["image"]["layers"][0]["media_type"] = "…"
     newer["checks"][0]["unit"] = "MB"
@@ -184,7 +184,7 @@ def test_a_verdict_with_additional_fields_is_read_as_if_they_were_not_there() ->
 
 def test_a_verdict_about_another_image_is_none() -> None:
     other = examples.image().model_copy(update={"manifest_digest": "sha256:" + "0" * 64})
-    rows = judged(evidence(verdict=attestations.verdict(good(image=other))))
+    rows = judged(evidence(verdict=attestations.create_verdict(good(image=other))))
     assert list(against(rows)) == ["model", "verdict", "last scan", "base images"]
 
 

@@ -52,7 +52,7 @@ def test_what_the_builder_did_not_sign_itself_does_not_count(registries: Registr
     registries.stages.by_builder = Verified("no signatures found", {}, {})
     assessment = registries.verify(Reference(registries.here, "1.2.3"))
     assert assessment.conclusion == f"refused    8 of 8 lines fail for {registries.here}:1.2.3@{digest}"
-    assert registries.stages.trusted == [KEYLESS, cosign.exactly(BY_WORKFLOW.id, KEYLESS.issuer)]
+    assert registries.stages.trusted == [KEYLESS, cosign.trust_identity(BY_WORKFLOW.id, KEYLESS.issuer)]
     assert registries.stages.called == ["connect", "verify", "verify", "disconnect"]
     assert registries.listener.events == [
         (event, stage) for stage in ("verify", "builder") for event in ("started", "finished")

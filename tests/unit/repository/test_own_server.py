@@ -56,6 +56,6 @@ def test_it_answers_every_golden_row(ask: Ask, contract: Contract) -> None:
 
 
 def test_it_answers_every_malformed_request_with_a_4xx(ask: Ask, contract: Contract) -> None:
-    for name, (method, content, content_type) in predict_client.malformed_requests(contract).items():
+    for name, (method, content, content_type) in predict_client.create_malformed_requests(contract).items():
         answer = ask(method, "/predict", content=content, headers={"Content-Type": content_type})
         assert 400 <= answer.status_code < 500, name

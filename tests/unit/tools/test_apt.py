@@ -67,7 +67,7 @@ libssl3:i386:
 
 
 def test_an_update_mends_a_security_hole_where_any_version_since_the_installed_one_does() -> None:
-    read = apt.read(0, ANSWER, "W: something else")
+    read = apt.read_updates(0, ANSWER, "W: something else")
     assert read.reason == ""
     assert [(each.package, each.installed_version, each.available_version, each.security) for each in read.pending] == [
         ("bash", "5.2.15-2+b8", "5.2.15-2+b13", False),
@@ -81,7 +81,7 @@ def test_an_update_mends_a_security_hole_where_any_version_since_the_installed_o
 
 def test_what_the_table_does_not_tell_of_is_not_said_to_be_harmless() -> None:
     line = "Inst tar [1.35+dfsg-3build1] (1.35+dfsg-3ubuntu0.1 Ubuntu:24.04/noble [amd64])"
-    assert apt.read(0, f"1 upgraded, 0 newly installed\n{line}\n", "").security == (
+    assert apt.read_updates(0, f"1 upgraded, 0 newly installed\n{line}\n", "").security == (
         PendingUpdate(
             package="tar",
             installed_version="1.35+dfsg-3build1",
@@ -92,7 +92,7 @@ def test_what_the_table_does_not_tell_of_is_not_said_to_be_harmless() -> None:
 
 
 def test_nothing_pending_is_an_answer() -> None:
-    assert apt.read(0, "0 upgraded, 0 newly installed, 0 to remove and 0 not upgraded.\n", "") == Updates()
+    assert apt.read_updates(0, "0 upgraded, 0 newly installed, 0 to remove and 0 not upgraded.\n", "") == Updates()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_nothing_pending_is_an_answer() -> None:
     ],
 )
 def test_an_answer_that_was_not_understood_to_its_last_upgrade_is_none(stdout: str) -> None:
-    assert apt.read(0, stdout, "").reason.startswith("apt-get counts other upgrades than the ")
+    assert apt.read_updates(0, stdout, "").reason.startswith("apt-get counts other upgrades than the ")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_an_answer_that_was_not_understood_to_its_last_upgrade_is_none(stdout: s
     ],
 )
 def test_an_answer_that_broke_off_is_none_whatever_it_said_before(exit_code: int, stderr: str, reason: str) -> None:
-    assert apt.read(exit_code, ANSWER, stderr) == Updates(reason=reason)
+    assert apt.read_updates(exit_code, ANSWER, stderr) == Updates(reason=reason)
 
 
 ASKED = "--quiet --simulate --ignore-hold dist-upgrade --option Acquire::Languages=none"

@@ -19,7 +19,7 @@ RUN --mount=type=secret,id=token,required=true make
 def read(root: Path, secrets: str, dockerfile: str = DOCKERFILE, **environment: str) -> dict[str, str]:
     (root / "Dockerfile").write_text(dockerfile)
     (root / "pipeline.toml").write_text(f"[build]\nsecrets = {secrets}\n")
-    return build_secrets.read(policy.load_policy(root / "pipeline.toml", environment), root, environment)
+    return build_secrets.read_secrets(policy.load_policy(root / "pipeline.toml", environment), root, environment)
 
 
 def refused(root: Path, secrets: str, **environment: str) -> UsageError:

@@ -30,26 +30,26 @@ GITHUB = {"ACTIONS_ID_TOKEN_REQUEST_URL": KEYLESS.token_url, "ACTIONS_ID_TOKEN_R
 def test_a_key_is_read_from_the_file_that_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "cosign.key").write_text(text)
     named = {"COSIGN_KEY": str(tmp_path / "cosign.key"), "COSIGN_PASSWORD": "open sesame"}
-    assert cosign.signer(named) == Key(text, "open sesame")
+    assert cosign.find_signer(named) == Key(text, "open sesame")
 
 
 @pytest.mark.parametrize("text", [PEM, f"\n{PEM}"])
 def test_a_key_may_be_in_the_environment_itself(text: str) -> None:
-    assert cosign.signer({"COSIGN_KEY": text}) == Key(text, "")
+    assert cosign.find_signer({"COSIGN_KEY": text}) == Key(text, "")
 
 
 def test_a_github_job_lends_its_identity() -> None:
-    assert cosign.signer(GITHUB) == KEYLESS
+    assert cosign.find_signer(GITHUB) == KEYLESS
 
 
 def test_a_key_comes_before_an_identity() -> None:
-    assert cosign.signer({**GITHUB, "COSIGN_KEY": PEM}) == Key(PEM, "")
+    assert cosign.find_signer({**GITHUB, "COSIGN_KEY": PEM}) == Key(PEM, "")
 
 
 @pytest.mark.parametrize("missing", [*GITHUB, None])
 def test_without_either_nothing_is_signed(missing: str | None) -> None:
     environment = {"COSIGN_KEY": "", **({name: GITHUB[name] for name in GITHUB if name != missing} if missing else {})}
-    assert cosign.signer(environment) == NoSigner("COSIGN_KEY names no key, and no GitHub job lends its identity")
+    assert cosign.find_signer(environment) == NoSigner("COSIGN_KEY names no key, and no GitHub job lends its identity")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_key_that_is_none_stops_the_run_before_it_starts(tmp_path: Path, conte
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UsageError) as caught:
-        cosign.signer({"COSIGN_KEY": str(path)})
+        cosign.find_signer({"COSIGN_KEY": str(path)})
     assert (caught.value.message, caught.value.next_step) == (
         what,
         "drydock generate-key-pair FOLDER makes one; set COSIGN_KEY to its path or its text",
@@ -78,7 +78,7 @@ def test_a_key_that_is_none_stops_the_run_before_it_starts(tmp_path: Path, conte
 @pytest.mark.parametrize("key", ["c2VjcmV0" * 100, "-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0", "c2VjcmV0\0"])
 def test_what_may_be_a_key_is_never_repeated(key: str) -> None:
     with pytest.raises(UsageError) as caught:
-        cosign.signer({"COSIGN_KEY": key})
+        cosign.find_signer({"COSIGN_KEY": key})
     said = [caught.value.message, caught.value.likely_cause, caught.value.next_step, caught.value.log]
     assert "c2VjcmV0" not in "".join(said)
     assert caught.value.__cause__ is None
@@ -100,7 +100,7 @@ def test_no_repr_has_a_secret(signer: Key | Keyless) -> None:
 )
 def test_the_credentials_go_where_cosign_looks_for_them(host: str, name: str) -> None:
     # echo -n ana:pass:word | base64
-    assert json.loads(cosign.docker_config(host, Credentials("ana", "pass:word"))) == {
+    assert json.loads(cosign.create_docker_config(host, Credentials("ana", "pass:word"))) == {
         "auths": {name: {"auth": "YW5hOnBhc3M6d29yZA=="}}
     }
 
@@ -135,7 +135,7 @@ def test_a_registry_that_cosign_cannot_sign_at_has_its_own_way_out(
     said: str, likely_cause: str, next_step: str
 ) -> None:
     stderr = f"{PUSHING}failed to upload manifest: {said}\nerror during command execution: {said}\n"
-    assert cosign.why_unsigned(stderr) == (likely_cause, next_step)
+    assert cosign.explain_failure(stderr) == (likely_cause, next_step)
 
 
 # --- what cosign is asked -------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def envelope(statement: object, kind: str = IN_TOTO) -> str:
 
 def test_statements_are_read_an_envelope_a_line() -> None:
     other = {**STATEMENT, "subject": [{"digest": {"sha256": "cd" * 32, "sha512": "ef"}}, {"digest": {}}]}
-    assert cosign.statements(f"{envelope(STATEMENT)}\n{envelope(other)}\n") == (
+    assert cosign.parse_statements(f"{envelope(STATEMENT)}\n{envelope(other)}\n") == (
         READ,
         Statement((OTHER_DIGEST, "sha512:ef"), cosign.VERDICT, {"approved": True}),
     )
@@ -235,7 +235,7 @@ def test_statements_are_read_an_envelope_a_line() -> None:
     ],
 )
 def test_what_is_no_statement_says_nothing(line: str) -> None:
-    assert cosign.statements(f"{line}\n{envelope(STATEMENT)}") == (READ,)
+    assert cosign.parse_statements(f"{line}\n{envelope(STATEMENT)}") == (READ,)
 
 
 def test_a_statement_counts_for_the_digest_and_the_type_that_were_asked() -> None:
@@ -243,18 +243,18 @@ def test_a_statement_counts_for_the_digest_and_the_type_that_were_asked() -> Non
     other = Statement((OTHER_DIGEST,), cosign.VERDICT, {})
     none = Statement((), cosign.VERDICT, {})
     sbom = Statement((examples.MANIFEST_DIGEST,), cosign.SBOM, {})
-    found = cosign.about((READ, both, other, none, sbom), examples.MANIFEST_DIGEST, cosign.VERDICT)
+    found = cosign.select_statements((READ, both, other, none, sbom), examples.MANIFEST_DIGEST, cosign.VERDICT)
     assert found == (READ, both)
 
 
 def test_what_cosign_prints_and_what_a_registry_keeps_are_one_envelope() -> None:
     printed = envelope(STATEMENT)
-    [read] = cosign.statements(printed)
+    [read] = cosign.parse_statements(printed)
     kept = json.loads(printed)
     by_key = {"verificationMaterial": {"publicKey": {"hint": "a"}}, "dsseEnvelope": kept}
-    assert cosign.bundle(json.dumps(by_key, indent=2).encode()) == Bundle(read.envelope, by_key=True)
+    assert cosign.parse_bundle(json.dumps(by_key, indent=2).encode()) == Bundle(read.envelope, by_key=True)
     by_identity = {**by_key, "verificationMaterial": {"certificate": {"rawBytes": "MIIC"}}}
-    assert cosign.bundle(json.dumps(by_identity).encode()) == Bundle(read.envelope, by_key=False)
+    assert cosign.parse_bundle(json.dumps(by_identity).encode()) == Bundle(read.envelope, by_key=False)
     others = [
         {**kept, "payload": base64.b64encode(b"{}").decode()},
         {**kept, "payloadType": "text/plain"},
@@ -263,7 +263,7 @@ def test_what_cosign_prints_and_what_a_registry_keeps_are_one_envelope() -> None
         {**kept, "signatures": [*kept["signatures"], *kept["signatures"]]},
     ]
     for other in others:
-        found = cosign.bundle(json.dumps({**by_key, "dsseEnvelope": other}).encode())
+        found = cosign.parse_bundle(json.dumps({**by_key, "dsseEnvelope": other}).encode())
         assert found
         assert found.envelope != read.envelope
 
@@ -277,7 +277,7 @@ def test_what_cosign_prints_and_what_a_registry_keeps_are_one_envelope() -> None
     ],
 )
 def test_what_is_no_bundle_is_none(document: bytes) -> None:
-    assert cosign.bundle(document) is None
+    assert cosign.parse_bundle(document) is None
 
 
 REFUSED = """\
@@ -298,4 +298,4 @@ error during command execution: no matching attestations: failed to verify signa
     ],
 )
 def test_the_reason_is_the_first_line_that_cosign_calls_an_error(stderr: str, reason: str) -> None:
-    assert cosign.reason(stderr) == reason
+    assert cosign.find_reason(stderr) == reason

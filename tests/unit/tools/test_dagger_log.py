@@ -19,8 +19,8 @@ def test_a_failed_instruction_shows_what_it_printed_and_not_what_others_did() ->
 9   : Container.export ERROR [0.6s]
 9   : ! process "/bin/sh -c pip install nonesuch" did not complete successfully: exit code: 1
 """
-    assert dagger_log.failed_instruction(log) == "ERROR: No matching distribution found for nonesuch\nexit status 1"
-    assert dagger_log.failed_instruction("") == ""
+    assert dagger_log.find_failed_output(log) == "ERROR: No matching distribution found for nonesuch\nexit status 1"
+    assert dagger_log.find_failed_output("") == ""
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_failed_instruction_shows_what_it_printed_and_not_what_others_did() ->
     ],
 )
 def test_a_tools_last_words_are_cut_to_one_line(words: str, said: str) -> None:
-    assert dagger_log.last_line(words) == said
+    assert dagger_log.get_last_line(words) == said
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,17 @@ def test_a_tools_last_words_are_cut_to_one_line(words: str, said: str) -> None:
     ],
 )
 def test_the_engines_words_are_cut_to_one_line(words: str, said: str) -> None:
-    assert dagger_log.first_line(words) == said
+    assert dagger_log.get_first_line(words) == said
 
 
 def test_what_was_said_is_not_said_again() -> None:
-    assert dagger_log.rest("the one line") == ""
-    assert dagger_log.rest("the first\nthe second\nthe third\n") == "the second\nthe third"
+    assert dagger_log.skip_first_line("the one line") == ""
+    assert dagger_log.skip_first_line("the first\nthe second\nthe third\n") == "the second\nthe third"
 
 
 def test_a_tail_has_no_tracing_numbers() -> None:
-    assert dagger_log.tail("a [traceparent:00-11]\nb") == "a\nb"
-    assert dagger_log.tail("\n".join(map(str, range(100)))).splitlines() == list(map(str, range(80, 100)))
+    assert dagger_log.get_tail("a [traceparent:00-11]\nb") == "a\nb"
+    assert dagger_log.get_tail("\n".join(map(str, range(100)))).splitlines() == list(map(str, range(80, 100)))
 
 
 def test_a_log_has_no_line_of_a_secret_and_no_password_of_an_address_in_one() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from drydock.errors import BuildError
 from drydock.report import Contract, GoldenRow
-from drydock.tools import model_contract as contract_of
+from drydock.tools import model_contract
 from tests.support import examples
 
 MODEL = b"a model"
@@ -38,7 +38,7 @@ def contract_with(part: str, other: str, contract: Contract = examples.CONTRACT)
 @pytest.mark.parametrize("contract", [examples.CONTRACT, examples.LEAN, examples.REGRESSION, examples.MIXED])
 def test_a_model_that_is_what_its_contract_says_is_taken(contract: Contract, tmp_path: Path) -> None:
     (tmp_path / "model.forest").write_bytes(MODEL)
-    read = contract_of.read(put(tmp_path, contract=contract), contract.runtime)
+    read = model_contract.read_contract(put(tmp_path, contract=contract), contract.runtime)
     assert read.model_copy(update={"artifact": contract.artifact}) == contract
 
 
@@ -48,7 +48,7 @@ def test_a_feature_is_what_json_says_that_it_is(tmp_path: Path) -> None:
     sha256 = hashlib.sha256(MODEL).hexdigest()
     whole = whole.replace('"size_bytes":42', f'"size_bytes":{len(MODEL)}')
     (tmp_path / "model.json").write_text(whole.replace(examples.MODEL_SHA256, sha256))
-    [shut] = contract_of.read(tmp_path).golden[1:]
+    [shut] = model_contract.read_contract(tmp_path).golden[1:]
     assert [(type(feature), feature) for feature in shut.features] == [(str, "shut"), (float, 9.0), (str, "5")]
 
 
@@ -63,7 +63,7 @@ def test_the_form_that_is_written_by_the_service_is_taken(tmp_path: Path) -> Non
         "golden": [{{"features": [0.5], "value": 181.3}}],
         "tolerance": 0.0003, "schema_version": 1, "kinds": [], "runtime": "sklearn", "equivalence": null
     }}""")
-    assert contract_of.read(tmp_path).golden == (GoldenRow(features=(0.5,), value=181.3),)
+    assert model_contract.read_contract(tmp_path).golden == (GoldenRow(features=(0.5,), value=181.3),)
 
 
 @pytest.mark.parametrize(("given", "runtime"), [("pandas", "compiled"), ("pandas", "sklearn"), ("sklearn", "pandas")])
@@ -72,7 +72,7 @@ def test_a_model_for_another_runtime_is_refused_with_the_one_that_it_is_for(
 ) -> None:
     contract = examples.MIXED.model_copy(update={"runtime": given})
     with pytest.raises(BuildError) as refused:
-        contract_of.read(put(tmp_path, contract=contract), runtime)
+        model_contract.read_contract(put(tmp_path, contract=contract), runtime)
     assert refused.value.message == (
         f"{tmp_path}/model.json is of a model for the runtime {given}, and build.runtime is {runtime}"
     )
@@ -81,7 +81,7 @@ def test_a_model_for_another_runtime_is_refused_with_the_one_that_it_is_for(
 
 def test_a_model_that_is_missing_or_cut_short_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"model\.pkl cannot be read: No such file or directory") as missing:
-        contract_of.read(put(tmp_path, model=None))
+        model_contract.read_contract(put(tmp_path, model=None))
     assert missing.value.likely_cause == (
         f'the policy says model.train = "", and git brought no model into {tmp_path}/ with this clone'
     )
@@ -90,10 +90,10 @@ def test_a_model_that_is_missing_or_cut_short_is_refused(tmp_path: Path) -> None
         " drydock contract MODEL DATA; or name a train command under [model]"
     )
     with pytest.raises(BuildError) as refused:
-        contract_of.read(put(tmp_path, model=MODEL[:-1]))
+        model_contract.read_contract(put(tmp_path, model=MODEL[:-1]))
     assert refused.value.message == "model.pkl is not the recorded model: 6 bytes, expected 7"
     with pytest.raises(BuildError) as refused:
-        contract_of.read(put(tmp_path, model=b"another"))
+        model_contract.read_contract(put(tmp_path, model=b"another"))
     got, expected = hashlib.sha256(b"another").hexdigest(), hashlib.sha256(MODEL).hexdigest()
     assert refused.value.message == f"model.pkl is not the recorded model: sha256 {got}, expected {expected}"
 
@@ -123,7 +123,7 @@ def test_a_model_file_is_one_plain_name(name: str, tmp_path: Path) -> None:
     artifact = examples.CONTRACT.artifact.model_copy(update={"file": name})
     put(directory, contract=examples.CONTRACT.model_copy(update={"artifact": artifact}))
     with pytest.raises(BuildError) as refused:
-        contract_of.read(directory)
+        model_contract.read_contract(directory)
     assert refused.value.message == (
         f"{directory}/model.json is not a model's contract: artifact.file: it is no plain file name, such as model.pkl"
     )
@@ -153,7 +153,7 @@ def folder(path: Path) -> None:
 def test_only_a_plain_file_is_read(name: str, replace: Callable[[Path], None], what: str, tmp_path: Path) -> None:
     replace(put(tmp_path) / name)
     with pytest.raises(BuildError) as refused:
-        contract_of.read(tmp_path)
+        model_contract.read_contract(tmp_path)
     assert refused.value.message == f"{tmp_path}/{name} is {what}"
     assert refused.value.next_step == "put a copy of the file itself there"
 
@@ -162,10 +162,10 @@ def test_a_file_without_an_end_is_read_no_further_than_it_should_be(tmp_path: Pa
     put(tmp_path)
     os.truncate(tmp_path / "model.pkl", 1 << 40)
     with pytest.raises(BuildError, match=f"is not the recorded model: {1 << 40} bytes, expected 7"):
-        contract_of.read(tmp_path)
+        model_contract.read_contract(tmp_path)
     os.truncate(tmp_path / "model.json", 1 << 40)
     with pytest.raises(BuildError, match="is not a model's contract: invalid json"):
-        contract_of.read(tmp_path)
+        model_contract.read_contract(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_file_without_an_end_is_read_no_further_than_it_should_be(tmp_path: Pa
 def test_a_contract_of_another_form_is_refused(tmp_path: Path, contract: str, why: str) -> None:
     (put(tmp_path) / "model.json").write_text(contract)
     with pytest.raises(BuildError) as refused:
-        contract_of.read(tmp_path)
+        model_contract.read_contract(tmp_path)
     assert refused.value.message.startswith(f"{tmp_path}/model.json is not a model's contract: ")
     assert why in refused.value.message
 
@@ -236,10 +236,10 @@ LABELLED = '"label":"small","probabilities":{"small":0.75,"large":0.25},"value":
 def test_a_contract_whose_parts_do_not_fit_together_is_refused(tmp_path: Path, contract: str, why: str) -> None:
     (put(tmp_path) / "model.json").write_text(contract)
     with pytest.raises(BuildError) as refused:
-        contract_of.read(tmp_path)
+        model_contract.read_contract(tmp_path)
     assert refused.value.message == f"{tmp_path}/model.json is not a model's contract: {why}"
 
 
 def test_how_far_a_value_may_be_off_is_in_its_unit(tmp_path: Path) -> None:
     wide = examples.REGRESSION.model_copy(update={"tolerance": 1000.0})
-    assert contract_of.read(put(tmp_path, contract=wide)).tolerance == 1000.0
+    assert model_contract.read_contract(put(tmp_path, contract=wide)).tolerance == 1000.0

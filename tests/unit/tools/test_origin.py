@@ -80,6 +80,6 @@ ADDRESSES = [
 
 @pytest.mark.parametrize(("remote", "address"), ADDRESSES)
 def test_a_remote_is_a_web_address_without_a_credential_or_nothing(remote: str, address: str) -> None:
-    assert origin.web_address(remote) == address
+    assert origin.parse_web_address(remote) == address
     assert "secret" not in address
     assert "user" not in address

@@ -35,7 +35,7 @@ def asked(
     answer: Callable[[Request], Response | None], contract: Contract = examples.CONTRACT
 ) -> tuple[tuple[Answer, ...], tuple[Malformed, ...]]:
     with serve(answer) as host:
-        return anyio.run(predict_client.ask, f"http://{host}", contract, LIMITS)
+        return anyio.run(predict_client.send_requests, f"http://{host}", contract, LIMITS)
 
 
 def timeless(answer: Answer) -> Answer:
@@ -92,7 +92,7 @@ def test_words_are_sent_as_words_and_what_is_wrong_stands_in_the_first_place_of_
         timeless(examples.answer(examples.OPEN)),
         timeless(examples.answer(examples.SHUT)),
     )
-    bodies = {name: body for name, (_, body, _) in predict_client.malformed_requests(examples.MIXED).items()}
+    bodies = {name: body for name, (_, body, _) in predict_client.create_malformed_requests(examples.MIXED).items()}
     assert bodies == {
         "cut short": b'{"features": ["open", 2.0, "it burns',
         "nothing": b"",
@@ -110,7 +110,7 @@ def test_words_are_sent_as_words_and_what_is_wrong_stands_in_the_first_place_of_
 def test_where_all_are_words_none_is_sent_for_a_number() -> None:
     row = examples.OPEN.model_copy(update={"features": ("it burns",)})
     text = examples.MIXED.model_copy(update={"features": ("text",), "kinds": ("string",), "golden": (row,)})
-    names = list(predict_client.malformed_requests(text))
+    names = list(predict_client.create_malformed_requests(text))
     assert names == [
         *("cut short", "nothing", "another key", "a feature too few", "a feature too many", "a number for a string"),
         *("plain text", "GET"),
@@ -184,7 +184,7 @@ def test_a_value_is_no_answer_to_a_classification() -> None:
 
 def test_a_server_that_closes_its_connection_after_a_bad_request_has_answered_all_of_them() -> None:
     with closing(lambda: b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") as host:
-        answers, malformed = anyio.run(predict_client.ask, f"http://{host}", examples.CONTRACT, LIMITS)
+        answers, malformed = anyio.run(predict_client.send_requests, f"http://{host}", examples.CONTRACT, LIMITS)
     assert [answer.status for answer in answers] == [400, 400]
     assert {each.status for each in malformed} == {400}
 
@@ -236,7 +236,7 @@ TABLE = """
     ],
 )
 def test_how_it_ended_is_read_from_its_sockets(sockets: str, words: str) -> None:
-    assert predict_client.ending(3, sockets, 8000) == words
+    assert predict_client.describe_exit(3, sockets, 8000) == words
 
 
 def test_no_answer_at_all_is_status_0() -> None:
@@ -254,7 +254,7 @@ def test_an_answer_that_never_ends_is_none() -> None:
 
     with serve(lambda _: Response(200, dripping())) as host:
         limits = LIMITS.model_copy(update={"request_seconds": 0.1})
-        answers, malformed = anyio.run(predict_client.ask, f"http://{host}", examples.CONTRACT, limits)
+        answers, malformed = anyio.run(predict_client.send_requests, f"http://{host}", examples.CONTRACT, limits)
         ended.set()
     assert [answer.status for answer in answers] == [0, 0]
     assert {each.status for each in malformed} == {0}

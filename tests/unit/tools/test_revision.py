@@ -41,7 +41,7 @@ def checkout(tmp_path: Path) -> Path:
 def test_a_clean_checkout_is_its_commit(checkout: Path) -> None:
     git(checkout, "remote", "add", "origin", "git@github.com:owner/name.git")
     commit = git(checkout, "rev-parse", "HEAD")
-    read = revision.read(checkout)
+    read = revision.read_revision(checkout)
     committed_at = git(checkout, "log", "-1", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "--format=%cd")
     assert read == Revision(
         commit=commit, dirty=False, source_url="https://github.com/owner/name", committed_at=committed_at
@@ -53,28 +53,28 @@ def test_a_clean_checkout_is_its_commit(checkout: Path) -> None:
 @pytest.mark.parametrize("change", ["changed", "new"])
 def test_a_dirty_checkout_is_never_called_by_its_commit_alone(checkout: Path, change: str) -> None:
     (checkout / ("a" if change == "changed" else "b")).write_text("b")
-    read = revision.read(checkout)
+    read = revision.read_revision(checkout)
     assert read.dirty
     assert read.name == f"{read.commit}-dirty"
 
 
 def test_a_folder_that_is_no_checkout_is_dirty_and_unknown(tmp_path: Path) -> None:
-    assert revision.read(tmp_path) == Revision(commit="unknown", dirty=True)
+    assert revision.read_revision(tmp_path) == Revision(commit="unknown", dirty=True)
 
 
 def test_the_origin_is_read_as_it_was_written_down(checkout: Path) -> None:
-    assert revision.read(checkout).source_url == ""
+    assert revision.read_revision(checkout).source_url == ""
     git(checkout, "remote", "add", "origin", "https://user:secret@github.com/owner/name.git")
     git(checkout, "config", "url.https://token@mirror.example/.insteadOf", "https://user:secret@github.com/")
     assert git(checkout, "remote", "get-url", "origin") == "https://token@mirror.example/owner/name.git"
-    assert revision.read(checkout).source_url == "https://github.com/owner/name"
+    assert revision.read_revision(checkout).source_url == "https://github.com/owner/name"
 
 
 def test_an_abbreviation_of_the_origin_is_read_as_git_reads_it(checkout: Path) -> None:
     git(checkout, "remote", "add", "origin", "gh:owner/name")
-    assert revision.read(checkout).source_url == ""
+    assert revision.read_revision(checkout).source_url == ""
     git(checkout, "config", "url.https://x-access-token:secret@github.com/.insteadOf", "gh:")
-    assert revision.read(checkout).source_url == "https://github.com/owner/name"
+    assert revision.read_revision(checkout).source_url == "https://github.com/owner/name"
 
 
 def test_a_model_that_git_does_not_hold_is_named_by_its_bytes() -> None:
@@ -104,7 +104,7 @@ def test_a_commit_of_no_time_that_there_is_is_refused(checkout: Path) -> None:
     (checkout / ".git" / "odd").write_text(written)
     git(checkout, "reset", "--hard", git(checkout, "hash-object", "-t", "commit", "-w", "--literally", ".git/odd"))
     with pytest.raises(UsageError, match=r"has no time that can be read: \d+$"):
-        revision.read(checkout)
+        revision.read_revision(checkout)
 
 
 def test_the_order_of_two_commits_is_that_of_their_history(checkout: Path) -> None:
@@ -123,11 +123,11 @@ def test_the_order_of_two_commits_is_that_of_their_history(checkout: Path) -> No
         (first, "1" * 40),
         (f"--all{first}", ""),
     ]
-    answers = [revision.order(checkout, *commits) for commits in asked]
+    answers = [revision.compare_commits(checkout, *commits) for commits in asked]
     assert answers == ["after", "before", "apart", "apart", "", ""]
     # A clone of the last commits does not have what lies between.
     (checkout / ".git" / "shallow").write_text(f"{second}\n{other}\n")
-    assert revision.order(checkout, second, other) == ""
+    assert revision.compare_commits(checkout, second, other) == ""
 
 
 def test_a_checkout_is_named_by_its_commit() -> None:
@@ -182,13 +182,13 @@ def test_no_tag_that_only_looks_like_a_version_can_be_asked_for(tag: str) -> Non
 def test_a_release_is_its_tags_commit_and_nothing_more(checkout: Path) -> None:
     def refused() -> str:
         with pytest.raises(UsageError) as error:
-            revision.require_release(checkout, revision.read(checkout), "1.2.3")
+            revision.require_release(checkout, revision.read_revision(checkout), "1.2.3")
         return error.value.message
 
     no_tag = "the git tag 'v1.2.3' does not point at the commit that is checked out"
     assert refused() == no_tag
     git(checkout, "tag", "v1.2.3")
-    revision.require_release(checkout, revision.read(checkout), "1.2.3")
+    revision.require_release(checkout, revision.read_revision(checkout), "1.2.3")
     (checkout / "b").write_text("b")
     assert refused() == "v1.2.3 would be built from a work tree that is not the tag's commit: b (new)"
     git(checkout, "add", "b")

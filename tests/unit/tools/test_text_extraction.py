@@ -16,7 +16,7 @@ def found(tmp_path: Path, *layers: dict[str, bytes], history: list[dict[str, obj
     """The text that is written of each path."""
     folder = tmp_path / "texts"
     folder.mkdir()
-    paths = text_extraction.extract(layout(tmp_path / "image.tar", *layers, history=history), folder)
+    paths = text_extraction.extract_texts(layout(tmp_path / "image.tar", *layers, history=history), folder)
     assert sorted(paths) == sorted(path.name for path in folder.iterdir())
     return {path: (folder / name).read_text() for name, path in paths.items()}
 
@@ -88,4 +88,4 @@ def test_the_layers_of_a_base_image_are_written_whole(tmp_path: Path) -> None:
     ],
 )
 def test_a_base_is_what_comes_before_a_cmd(history: list[dict[str, Any]] | None, layers: int) -> None:
-    assert text_extraction.layers_of_base({"history": history}) == layers
+    assert text_extraction.count_base_layers({"history": history}) == layers

@@ -85,11 +85,11 @@ CANARY: dict[str, Any] = {
 
 
 def database(metadata: str = METADATA, is_sample: bool = False) -> Database:
-    return trivy.database(metadata, source=SOURCE, digest="sha256:db", is_sample=is_sample)
+    return trivy.read_database(metadata, source=SOURCE, digest="sha256:db", is_sample=is_sample)
 
 
 def read(document: object, canary_document: object = CANARY, version: str = VERSION) -> Scan:
-    return trivy.read(
+    return trivy.read_scan(
         document if isinstance(document, str) else json.dumps(document),
         version=version,
         database=database(),
@@ -352,7 +352,7 @@ def test_a_scanner_that_saw_less_has_no_verdict_even_where_the_image_could_not_b
 
 
 def locked(lock: str, python: str = "3.13", platform: str = "linux/amd64") -> dict[str, str]:
-    return trivy.locked_packages(lock, python=python, platform=platform)
+    return trivy.parse_locked_packages(lock, python=python, platform=platform)
 
 
 def test_the_lock_is_read_as_pip_reads_it() -> None:
@@ -446,7 +446,7 @@ def test_the_scan_goes_nowhere_and_fails_only_where_trivy_itself_fails() -> None
         assert flag in arguments
     assert arguments[arguments.index("--exit-code") + 1] == "0"
     assert arguments[arguments.index("--image-config-scanners") + 1] == "secret"
-    assert trivy.second_reading_arguments(["HIGH", "CRITICAL"])[-4:] == [
+    assert trivy.gate_arguments(["HIGH", "CRITICAL"])[-4:] == [
         "1",
         "--severity",
         "HIGH,CRITICAL",
@@ -457,15 +457,15 @@ def test_the_scan_goes_nowhere_and_fails_only_where_trivy_itself_fails() -> None
 def test_a_secret_in_what_trivy_passes_over_is_one_of_its_file() -> None:
     secrets = [{"RuleID": "github-pat", "Severity": "CRITICAL"}] * 2
     document = {"Results": [{"Target": "1.txt", "Class": "secret", "Secrets": secrets}, {"Target": "0.txt"}]}
-    found = trivy.text_secrets(json.dumps(document), {"0.txt": "a", "1.txt": "app/model.pkl"})
+    found = trivy.read_text_secrets(json.dumps(document), {"0.txt": "a", "1.txt": "app/model.pkl"})
     assert found == (Secret(rule="github-pat", target="/app/model.pkl", severity="CRITICAL"),)
-    assert trivy.text_secrets("{}", {}) == ()
+    assert trivy.read_text_secrets("{}", {}) == ()
 
 
 @pytest.mark.parametrize("document", ["{", "[]", '{"Results": [{"Target": "9.txt", "Secrets": [{"RuleID": "a"}]}]}'])
 def test_a_report_on_what_trivy_passes_over_of_another_form_is_no_verdict(document: str) -> None:
     with pytest.raises(ScanError, match="Trivy's report could not be read"):
-        trivy.text_secrets(document, {"1.txt": "a"})
+        trivy.read_text_secrets(document, {"1.txt": "a"})
 
 
 def test_no_place_and_no_name_hides_a_secret() -> None:

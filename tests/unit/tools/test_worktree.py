@@ -495,12 +495,12 @@ def test_a_label_says_a_commit_alone_only_if_that_is_what_was_built(state: State
     root = prepared(state, tmp_path / "checkout")
     if state.error:
         with pytest.raises(UsageError) as refused:
-            revision.read(root, BUILT)
+            revision.read_revision(root, BUILT)
         assert state.error.format(root, root) in refused.value.message
         assert refused.value.next_step
         return
-    read = revision.read(root, BUILT)
-    assert tuple(map(str, worktree.changes(root, BUILT))) == state.changes
+    read = revision.read_revision(root, BUILT)
+    assert tuple(map(str, worktree.list_changes(root, BUILT))) == state.changes
     assert read.name == git(root, "rev-parse", "HEAD") + ("-dirty" if state.changes else "")
 
 
@@ -508,7 +508,7 @@ def test_an_index_that_git_reads_to_its_middle_hides_nothing(tmp_path: Path) -> 
     root = project(tmp_path)
     index = root / ".git" / "index"
     index.write_bytes(index.read_bytes()[: index.stat().st_size // 2])
-    assert revision.read(root, BUILT).dirty
+    assert revision.read_revision(root, BUILT).dirty
 
 
 SENTENCES = [
@@ -540,7 +540,7 @@ def test_a_git_that_fails_is_an_error_with_its_own_sentence(
     root = project(tmp_path)
     root = prepare(root) or root
     with pytest.raises(UsageError) as refused:
-        revision.read(root, BUILT)
+        revision.read_revision(root, BUILT)
     assert refused.value.message == f"git cannot say what is checked out in {root}: {said}"
     assert (refused.value.likely_cause, refused.value.next_step) == (likely_cause, next_step)
     assert refused.value.exit_code == 2
@@ -565,7 +565,7 @@ def test_a_folder_of_another_user_is_an_error_that_says_how_to_trust_it(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("GIT_CONFIG_COUNT", raising=False)
     with pytest.raises(UsageError) as refused:
-        revision.read(root, BUILT)
+        revision.read_revision(root, BUILT)
     assert refused.value.message == (
         f"git cannot say what is checked out in {root}: detected dubious ownership in repository at '{root}'"
     )
@@ -575,7 +575,7 @@ def test_a_folder_of_another_user_is_an_error_that_says_how_to_trust_it(
     # What a container sets for all that it runs.
     for name, value in {"COUNT": "1", "KEY_0": "safe.directory", "VALUE_0": "*"}.items():
         monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
-    assert not revision.read(root, BUILT).dirty
+    assert not revision.read_revision(root, BUILT).dirty
 
 
 def test_without_git_a_repository_is_an_error_and_a_plain_folder_is_not(
@@ -585,17 +585,17 @@ def test_without_git_a_repository_is_an_error_and_a_plain_folder_is_not(
     (tmp_path / "plain").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "plain"))
     with pytest.raises(UsageError) as refused:
-        revision.read(root, BUILT)
+        revision.read_revision(root, BUILT)
     assert refused.value.message == (f"git cannot be started to say which commit {root} is: No such file or directory")
     assert refused.value.next_step == "install git, then run again"
-    assert revision.read(tmp_path / "plain", BUILT) == Revision(commit="unknown", dirty=True)
+    assert revision.read_revision(tmp_path / "plain", BUILT) == Revision(commit="unknown", dirty=True)
 
 
 def test_a_git_that_ends_without_a_word_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = project(tmp_path / "checkout")
     monkeypatch.setenv("PATH", git_as(tmp_path / "bin", "exit 3"))
     with pytest.raises(UsageError, match="exit code 3, without a word"):
-        revision.read(root, BUILT)
+        revision.read_revision(root, BUILT)
 
 
 @pytest.mark.parametrize(
@@ -630,8 +630,8 @@ def test_the_environment_of_a_git_hook_names_no_other_repository(
     }
     for name in variables:
         monkeypatch.setenv(name, str(values.get(name, "none")))
-    assert revision.read(root, BUILT).name == f"{ours}-dirty"
-    assert list(map(str, worktree.changes(root, BUILT))) == [EVIL]
+    assert revision.read_revision(root, BUILT).name == f"{ours}-dirty"
+    assert list(map(str, worktree.list_changes(root, BUILT))) == [EVIL]
 
 
 # As the engine reads them, but for a dot alone, of which it takes nothing.
@@ -662,7 +662,7 @@ def test_an_ignored_file_counts_if_the_build_takes_it(
     write(root, ".git/info/exclude", "*.txt\n__pycache__\n")
     for name in ("c.txt", "service/a.txt", "service/data/b.txt", "service/__pycache__/a.pyc"):
         write(root, name)
-    found = worktree.changes(root, Inputs(patterns))
+    found = worktree.list_changes(root, Inputs(patterns))
     assert tuple(map(str, found)) == tuple(f"{name} (not in the commit)" for name in taken)
 
 
@@ -671,7 +671,7 @@ def test_a_policy_and_a_lock_belong_to_the_commit_as_well(tmp_path: Path) -> Non
     write(root, ".git/info/exclude", "mine.toml\n")
     write(root, "mine.toml")
     write(tmp_path, "other.toml")
-    found = worktree.changes(root, Inputs(files=(root / "mine.toml", tmp_path / "other.toml", root / "none.toml")))
+    found = worktree.list_changes(root, Inputs(files=(root / "mine.toml", tmp_path / "other.toml", root / "none.toml")))
     assert list(map(str, found)) == [
         f"{tmp_path / 'other.toml'} (not in this repository)",
         "mine.toml (not in the commit)",
@@ -682,19 +682,19 @@ def test_git_writes_nothing_and_a_touched_file_is_the_same(tmp_path: Path) -> No
     root = project(tmp_path)
     os.utime(root / "service" / "app.py", (1, 1))
     before = (root / ".git" / "index").stat().st_mtime_ns
-    assert worktree.changes(root, BUILT) == ()
+    assert worktree.list_changes(root, BUILT) == ()
     assert (root / ".git" / "index").stat().st_mtime_ns == before
 
 
 def test_an_image_is_refused_if_the_work_tree_changed_while_it_was_built(tmp_path: Path) -> None:
     root = project(tmp_path)
-    clean = revision.read(root, BUILT)
+    clean = revision.read_revision(root, BUILT)
     revision.require_unchanged(root, clean, BUILT)
     write(root, "service/app.py")
     with pytest.raises(UsageError) as refused:
         revision.require_unchanged(root, clean, BUILT)
     assert refused.value.message == "the work tree changed while it was being built from: service/app.py (changed)"
-    revision.require_unchanged(root, revision.read(root, BUILT), BUILT)
+    revision.require_unchanged(root, revision.read_revision(root, BUILT), BUILT)
     commit(root)
     with pytest.raises(UsageError) as refused:
         revision.require_unchanged(root, clean, BUILT)
@@ -711,7 +711,7 @@ def test_the_refusal_of_a_release_names_the_first_files_and_how_many_more(tmp_pa
     for number in range(7):
         write(root, f"service/evil{number}.py")
     with pytest.raises(UsageError) as refused:
-        revision.require_release(root, revision.read(root, BUILT), "1.0.0", BUILT)
+        revision.require_release(root, revision.read_revision(root, BUILT), "1.0.0", BUILT)
     names = ", ".join(f"service/evil{number}.py (not in the commit)" for number in range(5))
     assert refused.value.message == (
         f"v1.0.0 would be built from a work tree that is not the tag's commit: {names} and 2 more"

@@ -35,7 +35,7 @@ class Archive:
     index: Mapping[str, str]
 
     @property
-    def where(self) -> str:
+    def display_name(self) -> str:
         """The archive's name for people."""
         return str(self.path)
 

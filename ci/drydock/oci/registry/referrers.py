@@ -91,9 +91,10 @@ async def list_referrers(client: RepositoryClient, subject: str) -> tuple[Descri
         found = [values.parse_descriptor(entry) for page in pages for entry in page.get("manifests") or []]
     except MALFORMED_JSON_ERRORS as error:
         raise RegistryError(
-            f"{client.where}: the referrers of {subject} cannot be read: {error}",
+            f"{client.display_name}: the referrers of {subject} cannot be read: {error}",
             likely_cause="a proxy before the registry answers in its place",
-            next_step=f"see what the registry serves with oras discover {client.where}@{subject}, then run again",
+            next_step="see what the registry serves with oras discover "
+            f"{client.display_name}@{subject}, then run again",
         ) from error
     return tuple({entry.digest: entry for entry in found}.values())
 
@@ -104,7 +105,7 @@ async def require_readable(client: RepositoryClient, subject: str) -> None:
         await client.get_pages(f"referrers/{subject}", "referrers", media_types.IMAGE_INDEX, absent=NO_LIST_FOR_COSIGN)
     except Refused as refusal:
         raise RegistryError(
-            f"{client.where}@{subject} could not be verified: {refusal.message}",
+            f"{client.display_name}@{subject} could not be verified: {refusal.message}",
             likely_cause="cosign takes no such answer, and finds no signature, whether there is one or not",
             next_step="let the registry, or a proxy before it, answer 404 to /v2/NAME/referrers/, then run again",
         ) from refusal
@@ -154,7 +155,7 @@ def create_fallback_tag(subject: str) -> str:
 
 def _images_only_error(client: RepositoryClient, refusal: Refused, otherwise: str = "") -> RegistryError:
     return RegistryError(
-        f"{client.where} takes the image, and nothing that belongs to it: {refusal.message}",
+        f"{client.display_name} takes the image, and nothing that belongs to it: {refusal.message}",
         likely_cause="it takes images only: no signature, SBOM or provenance can be attached to one there",
         next_step=f"use a repository for OCI artifacts, or a newer version of the registry{otherwise}",
     )
@@ -201,4 +202,4 @@ async def _add_to_list(client: RepositoryClient, subject: str, manifest: Manifes
                 ) from refusal
             if await client.wait_until_served(tag) == after.digest:
                 return
-    raise contended_tag_error(f"{client.where}:{tag} does not keep {manifest.digest}")
+    raise contended_tag_error(f"{client.display_name}:{tag} does not keep {manifest.digest}")

@@ -44,7 +44,7 @@ class RepositoryClient:
         self._longest_body_bytes = sys.maxsize
 
     @property
-    def where(self) -> str:
+    def display_name(self) -> str:
         """The repository's name for people."""
         return f"{self.connection.host}/{self.connection.name}"
 
@@ -79,7 +79,7 @@ class RepositoryClient:
 
     def stream_blob(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
         """A blob of any size, in one try: it may break in the middle, and has an end only if all of it is right."""
-        return verify_chunks(self._stream(blob), blob, f"{self.where} serves")
+        return verify_chunks(self._stream(blob), blob, f"{self.display_name} serves")
 
     async def upload_if_absent(self, blob: Descriptor, source: BlobSource) -> None:
         """Upload a blob, unless it is there."""
@@ -264,16 +264,19 @@ class RepositoryClient:
                 yield part
 
     def _name_of(self, reference: str) -> str:
-        return f"{self.where}{'@' if ':' in reference else ':'}{reference}"
+        return f"{self.display_name}{'@' if ':' in reference else ':'}{reference}"
 
     def _tampered_error(self, what: str) -> RegistryError:
-        return _tampered_error(f"{self.where}: {what}")
+        return _tampered_error(f"{self.display_name}: {what}")
 
 
 async def verify_chunks(
-    chunks: AsyncGenerator[bytes, None], blob: Descriptor, where: str
+    chunks: AsyncGenerator[bytes, None], blob: Descriptor, prefix: str
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the chunks, the last one only if all of them match the blob; else raises RegistryError."""
+    """Yield the chunks, the last one only if all of them match the blob; else raise RegistryError.
+
+    `prefix` begins the error, such as "NAME serves".
+    """
     sha256, size_bytes, last = hashlib.sha256(), 0, b""
     async with aclosing(chunks):
         async for chunk in chunks:
@@ -285,7 +288,7 @@ async def verify_chunks(
                 yield last
             last = chunk
     if size_bytes != blob.size_bytes or blob.digest != f"sha256:{sha256.hexdigest()}":
-        raise _tampered_error(f"{where} other bytes than {blob.digest} names")
+        raise _tampered_error(f"{prefix} other bytes than {blob.digest} names")
     yield last
 
 

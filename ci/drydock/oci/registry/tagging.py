@@ -46,7 +46,7 @@ async def push(repository: Repository, archive: Path, digest: str, name: ImageTa
             model_sha256 = (await _read_build_labels(ours, digest)).model_sha256
         if other := await _find_other_model(repository, name.tag, digest, model_sha256):
             raise VersionTaken(
-                f"{repository.where}:{name.tag} exists, {other}; this image has {model_sha256[:12]}",
+                f"{repository.display_name}:{name.tag} exists, {other}; this image has {model_sha256[:12]}",
                 likely_cause="the training gives another model each time it runs",
                 next_step="let the training repeat itself (a seed, sorted data), or name the image with --tag",
             )
@@ -101,7 +101,7 @@ async def apply_tags(
     before = await repository.get_digest(name.tag) or ""
     if reason := await repository.move_tag(digest, name.tag):
         raise RegistryError(
-            f"{repository.where}:{name.tag} stays at {before}: {reason}",
+            f"{repository.display_name}:{name.tag} stays at {before}: {reason}",
             likely_cause="the registry lets no tag move, or these credentials may not",
             next_step="exempt this tag from the registry's rule, or push under a new one with --tag",
         )
@@ -151,7 +151,7 @@ async def move_version_tags(repository: Repository, version: str) -> tuple[dict[
             if (digest := digests[wanted[tag]]) and (reason := await repository.move_tag(digest, tag)):
                 unmoved[tag] = reason
     moving = " and ".join(tags.list_moving_tags(version))
-    raise contended_tag_error(f"{repository.where}: {moving} does not stay where it is put")
+    raise contended_tag_error(f"{repository.display_name}: {moving} does not stay where it is put")
 
 
 async def move_branch(
@@ -175,7 +175,7 @@ async def move_branch(
         if reason := await repository.move_tag(digest, tag):
             return reason
         await anyio.sleep(settle_seconds)
-    raise contended_tag_error(f"{repository.where}: {tag} does not stay where it is put")
+    raise contended_tag_error(f"{repository.display_name}: {tag} does not stay where it is put")
 
 
 async def _move_commit(repository: Repository, digest: str, tag: str) -> str:
@@ -240,7 +240,7 @@ def _order_in_time(theirs: datetime | None, ours: datetime) -> Order:
 def _require_same_digest(repository: Repository, version: str, ours: str, theirs: str) -> None:
     if theirs != ours:
         raise VersionTaken(
-            f"{repository.where}:{version} exists, with digest {theirs}; this image is {ours}",
+            f"{repository.display_name}:{version} exists, with digest {theirs}; this image is {ours}",
             likely_cause=(
                 "the version was released before, or at the same moment, from another commit or on other bases"
             ),

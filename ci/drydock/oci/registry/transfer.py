@@ -20,7 +20,7 @@ class Source(Protocol):
     """Where images come from: an archive, or a repository."""
 
     @property
-    def where(self) -> str:
+    def display_name(self) -> str:
         """Its name for people."""
 
     async def get_manifest(self, digest: str, /) -> Manifest | None:
@@ -94,7 +94,7 @@ async def resolve_manifests(source: Source, digest: str) -> list[Manifest]:
         missing = [child.digest for child in read[current].children if child.digest not in read]
         if len(read) + len(waiting) + len(missing) > MANIFESTS_LIMIT:
             raise RegistryError(
-                f"{source.where}@{digest} names more than {MANIFESTS_LIMIT} manifests",
+                f"{source.display_name}@{digest} names more than {MANIFESTS_LIMIT} manifests",
                 likely_cause="it is no image of some platforms, but an attack on its readers",
                 next_step="name the manifest of one platform by its digest",
             )
@@ -111,7 +111,7 @@ async def require_manifest(source: Source, digest: str) -> Manifest:
     manifest = await source.get_manifest(digest)
     if manifest is None:
         raise RegistryError(
-            f"{source.where} has no manifest {digest}",
+            f"{source.display_name} has no manifest {digest}",
             likely_cause="it was deleted, or was never pushed",
             next_step="look at what is there, then run again",
         )
