@@ -58,7 +58,7 @@ class Plan:
         """The web address of the code that an image may have been built from: the policy's, else this checkout's."""
         return self.policy.image.source or self.revision.source_url
 
-    def labels(self, model_sha256: str) -> dict[str, str]:
+    def create_labels(self, model_sha256: str) -> dict[str, str]:
         """What the image says of itself, by the label's key; what is empty is not known, and has no label.
 
         All of it follows from the commit, but for the version of a release and the address that a checkout came from.

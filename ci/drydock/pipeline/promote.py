@@ -43,7 +43,7 @@ async def promote(
         registry.open_repository(source.repository, plan.source_login, listener.message) as here,
         registry.open_repository(target.repository, plan.login, listener.message) as there,
     ):
-        copied, left = await track_stage(listener, "copy", _copy(here, there, digest, verified.trusted))
+        copied, left = await track_stage(listener, "copy", _copy_verified(here, there, digest, verified.trusted))
         listed = {entry.digest for entry in await there.list_referrers(digest)}
         if not listed.issuperset(copied) or await there.get_digest(digest) != digest:
             raise RegistryError(
@@ -58,7 +58,7 @@ async def promote(
                 listener, "tag", tagging.apply_tags(there, digest, name, moving_tags=moving_tags)
             )
             unmoved = tagged.unmoved
-    results = (*assessment.checks, _copy_result(copied, left), *checks.check_moving_tags(unmoved))
+    results = (*assessment.checks, _describe_copy(copied, left), *checks.check_moving_tags(unmoved))
     return Assessment(checks=results, conclusion=f"promoted   {Reference(target.repository, name.tag, digest)}")
 
 
@@ -75,7 +75,7 @@ def _require_official_images(assessment: Assessment, source: Reference, target: 
         )
 
 
-async def _copy(
+async def _copy_verified(
     here: Repository, there: Repository, digest: str, trusted: Verified
 ) -> tuple[set[str], tuple[Descriptor, ...]]:
     """Copy an image and what was verified of it; the digests of the latter, and what was left.
@@ -106,7 +106,7 @@ async def _copy(
     return {manifest.digest for manifest in verified}, tuple(left)
 
 
-def _copy_result(copied: set[str], left: Sequence[Descriptor]) -> CheckResult:
+def _describe_copy(copied: set[str], left: Sequence[Descriptor]) -> CheckResult:
     """How much of what refers to an image was copied; a warning names the rest."""
     reason = "no trusted signer vouches for it"
     details = [f"left {entry.digest}, {entry.artifact_type[:100] or 'of no type'}: {reason}" for entry in left]

@@ -72,7 +72,7 @@ class RunRecorder:
         try:
             return await self.run_required(name, work)
         except Exception as error:
-            self._record(name, error)
+            self._record_error(name, error)
             return None
 
     @contextmanager
@@ -81,12 +81,12 @@ class RunRecorder:
         try:
             yield
         except Exception as error:
-            self._record(self._last_stage, error)
+            self._record_error(self._last_stage, error)
 
     def record_interruption(self) -> None:
         """Record that somebody stopped the run; errors that followed from that are dropped."""
         self._failures.clear()
-        self._record(
+        self._record_error(
             self._last_stage, Interrupted("stopped by a signal", next_step="run again; nothing has to be cleaned up")
         )
 
@@ -132,7 +132,7 @@ class RunRecorder:
             publication=publication,
         )
 
-    def _record(self, stage: str, exception: Exception) -> None:
+    def _record_error(self, stage: str, exception: Exception) -> None:
         error = (
             exception
             if isinstance(exception, DrydockError)

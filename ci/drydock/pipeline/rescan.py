@@ -39,10 +39,10 @@ async def rescan(plan: Plan, records: Sequence[Release], connect: Connect, liste
             results.append(
                 CheckResult(name=record.image, measured="", limit="", verdict=Verdict.NOT_RUN, details=details)
             )
-    return Assessment(checks=tuple(results), conclusion=_conclusion(results), broken_exit_code=broken_exit_code)
+    return Assessment(checks=tuple(results), conclusion=_write_conclusion(results), broken_exit_code=broken_exit_code)
 
 
-def _conclusion(results: Sequence[CheckResult]) -> str:
+def _write_conclusion(results: Sequence[CheckResult]) -> str:
     verdicts = [result.verdict for result in results]
     failed, not_run = verdicts.count(Verdict.FAIL), verdicts.count(Verdict.NOT_RUN)
     images = f"{len(results)} image{'' if len(results) == 1 else 's'}"

@@ -71,17 +71,17 @@ class EngineStages:
         """
         plan, policy = self.plan, self.plan.policy
         if policy.model.train:
-            return await self._build_model("train", self._context(), plan.report_dir / "model")
+            return await self._build_model("train", self._load_context(), plan.report_dir / "model")
         contract = await _read_contract(self._model_dir)
         # The one pair that has a converter. Any other model stays as it is, and is refused below.
         if (contract.runtime, policy.build.runtime) == ("sklearn", "compiled"):
-            given = host.directory(self._model_dir, ["model.json", "model.pkl", "training.npy"])
-            context = self._context().with_directory("artifacts", given)
+            given = host.load_directory(self._model_dir, ["model.json", "model.pkl", "training.npy"])
+            context = self._load_context().with_directory("artifacts", given)
             return await self._build_model("convert", context, plan.report_dir / "model")
         contract = await _read_contract(self._model_dir, policy.build.runtime)
         names = ["model.json", contract.artifact.file]
         with session.engine_errors():
-            files = await host.directory(self._model_dir, names).sync()
+            files = await host.load_directory(self._model_dir, names).sync()
         if await _read_contract(self._model_dir, policy.build.runtime) != contract:
             raise BuildError(
                 f"the model in {self._model_dir} was changed while it was read",
@@ -92,7 +92,7 @@ class EngineStages:
 
     async def train_to(self, directory: Path) -> None:
         """Build the Dockerfile's stage `train` and put the model that it made, and its contract, into `directory`."""
-        await self._build_files("train", self._context(), directory)
+        await self._build_files("train", self._load_context(), directory)
 
     async def create_contract(
         self, model: Path, data: Path, name: str, target: str, string_columns: Sequence[str]
@@ -103,10 +103,12 @@ class EngineStages:
         columns of `data`.
         """
         context = (
-            self._context().with_file("input/model.pkl", host.file(model)).with_file("input/data.csv", host.file(data))
+            self._load_context()
+            .with_file("input/model.pkl", host.load_file(model))
+            .with_file("input/data.csv", host.load_file(data))
         )
         arguments = {"NAME": name, "TARGET": target, "STRING_COLUMNS": ",".join(string_columns)}
-        made = self._stage("contract", context, arguments)
+        made = self._build_stage("contract", context, arguments)
         with _build_errors(
             f"the contract of {model.name}",
             likely_cause="the image lacks a package of the model, or the CSV columns are not the model's features",
@@ -124,32 +126,32 @@ class EngineStages:
 
     async def _build_files(self, stage: str, context: dagger.Directory, directory: Path) -> dagger.Directory:
         with _build_errors(f"the stage `{stage}` of {self.plan.policy.build.dockerfile}"):
-            return await _export_model(self._stage(stage, context), directory)
+            return await _export_model(self._build_stage(stage, context), directory)
 
-    def _stage(
+    def _build_stage(
         self, stage: str, context: dagger.Directory, arguments: Mapping[str, str] | None = None
     ) -> dagger.Container:
         return context.docker_build(
             dockerfile=self.plan.policy.build.dockerfile,
             target=stage,
             build_args=self._build_arguments(arguments or {}),
-            secrets=self._secrets(),
+            secrets=self._create_secrets(),
             platform=self._platform,
         )
 
     async def build(self, model: Model) -> Archive:
         """Build the image around the model; export it in its normal form, as image.tar in the report directory."""
         plan = self.plan
-        context = self._context().with_directory("artifacts", _files(model))
+        context = self._load_context().with_directory("artifacts", _load_model_files(model))
         path = plan.report_dir / "image.tar"
         with _build_errors(plan.policy.build.dockerfile):
             built = context.docker_build(
                 dockerfile=plan.policy.build.dockerfile,
                 build_args=self._build_arguments({"REVISION": plan.revision.name}),
-                secrets=self._secrets(),
+                secrets=self._create_secrets(),
                 platform=self._platform,
             )
-            for key, value in plan.labels(model.contract.artifact.sha256).items():
+            for key, value in plan.create_labels(model.contract.artifact.sha256).items():
                 # The base image's own label would speak of the base.
                 built = built.with_label(key, value) if value else built.without_label(key)
             # Dagger finds a tarball again by the image's files and configuration; that they lie in other layers now it
@@ -177,7 +179,7 @@ class EngineStages:
 
     async def smoke(self, archive: Archive, model: Model) -> Smoke:
         """Start the image as its users will, ask for every golden row, and note which user it runs as."""
-        remote = _files(model) if self.plan.policy.build.model == "remote" else None
+        remote = _load_model_files(model) if self.plan.policy.build.model == "remote" else None
         return await smoke.smoke(self.plan, archive, model.contract, remote)
 
     async def scan(self, archive: Archive) -> Scan:
@@ -190,11 +192,11 @@ class EngineStages:
 
     async def verify(self, repository: str, digest: str, trust: Trust) -> Verified:
         """Return what somebody trusted signed about a published image."""
-        return await self._verify(repository, digest, trust, self.plan.source_login)
+        return await self._verify_image(repository, digest, trust, self.plan.source_login)
 
     async def import_archive(self, path: Path) -> Archive:
         """Import an OCI archive of this machine into the engine."""
-        return Archive(path=path, handle=host.file(path))
+        return Archive(path=path, handle=host.load_file(path))
 
     async def push(self, approval: Approval) -> None:
         """Push the approved archive as it is, by its digest: no tag leads to it before all is there that belongs to it.
@@ -222,10 +224,10 @@ class EngineStages:
         for _ in range(ATTEST_ROUNDS):
             listed = await self._attach_sbom(digest, sbom)
             if unsigned or lost:
-                await signer.sign(plan, plan.signer, digest, lost, signature=unsigned)
+                await signer.sign_image(plan, plan.signer, digest, lost, signature=unsigned)
             # Another length each time, so that two runs do not go on to write at the same moment.
             await anyio.sleep(tagging.SETTLE_SECONDS * random.uniform(1, 2))  # noqa: S311 - no secret
-            verified = await self._verify(repository, digest, trust, registry.login_for(repository, plan.login))
+            verified = await self._verify_image(repository, digest, trust, registry.login_for(repository, plan.login))
             unsigned, lost = bool(verified.signature_failure), attestations.find_missing(predicates, verified)
             if not unsigned and not lost and listed in await self._list_referrers(digest):
                 attached = ("signature", *(attestations.WORDS[kind] for kind in predicates))
@@ -260,15 +262,17 @@ class EngineStages:
         """Return the signer's name as a reader can check it, and a trust in this signer alone."""
         match by:
             case cosign.Key():
-                pem = await signer.public_key(self.plan.images.cosign, by)
+                pem = await signer.read_public_key(self.plan.images.cosign, by)
                 return f"key {cosign.compute_fingerprint(pem)}", cosign.PublicKey(pem)
             case cosign.Keyless():
                 name = self.plan.builder.id
                 return name, cosign.trust_identity(name, verification.ISSUER)
 
-    async def _verify(self, repository: str, digest: str, trust: Trust, login: registry.Credentials | None) -> Verified:
+    async def _verify_image(
+        self, repository: str, digest: str, trust: Trust, login: registry.Credentials | None
+    ) -> Verified:
         plan, types = self.plan, tuple(attestations.WORDS)
-        return await signer.verify(plan.images.cosign, repository, digest, trust, login, types, plan.certificates)
+        return await signer.verify_image(plan.images.cosign, repository, digest, trust, login, types, plan.certificates)
 
     async def _attach_sbom(self, digest: str, sbom: str) -> str:
         """For tools that read no signatures, such as a scanner that takes its packages from here."""
@@ -293,8 +297,8 @@ class EngineStages:
     def _read_dockerfile(self) -> str:
         return dockerfile.read_dockerfile(self.plan.root / self.plan.policy.build.dockerfile)
 
-    def _context(self) -> dagger.Directory:
-        return host.directory(self.plan.root, self.plan.policy.build.context)
+    def _load_context(self) -> dagger.Directory:
+        return host.load_directory(self.plan.root, self.plan.policy.build.context)
 
     def _build_arguments(self, more: Mapping[str, str]) -> list[BuildArg]:
         """Return the arguments of every build, and `more`."""
@@ -308,7 +312,7 @@ class EngineStages:
         }
         return [BuildArg(name, value) for name, value in {**common, **more}.items()]
 
-    def _secrets(self) -> list[dagger.Secret]:
+    def _create_secrets(self) -> list[dagger.Secret]:
         """What instructions may mount: the policy's secrets, and the certificates to trust.
 
         A missing one is empty: Dagger would give it a random name, and its step would never be cached.
@@ -362,7 +366,7 @@ def _select_files(directory: dagger.Directory, *names: str) -> dagger.Directory:
     return files
 
 
-def _files(model: Model) -> dagger.Directory:
+def _load_model_files(model: Model) -> dagger.Directory:
     return cast("dagger.Directory", model.handle)
 
 

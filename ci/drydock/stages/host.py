@@ -15,17 +15,17 @@ from drydock.errors import UsageError
 PATTERN_CHARACTERS = "*?[]^|\\"
 
 
-def directory(path: Path, include: Sequence[str], exclude: Sequence[str] = ()) -> dagger.Directory:
+def load_directory(path: Path, include: Sequence[str], exclude: Sequence[str] = ()) -> dagger.Directory:
     """Return what these patterns match in a folder. Raises UsageError if the engine cannot read its name."""
     _require_plain(path)
     return dag.host().directory(str(path), include=list(include), exclude=list(exclude))
 
 
-def file(path: Path) -> dagger.File:
+def load_file(path: Path) -> dagger.File:
     """A file by its very name. Raises UsageError like `directory`."""
     # Of what the pattern matches besides nothing is taken, and no folder is looked into.
     pattern = re.sub(r"[^\w.-]", "?", path.name, flags=re.ASCII)
-    return directory(path.parent, [pattern], ["*/*"]).file(path.name)
+    return load_directory(path.parent, [pattern], ["*/*"]).file(path.name)
 
 
 def _require_plain(path: Path) -> None:

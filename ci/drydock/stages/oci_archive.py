@@ -11,11 +11,11 @@ from drydock.pipeline.plan import Plan
 from drydock.report import Archive
 
 
-def file(archive: Archive) -> dagger.File:
+def load_archive(archive: Archive) -> dagger.File:
     """The OCI archive itself."""
     return cast("dagger.File", archive.handle)
 
 
-def container(plan: Plan, archive: Archive) -> dagger.Container:
+def load_container(plan: Plan, archive: Archive) -> dagger.Container:
     """The image in it, as a container that has not been started."""
-    return dag.container(platform=dagger.Platform(plan.policy.build.platform)).import_(file(archive))
+    return dag.container(platform=dagger.Platform(plan.policy.build.platform)).import_(load_archive(archive))

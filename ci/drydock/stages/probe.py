@@ -40,7 +40,7 @@ class Problem:
     next_step: str
     may_pass: bool = False
 
-    def error(self) -> EngineError:
+    def to_error(self) -> EngineError:
         """The same as an error that ends a run."""
         return EngineError(self.what, likely_cause=self.likely_cause, next_step=self.next_step)
 
@@ -88,7 +88,7 @@ async def require_engine(text: str, seconds: float) -> None:
         # A question that the deadline cut short says less than the one before it.
         problem = problem if problem and now >= deadline else found
         if not problem.may_pass or now + RETRY_SECONDS >= deadline:
-            raise problem.error()
+            raise problem.to_error()
         await anyio.sleep(RETRY_SECONDS)
 
 
@@ -100,9 +100,9 @@ async def find_problem(address: Address, seconds: float) -> Problem | None:
         case "container" | "image" if address.runtimes:
             return await _ask_runtime(address, seconds)
         case "kube-pod":
-            return await _ask_command(address, _kubectl(address.place), seconds)
+            return await _ask_command(address, _kubectl_command(address.place), seconds)
         case "ssh":
-            return await _ask_command(address, _ssh(address.text), seconds)
+            return await _ask_command(address, _ssh_command(address.text), seconds)
         case _:
             return None
 
@@ -118,7 +118,7 @@ async def _ask_socket(address: Address, seconds: float) -> Problem | None:
             ) as stream:
                 answer = await _say_hello(stream, stream)
     except TimeoutError:
-        return _silent(address, seconds)
+        return _describe_silence(address, seconds)
     except (OSError, ValueError) as error:
         return Problem(
             f"no engine answers at {address.text}: {error.__cause__ or error}",
@@ -127,7 +127,7 @@ async def _ask_socket(address: Address, seconds: float) -> Problem | None:
         )
     if _is_settings(answer):
         return None
-    return _no_engine(address) if answer else _silent(address, seconds, "it hung up")
+    return _describe_no_engine(address) if answer else _describe_silence(address, seconds, "it hung up")
 
 
 async def _ask_runtime(address: Address, seconds: float) -> Problem | None:
@@ -189,7 +189,7 @@ async def _ask_runtime(address: Address, seconds: float) -> Problem | None:
 async def _ask_command(address: Address, command: Sequence[str], seconds: float) -> Problem | None:
     """Say hello through the command that the CLI itself would use for its line to the engine."""
     try:
-        async with _process(command) as process:
+        async with _open_process(command) as process:
             stdout, stderr = (cast(ByteReceiveStream, each) for each in (process.stdout, process.stderr))
             with anyio.move_on_after(seconds):
                 answer = await _say_hello(cast(ByteSendStream, process.stdin), stdout)
@@ -198,21 +198,21 @@ async def _ask_command(address: Address, command: Sequence[str], seconds: float)
                 with anyio.move_on_after(EXIT_SECONDS):
                     await process.wait()
                 if not process.returncode:
-                    return _no_engine(address) if answer else _silent(address, seconds, "it hung up")
+                    return _describe_no_engine(address) if answer else _describe_silence(address, seconds, "it hung up")
                 # Docker itself says on the standard output that there is no such command.
                 answer += b"".join([part for stream in (stdout, stderr) async for part in stream])
-                return _hung_up(address, process.returncode, answer.decode(errors="replace"))
+                return _describe_hang_up(address, process.returncode, answer.decode(errors="replace"))
     except OSError as error:
         return Problem(
             f"no engine answers at {address.text}: {command[0]} cannot be run: {error.strerror}",
             "it is not installed, or not on PATH",
             f"install {command[0]}, then run again",
         )
-    return _silent(address, seconds)
+    return _describe_silence(address, seconds)
 
 
 @asynccontextmanager
-async def _process(command: Sequence[str]) -> AsyncIterator[Process]:
+async def _open_process(command: Sequence[str]) -> AsyncIterator[Process]:
     process = await anyio.open_process(command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
     try:
         yield process
@@ -238,7 +238,7 @@ def _is_settings(answer: bytes) -> bool:
     return len(answer) >= FRAME_HEADER_BYTES and answer[3] == SETTINGS_FRAME
 
 
-def _no_engine(address: Address) -> Problem:
+def _describe_no_engine(address: Address) -> Problem:
     return Problem(
         f"what answers at {address.text} is no engine",
         "another program listens there, or the address is of something else",
@@ -246,7 +246,7 @@ def _no_engine(address: Address) -> Problem:
     )
 
 
-def _hung_up(address: Address, exit_code: int, log: str) -> Problem:
+def _describe_hang_up(address: Address, exit_code: int, log: str) -> Problem:
     """Why the command that leads to an engine ended, by its exit code and its words."""
     # The remote program names its error first; then come its usage, and kubectl's word that it ended.
     errors = (line for line in log.splitlines() if line.lower().startswith("error"))
@@ -259,7 +259,7 @@ def _hung_up(address: Address, exit_code: int, log: str) -> Problem:
             "name an engine's, or unset _EXPERIMENTAL_DAGGER_RUNNER_HOST and type make run",
         )
     if address.kind == "container":
-        return _silent(address, 0, words)
+        return _describe_silence(address, 0, words)
     return Problem(
         f"no engine answers at {address.text}: {words}",
         "it is not running, or this user may not reach it",
@@ -268,7 +268,7 @@ def _hung_up(address: Address, exit_code: int, log: str) -> Problem:
     )
 
 
-def _silent(address: Address, seconds: float, words: str = "") -> Problem:
+def _describe_silence(address: Address, seconds: float, words: str = "") -> Problem:
     next_step = "stop it and start it again, then run again"
     if address.kind == "container":
         next_step = f"{address.runtimes[0]} restart {address.place}, then run again"
@@ -280,7 +280,7 @@ def _silent(address: Address, seconds: float, words: str = "") -> Problem:
     )
 
 
-def _kubectl(place: str) -> list[str]:
+def _kubectl_command(place: str) -> list[str]:
     """As the Dagger CLI types it, for `POD?context=…&namespace=…&container=…`."""
     pod, _, query = place.partition("?")
     named = {name: values[0] for name, values in parse_qs(query).items()}
@@ -289,7 +289,7 @@ def _kubectl(place: str) -> list[str]:
     return ["kubectl", *options, "-i", pod, "--", "buildctl", "dial-stdio"]
 
 
-def _ssh(text: str) -> list[str]:
+def _ssh_command(text: str) -> list[str]:
     """As the Dagger CLI types it, for `ssh://user@host:port/socket`, and never with a question for a password."""
     url = urlsplit(text)
     options = [*(["-l", url.username] if url.username else []), *(["-p", str(url.port)] if url.port else [])]

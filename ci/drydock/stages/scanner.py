@@ -29,7 +29,7 @@ async def scan(plan: Plan, archive: Archive) -> Scan:
     with _scan_errors(), anyio.fail_after(plan.policy.scan.timeout_seconds):
         trivy.require_pinned(plan.images.trivy)
         scanner = dag.container().from_(plan.images.trivy)
-        database, files = await _database(plan, scanner)
+        database, files = await _find_database(plan, scanner)
         now = datetime.now(UTC)
         trivy.require_recent(database, now, plan.policy.scan)
         # The database's digest is part of these steps' inputs, so a verdict is never replayed for another database.
@@ -39,12 +39,12 @@ async def scan(plan: Plan, archive: Archive) -> Scan:
             .with_new_file(trivy.SECRET_CONFIG, trivy.SECRET_RULES.read_text(encoding="utf-8"))
         )
         scanned, canary_document, (text_secrets, text_exit_code) = await asyncio.gather(
-            _scanned(plan, prepared, oci_archive.file(archive)),
-            _report(_scanned(plan, prepared, _canary())),
+            _scan_archive(plan, prepared, oci_archive.load_archive(archive)),
+            _read_report(_scan_archive(plan, prepared, _build_canary())),
             _scan_texts(plan, prepared, archive),
         )
         document = await scanned.file(trivy.REPORT).contents()
-        gate_exit_code = max(text_exit_code, await _gate_exit_code(plan, scanned))
+        gate_exit_code = max(text_exit_code, await _run_gate(plan, scanned))
         version = await scanner.with_exec(["trivy", "--version", "--format", "json"]).stdout()
         converted = await asyncio.gather(
             *(scanned.with_exec(trivy.convert_arguments(form)).stdout() for form in trivy.CONVERTED.values())
@@ -65,17 +65,17 @@ async def scan(plan: Plan, archive: Archive) -> Scan:
         return scan.model_copy(update={"sbom": documents["sbom.cdx.json"]})
 
 
-async def _scanned(plan: Plan, prepared: dagger.Container, archive: dagger.File) -> dagger.Container:
+async def _scan_archive(plan: Plan, prepared: dagger.Container, archive: dagger.File) -> dagger.Container:
     """The scanner's container after it has read one archive."""
-    return await _run(
+    return await _run_trivy(
         prepared.with_mounted_file(trivy.ARCHIVE, archive), trivy.scan_arguments(plan.policy.scan.timeout_seconds)
     )
 
 
-async def _run(prepared: dagger.Container, arguments: list[str]) -> dagger.Container:
+async def _run_trivy(prepared: dagger.Container, arguments: list[str]) -> dagger.Container:
     scanned = prepared.with_exec(arguments, expect=ReturnType.ANY)
     if await scanned.exit_code():
-        raise _scanner_broke(await scanned.stderr())
+        raise _scanner_error(await scanned.stderr())
     return scanned
 
 
@@ -93,27 +93,27 @@ async def _scan_texts(
         )
         if not paths:
             return (), 0
-        texts = await host.directory(folder, ["*.txt"]).sync()
-        scanned = await _run(
+        texts = await host.load_directory(folder, ["*.txt"]).sync()
+        scanned = await _run_trivy(
             prepared.with_mounted_directory(trivy.TEXTS, texts),
             trivy.text_scan_arguments(plan.policy.scan.timeout_seconds),
         )
         document = await scanned.file(trivy.REPORT).contents()
-        return trivy.read_text_secrets(document, paths), await _gate_exit_code(plan, scanned)
+        return trivy.read_text_secrets(document, paths), await _run_gate(plan, scanned)
 
 
-async def _gate_exit_code(plan: Plan, scanned: dagger.Container) -> int:
+async def _run_gate(plan: Plan, scanned: dagger.Container) -> int:
     """What Trivy's own gate says of the report that a scan left: 1 if something counts, 0 if nothing does."""
     gate = trivy.gate_arguments(plan.policy.scan.severities)
     return await scanned.with_exec(gate, expect=ReturnType.ANY).exit_code()
 
 
-async def _database(plan: Plan, scanner: dagger.Container) -> tuple[trivy.Database, dagger.Directory]:
+async def _find_database(plan: Plan, scanner: dagger.Container) -> tuple[trivy.Database, dagger.Directory]:
     """The first advisory database that can be had: a folder of this machine, or downloaded by the scanner."""
     refusals: list[str] = []
     for source in plan.images.databases:
         try:
-            files = await _database_files(scanner, source, plan.certificates).sync()
+            files = await _get_database_files(scanner, source, plan.certificates).sync()
             metadata, digest = await files.file("metadata.json").contents(), await files.digest()
         except dagger.QueryError as error:
             words = error.stderr if isinstance(error, dagger.ExecError) else str(error)
@@ -129,26 +129,26 @@ async def _database(plan: Plan, scanner: dagger.Container) -> tuple[trivy.Databa
     )
 
 
-def _database_files(scanner: dagger.Container, source: str, certificates: str) -> dagger.Directory:
+def _get_database_files(scanner: dagger.Container, source: str, certificates: str) -> dagger.Directory:
     if Path(source).is_absolute():
-        return host.directory(Path(source), ["trivy.db", "metadata.json"])
+        return host.load_directory(Path(source), ["trivy.db", "metadata.json"])
     downloaded = (
         session.with_certificates(scanner, certificates)
-        .with_env_variable("DRYDOCK_PERIOD", session.cache_window())
+        .with_env_variable("DRYDOCK_PERIOD", session.get_cache_window())
         .with_mounted_temp("/tmp")  # noqa: S108 - in the scanner's own container
         .with_exec(trivy.download_arguments(source))
     )
     return downloaded.directory(f"{trivy.CACHE}/db")
 
 
-def _canary() -> dagger.File:
+def _build_canary() -> dagger.File:
     files = dag.directory()
     for path, content in scanner_self_test.FILES.items():
         files = files.with_new_file(path, content)
     return dag.container().with_rootfs(files).as_tarball()
 
 
-async def _report(scanned: Awaitable[dagger.Container]) -> str:
+async def _read_report(scanned: Awaitable[dagger.Container]) -> str:
     return await (await scanned).file(trivy.REPORT).contents()
 
 
@@ -164,7 +164,7 @@ def _scan_errors() -> Iterator[None]:
                 next_step="run again, or raise scan.timeout_seconds in the policy",
             ) from error
         except dagger.ExecError as error:
-            raise _scanner_broke(error.stderr) from error
+            raise _scanner_error(error.stderr) from error
         except dagger.QueryError as error:
             raise ScanError(
                 f"the scanner or its database could not be had: {dagger_log.get_first_line(str(error))}",
@@ -174,7 +174,7 @@ def _scan_errors() -> Iterator[None]:
             ) from error
 
 
-def _scanner_broke(log: str) -> ScanError:
+def _scanner_error(log: str) -> ScanError:
     return ScanError(
         "Trivy stopped without a report",
         likely_cause="its database is damaged or of another schema, or the archive is not an image to it",

@@ -120,7 +120,7 @@ async def open_connection(stack: AsyncExitStack, text: str, log: TextIO, on_wait
     for reason in broken:
         if killed.is_set():
             seconds = f"{limit_seconds or 0:.0f} s"
-            raise _no_engine(f"the engine at {text} answers, and made no session in {seconds}") from reason
+            raise _no_engine_error(f"the engine at {text} answers, and made no session in {seconds}") from reason
         raise reason
 
 
@@ -159,14 +159,14 @@ async def _show_progress(log_path: Path, on_wait: Callable[[str], None]) -> None
 async def kill_client_if_engine_dies(text: str) -> AsyncIterator[None]:
     """Kill the Dagger client once no engine answers at an address: it would wait for minutes, and the SDK for it."""
     # A task group would turn whatever is raised in here into a group of exceptions.
-    watcher = asyncio.create_task(_watch(Address.parse(text)))
+    watcher = asyncio.create_task(_watch_engine(Address.parse(text)))
     try:
         yield
     finally:
         watcher.cancel()
 
 
-async def _watch(address: Address) -> None:
+async def _watch_engine(address: Address) -> None:
     """Kill the client if the engine fails to answer twice; once is not enough, since the machine may just be busy."""
     pause_seconds = COMMAND_PROBE_SECONDS if address.is_reached_by_command else PROBE_SECONDS
     failures = 0
@@ -203,7 +203,7 @@ def _kill_client() -> None:
             process.kill()
 
 
-def _no_engine(what: str, log: str = "") -> EngineError:
+def _no_engine_error(what: str, log: str = "") -> EngineError:
     return EngineError(
         what,
         likely_cause="it is not running, or it was stopped in mid-run",
@@ -220,7 +220,7 @@ def engine_errors() -> Iterator[None]:
     except DrydockError:
         raise
     except (dagger.DaggerError, httpx.HTTPError, OSError) as error:
-        raise _no_engine(
+        raise _no_engine_error(
             f"the engine did not answer: {dagger_log.get_first_line(str(error))}",
             dagger_log.skip_first_line(str(error)),
         ) from error
@@ -235,7 +235,7 @@ def with_certificates(container: dagger.Container, pem: str) -> dagger.Container
     return mounted.with_env_variable(registry.CA_VARIABLE, CERTIFICATES)
 
 
-def cache_window() -> str:
+def get_cache_window() -> str:
     """Return the quarter of the day: an input of the steps that the engine must do again in each."""
     now = datetime.now(UTC)
     return f"{now:%Y-%m-%d}-{now.hour // CACHE_WINDOW_HOURS}"

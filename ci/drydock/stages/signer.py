@@ -29,10 +29,10 @@ DOCKER_CONFIG = "/docker"
 SOMETHING_ELSE = "what verified is something else than was asked for"
 
 
-async def public_key(image: str, key: Key) -> str:
+async def read_public_key(image: str, key: Key) -> str:
     """Return the public key to a private one, in PEM. Raises UsageError if the password does not open it."""
     with _cosign_errors():
-        opened = _with_signer(_cosign(image), key).with_exec(
+        opened = _with_signer(_create_cosign(image), key).with_exec(
             cosign.public_key_arguments(), use_entrypoint=True, expect=ReturnType.ANY
         )
         if await opened.exit_code():
@@ -49,7 +49,7 @@ async def generate_key_pair(image: str, password: str) -> KeyPair:
     """A new key pair, whose private key is encrypted with `password`."""
     with _cosign_errors():
         container = (
-            _cosign(image)
+            _create_cosign(image)
             .with_secret_variable(cosign.PASSWORD_VARIABLE, dag.set_secret("new-key-password", password))
             .with_exec(cosign.generate_key_pair_arguments(), use_entrypoint=True)
         )
@@ -57,7 +57,7 @@ async def generate_key_pair(image: str, password: str) -> KeyPair:
         return KeyPair(private_key, await container.file(f"/{cosign.PUBLIC_KEY}").contents())
 
 
-async def sign(
+async def sign_image(
     plan: Plan, signer: Signer, digest: str, predicates: Mapping[str, str], *, signature: bool = True
 ) -> None:
     """Sign the published image, and that `predicates` are true of it: JSON objects by the URIs of their types.
@@ -68,10 +68,12 @@ async def sign(
     """
     repository = plan.policy.image.repository
     await registry.require_answer(repository)
-    endpoint = _RegistryEndpoint.of(repository)
+    endpoint = _RegistryEndpoint.from_repository(repository)
     reference = f"{endpoint.repository}@{digest}"
     login = registry.login_for(repository, plan.login)
-    container = _with_signer(endpoint.reached_from(_cosign(plan.images.cosign, plan.certificates), login), signer)
+    container = _with_signer(
+        endpoint.connect_container(_create_cosign(plan.images.cosign, plan.certificates), login), signer
+    )
     with _cosign_errors():
         try:
             # One after the other: each one adds itself to a list that all of them share, and the last writer wins.
@@ -96,7 +98,7 @@ async def sign(
             ) from error
 
 
-async def verify(
+async def verify_image(
     image: str,
     repository: str,
     digest: str,
@@ -110,9 +112,9 @@ async def verify(
     Raises RegistryError if the registry or Sigstore did not answer. What does not verify is not an error.
     """
     await registry.require_answer(repository)
-    endpoint = _RegistryEndpoint.of(repository)
+    endpoint = _RegistryEndpoint.from_repository(repository)
     reference = f"{endpoint.repository}@{digest}"
-    container = endpoint.reached_from(_cosign(image, certificates), login)
+    container = endpoint.connect_container(_create_cosign(image, certificates), login)
     if isinstance(trust, PublicKey):
         container = container.with_env_variable(cosign.PUBLIC_KEY_VARIABLE, trust.pem)
     types = (cosign.SIGNATURE, *predicate_types)
@@ -170,7 +172,7 @@ class _RegistryEndpoint:
     port: int | None
 
     @classmethod
-    def of(cls, repository: str) -> _RegistryEndpoint:
+    def from_repository(cls, repository: str) -> _RegistryEndpoint:
         host, _, name = repository.partition("/")
         if not registry.is_local(host):
             return cls(repository, host, None)
@@ -181,7 +183,7 @@ class _RegistryEndpoint:
     def is_local(self) -> bool:
         return self.port is not None
 
-    def reached_from(self, container: dagger.Container, login: registry.Credentials | None) -> dagger.Container:
+    def connect_container(self, container: dagger.Container, login: registry.Credentials | None) -> dagger.Container:
         """The container with a way to the registry, and its credentials."""
         if self.port is not None:
             service = dag.host().service([PortForward(backend=self.port, frontend=self.port)], host=self.host)
@@ -194,7 +196,7 @@ class _RegistryEndpoint:
         return container
 
 
-def _cosign(image: str, certificates: str = "") -> dagger.Container:
+def _create_cosign(image: str, certificates: str = "") -> dagger.Container:
     return (
         session.with_certificates(dag.container().from_(cosign.require_image(image)), certificates)
         # The official image runs as a user who can read no secret that is mounted; the local image has no users.

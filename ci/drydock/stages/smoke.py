@@ -24,12 +24,14 @@ async def smoke(plan: Plan, archive: Archive, contract: Contract, remote_model: 
     `remote_model` has a model that is not in the image: it is mounted, and named as a user would name it.
     """
     with session.engine_errors():
-        return await _smoke(plan, archive, contract, remote_model)
+        return await _run_smoke_test(plan, archive, contract, remote_model)
 
 
-async def _smoke(plan: Plan, archive: Archive, contract: Contract, remote_model: dagger.Directory | None) -> Smoke:
+async def _run_smoke_test(
+    plan: Plan, archive: Archive, contract: Contract, remote_model: dagger.Directory | None
+) -> Smoke:
     limits = plan.policy.limits
-    container = oci_archive.container(plan, archive)
+    container = oci_archive.load_container(plan, archive)
     if remote_model:
         container = (
             container.with_mounted_directory(MODELS, remote_model)
@@ -87,8 +89,8 @@ async def _smoke(plan: Plan, archive: Archive, contract: Contract, remote_model:
 
 async def check_updates(plan: Plan, archive: Archive) -> Updates:
     """Ask the image's package manager, as root and in a throw-away container, which updates are pending."""
-    container = oci_archive.container(plan, archive).with_user("0")
-    container = container.with_env_variable("DRYDOCK_PERIOD", session.cache_window())
+    container = oci_archive.load_container(plan, archive).with_user("0")
+    container = container.with_env_variable("DRYDOCK_PERIOD", session.get_cache_window())
     with session.engine_errors():
         try:
             with anyio.fail_after(plan.policy.scan.timeout_seconds):

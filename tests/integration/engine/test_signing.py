@@ -66,14 +66,14 @@ class Bench:
         policy = examples.policy(image={"repository": repository.address})
         plan = replace(examples.plan(self.folder, images=self.images, policy=policy), login=login)
         documents = {each: json.dumps(predicate) for each, predicate in predicates.items()}
-        self.do(lambda: signer.sign(plan, key, digest, documents))
+        self.do(lambda: signer.sign_image(plan, key, digest, documents))
 
     def verify(
         self, repository: Repository, digest: str, key: Key, *types: str, login: Credentials | None = None
     ) -> Verified:
         async def verified() -> Verified:
-            trust = PublicKey(await signer.public_key(self.images.cosign, key))
-            return await signer.verify(self.images.cosign, repository.address, digest, trust, login, types)
+            trust = PublicKey(await signer.read_public_key(self.images.cosign, key))
+            return await signer.verify_image(self.images.cosign, repository.address, digest, trust, login, types)
 
         return self.do(verified)
 
@@ -160,8 +160,8 @@ def test_no_secret_is_in_the_engines_log(key: Key, signed: Signed) -> None:
 def test_a_key_with_another_password_is_told_before_anything_is_signed(bench: Bench, key: Key) -> None:
     async def opened() -> None:
         # The right one first: nothing of it may be replayed.
-        assert (await signer.public_key(bench.images.cosign, key)).startswith("-----BEGIN PUBLIC KEY-----\n")
-        await signer.public_key(bench.images.cosign, replace(key, password=PASSWORD[:-1]))
+        assert (await signer.read_public_key(bench.images.cosign, key)).startswith("-----BEGIN PUBLIC KEY-----\n")
+        await signer.read_public_key(bench.images.cosign, replace(key, password=PASSWORD[:-1]))
 
     with pytest.raises(UsageError) as caught:
         bench.do(opened)
@@ -170,7 +170,7 @@ def test_a_key_with_another_password_is_told_before_anything_is_signed(bench: Be
 
 def test_an_empty_password_is_one_as_well(bench: Bench) -> None:
     key = bench.key("")
-    assert bench.do(lambda: signer.public_key(bench.images.cosign, key)).startswith("-----BEGIN PUBLIC KEY-----\n")
+    assert bench.do(lambda: signer.read_public_key(bench.images.cosign, key)).startswith("-----BEGIN PUBLIC KEY-----\n")
 
 
 def test_another_key_verifies_nothing(bench: Bench, signed: Signed) -> None:
@@ -292,7 +292,7 @@ def test_an_image_that_is_not_there_is_a_fault_of_the_registry(bench: Bench, key
 def test_a_cosign_that_nobody_serves_is_told(bench: Bench, key: Key) -> None:
     nowhere = f"{bench.images.cosign.partition('@')[0]}@sha256:{'0' * 64}"
     with pytest.raises(RegistryError, match=r"^cosign could not be had: "):
-        bench.do(lambda: signer.public_key(nowhere, key))
+        bench.do(lambda: signer.read_public_key(nowhere, key))
 
 
 def test_no_registry_is_told_at_once(bench: Bench, key: Key) -> None:

@@ -185,7 +185,7 @@ def test_where_cosign_cannot_look_there_is_no_verdict(status: int, plain: str, t
     """cosign 3.1.3 says of an answer like 405 that nothing matches, whatever was signed."""
 
     async def looked(host: str, name: str, digest: str) -> Verified:
-        return await signer.verify("cosign", f"{host}/{name}", digest, PublicKey("of a test"), None, ())
+        return await signer.verify_image("cosign", f"{host}/{name}", digest, PublicKey("of a test"), None, ())
 
     async def pushed_here(repository: Repository) -> tuple[str, str]:
         return repository.connection.name, await pushed(repository, tmp_path / "image.tar")

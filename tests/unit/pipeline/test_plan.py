@@ -178,10 +178,10 @@ def test_labels_say_what_is_known_and_nothing_else(tagged: Path) -> None:
         "org.opencontainers.image.created": created,
         "dev.drydock.model.sha256": "a" * 64,
     }
-    assert made(tagged, tag="test").labels("a" * 64) == known
-    assert made(tagged, tag=None).labels("a" * 64) == known
+    assert made(tagged, tag="test").create_labels("a" * 64) == known
+    assert made(tagged, tag=None).create_labels("a" * 64) == known
     git(tagged, "remote", "add", "origin", "https://user:secret@git.example:8443/owner/name.git")
-    assert made(tagged, tag="1.2.3").labels("a" * 64) == {
+    assert made(tagged, tag="1.2.3").create_labels("a" * 64) == {
         **known,
         "org.opencontainers.image.version": "1.2.3",
         "org.opencontainers.image.source": "https://git.example:8443/owner/name",
@@ -191,7 +191,7 @@ def test_labels_say_what_is_known_and_nothing_else(tagged: Path) -> None:
 def test_the_source_in_the_policy_is_a_plain_address_or_refused(project: Path) -> None:
     policy = project / "pipeline.toml"
     policy.write_text('[image]\nsource = "https://user:secret@github.com/owner/name.git"\n')
-    assert made(project).labels("")["org.opencontainers.image.source"] == "https://github.com/owner/name"
+    assert made(project).create_labels("")["org.opencontainers.image.source"] == "https://github.com/owner/name"
     policy.write_text('[image]\nsource = "https://user:1/secret@github.com"\n')
     with pytest.raises(UsageError) as refused:
         made(project)
@@ -199,7 +199,7 @@ def test_the_source_in_the_policy_is_a_plain_address_or_refused(project: Path) -
 
 
 def test_a_folder_without_a_commit_has_no_label_of_one(project: Path) -> None:
-    labels = made(project).labels("a" * 64)
+    labels = made(project).create_labels("a" * 64)
     assert labels["org.opencontainers.image.revision"] == "unknown-dirty"
     assert {key for key, value in labels.items() if not value} == {
         f"org.opencontainers.image.{key}" for key in ("version", "source", "created")

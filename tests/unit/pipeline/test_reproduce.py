@@ -35,7 +35,7 @@ def test_what_is_built_again_has_the_names_that_no_commit_knows(registries: Regi
     registries.write_image("again")
     registries.stages.built = registries.path("again")
     registries.reproduce(digest, registries.record(digest))
-    labels = registries.stages.plans[-1].labels(examples.MODEL_SHA256)
+    labels = registries.stages.plans[-1].create_labels(examples.MODEL_SHA256)
     assert {key: labels[key] for key in names} == names
 
 

@@ -252,7 +252,7 @@ def test_a_folder_that_the_engine_cannot_read_is_said(
     engine = Recorded()
     monkeypatch.setattr("drydock.stages.host.dag", engine)
     for named in (folder, tmp_path / "link"):
-        for give in (lambda path: host.directory(path, ["*"]), lambda path: host.file(path / "model.pkl")):
+        for give in (lambda path: host.load_directory(path, ["*"]), lambda path: host.load_file(path / "model.pkl")):
             with pytest.raises(UsageError) as refused:
                 give(named)
             assert refused.value.message == f"the engine cannot read the folder {folder}: its name has {unknown}"
@@ -266,7 +266,7 @@ def test_a_folder_whose_name_is_no_pattern_to_the_engine_is_given(
 ) -> None:
     engine = Recorded()
     monkeypatch.setattr("drydock.stages.host.dag", engine)
-    host.directory(tmp_path / name, ["*"])
+    host.load_directory(tmp_path / name, ["*"])
     assert ("directory", (str(tmp_path / name),), {"include": ["*"], "exclude": []}) in engine.calls
 
 
@@ -410,7 +410,7 @@ class Unasked:
 
 
 def asked_for_updates(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Updates:
-    monkeypatch.setattr(oci_archive, "container", lambda *_: Unasked(error))
+    monkeypatch.setattr(oci_archive, "load_container", lambda *_: Unasked(error))
     plan = examples.plan(tmp_path)
     return anyio.run(stages.EngineStages(Session(print), plan).check_updates, examples.archive(tmp_path))
 
@@ -443,7 +443,7 @@ def test_an_engine_that_goes_away_while_an_image_is_asked_is_one(
 
 def test_what_needs_cosign_says_how_to_get_it() -> None:
     with pytest.raises(UsageError, match=r"^cosign is not on this machine yet, "):
-        signer._cosign("")
+        signer._create_cosign("")
 
 
 class Exposed:
@@ -507,7 +507,7 @@ def test_an_image_that_never_gets_ready_says_why_in_its_own_words(
     plan = examples.plan(tmp_path, policy=examples.policy(limits={"start_seconds": 1}))
     with serve(lambda _: Response(503, b"the first golden row is wrong")) as host:
         tunnel = Tunnel(f"http://{host}")
-        monkeypatch.setattr(oci_archive, "container", lambda *_: tunnel)
+        monkeypatch.setattr(oci_archive, "load_container", lambda *_: tunnel)
         monkeypatch.setattr(smoke, "dag", tunnel)
         smoked = anyio.run(stages.EngineStages(Session(print), plan).smoke, examples.archive(tmp_path), MODEL)
     assert (smoked.ready_seconds, smoked.uid, smoked.answers, smoked.log) == (None, None, (), "no model here")
@@ -536,7 +536,7 @@ def test_an_image_is_asked_on_the_port_that_it_exposes(
 ) -> None:
     with serve(lambda _: Response(200, b"{}")) as host:
         tunnel = Tunnel(f"http://{host}", *exposed)
-        monkeypatch.setattr(oci_archive, "container", lambda *_: tunnel)
+        monkeypatch.setattr(oci_archive, "load_container", lambda *_: tunnel)
         monkeypatch.setattr(smoke, "dag", tunnel)
         plan = examples.plan(tmp_path)
         smoked = anyio.run(stages.EngineStages(Session(print), plan).smoke, examples.archive(tmp_path), MODEL)
@@ -548,7 +548,7 @@ def test_an_image_with_ports_of_which_any_may_answer_is_said_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tunnel = Tunnel("", Exposed(9090), Exposed(8080))
-    monkeypatch.setattr(oci_archive, "container", lambda *_: tunnel)
+    monkeypatch.setattr(oci_archive, "load_container", lambda *_: tunnel)
     staging = stages.EngineStages(Session(print), examples.plan(tmp_path))
     smoked = anyio.run(staging.smoke, examples.archive(tmp_path), MODEL)
     assert (smoked.ready_seconds, smoked.not_ready) == (
@@ -570,5 +570,5 @@ def test_an_image_with_ports_of_which_any_may_answer_is_said_at_once(
 def test_only_a_registry_of_this_machine_has_another_name_inside(
     repository: str, inside: str, host: str, port: int | None
 ) -> None:
-    place = signer._RegistryEndpoint.of(repository)
+    place = signer._RegistryEndpoint.from_repository(repository)
     assert (place.repository, place.host, place.port, place.is_local) == (inside, host, port, port is not None)
