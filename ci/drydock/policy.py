@@ -33,13 +33,13 @@ Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Severity = Literal["UNKNOWN", "LOW", "MEDIUM", "HIGH", "CRITICAL"]
 
 
-def _plain_name(name: str) -> str:
+def _require_plain_name(name: str) -> str:
     if re.fullmatch(PLAIN_NAME, name):
         return name
     raise PydanticCustomError("name", "The report's folder gets this name: use letters, digits, and . _ - only")
 
 
-def _signer(name: str) -> str:
+def _require_signer(name: str) -> str:
     if SIGNER.fullmatch(name):
         return name
     raise PydanticCustomError("signer", "It is no workflow with a branch or tag, such as release.yml@refs/tags/v*")
@@ -52,7 +52,7 @@ class _Section(BaseModel):
 class ImageSection(_Section):
     """The name of the image, and its repository."""
 
-    name: Annotated[str, AfterValidator(_plain_name)] = "iris-classifier"
+    name: Annotated[str, AfterValidator(_require_plain_name)] = "iris-classifier"
     repository: str = "127.0.0.1:5000/iris-classifier"
     source: str = ""
     moving_tags: bool = True
@@ -123,7 +123,7 @@ class ScanSection(_Section):
 class TrustSection(_Section):
     """Whose images `verify` and `promote` let through."""
 
-    signers: Annotated[list[Annotated[str, AfterValidator(_signer)]], Field(min_length=1)] = [
+    signers: Annotated[list[Annotated[str, AfterValidator(_require_signer)]], Field(min_length=1)] = [
         "image.yml@refs/heads/main",
         "release.yml@refs/tags/v*",
     ]
@@ -183,8 +183,8 @@ def load_policy(path: Path, environment: Mapping[str, str]) -> Policy:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}", next_step="fix that line, then run again") from error
     if "origins" in values:
-        raise _unknown_key(path, text, ("origins",))
-    origins = {".".join(map(str, key)): f"{path.name}:{_line(text, key)}" for key in _keys(values)}
+        raise _unknown_key_error(path, text, ("origins",))
+    origins = {".".join(map(str, key)): f"{path.name}:{_find_line(text, key)}" for key in _list_keys(values)}
     image, repository = values.setdefault("image", {}), environment.get(REPOSITORY_VARIABLE)
     if repository and isinstance(image, dict):
         image["repository"] = repository
@@ -192,7 +192,7 @@ def load_policy(path: Path, environment: Mapping[str, str]) -> Policy:
     try:
         policy = Policy.model_validate({**values, "origins": origins})
     except ValidationError as error:
-        raise _explained(path, text, error) from error
+        raise _explain_error(path, text, error) from error
     if not is_repository(policy.image.repository):
         origin = origins.get("image.repository", "the default")
         raise UsageError(
@@ -216,43 +216,43 @@ def require_near_expiry(policy: Policy, today: date) -> None:
             )
 
 
-def _explained(path: Path, text: str, error: ValidationError) -> UsageError:
+def _explain_error(path: Path, text: str, error: ValidationError) -> UsageError:
     first = error.errors()[0]
     key = first["loc"]
     named = ".".join(part for part in key if isinstance(part, str))
     if first["type"] == "extra_forbidden":
-        return _unknown_key(path, text, key)
+        return _unknown_key_error(path, text, key)
     if first["type"] == "of_two_kinds":
         return UsageError(
-            f"{path}:{_line(text, key)}: the ignore of {first['input'].get('id')} has a package and a path:"
+            f"{path}:{_find_line(text, key)}: the ignore of {first['input'].get('id')} has a package and a path:"
             f" {first['msg']}",
             next_step="remove one of the two, then run again",
         )
     if first["type"] == "missing":
         return UsageError(
-            f"{path}:{_line(text, key)}: {named} is missing",
+            f"{path}:{_find_line(text, key)}: {named} is missing",
             likely_cause="an ignore names the finding, a reason, an owner and the day on which it expires",
             next_step="add that key, then run again",
         )
     # Somebody may have written a secret there.
     value = "not what it should be" if key[:2] == ("build", "secrets") else repr(first["input"])
     return UsageError(
-        f"{path}:{_line(text, key)}: {named} is {value}: {first['msg'].lower()}",
+        f"{path}:{_find_line(text, key)}: {named} is {value}: {first['msg'].lower()}",
         next_step="fix that line; the comments in pipeline.toml name each key's unit",
     )
 
 
-def _unknown_key(path: Path, text: str, key: Key) -> UsageError:
-    known = sorted(_fields(key) - {"origins"})
+def _unknown_key_error(path: Path, text: str, key: Key) -> UsageError:
+    known = sorted(_list_fields(key) - {"origins"})
     nearest = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
     return UsageError(
-        f"{path}:{_line(text, key)}: unknown key {'.'.join(part for part in key if isinstance(part, str))}",
+        f"{path}:{_find_line(text, key)}: unknown key {'.'.join(part for part in key if isinstance(part, str))}",
         likely_cause=f"did you mean {nearest[0]}?" if nearest else f"known keys are {', '.join(known)}",
         next_step="fix or remove that line, then run again",
     )
 
 
-def _fields(key: Key) -> set[str]:
+def _list_fields(key: Key) -> set[str]:
     """The names that the section of a key knows."""
     section: Any = Policy
     for part in key[:-1]:
@@ -261,15 +261,15 @@ def _fields(key: Key) -> set[str]:
     return set(section.model_fields)
 
 
-def _keys(values: Mapping[str, Any] | list[Any], above: Key = ()) -> list[Key]:
+def _list_keys(values: Mapping[str, Any] | list[Any], above: Key = ()) -> list[Key]:
     keys: list[Key] = []
     for name, value in values.items() if isinstance(values, Mapping) else enumerate(values):
         sections = isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict))
-        keys += _keys(value, (*above, name)) if sections else [(*above, name)]
+        keys += _list_keys(value, (*above, name)) if sections else [(*above, name)]
     return keys
 
 
-def _line(text: str, key: Key) -> int:
+def _find_line(text: str, key: Key) -> int:
     """The line of a key, or of its section if the key has no line. tomllib does not give lines."""
     section: Key = ()
     tables = Counter[str]()

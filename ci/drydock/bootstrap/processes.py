@@ -60,7 +60,7 @@ class CommandRunner:
 
     def print_line(self, line: str) -> None:
         """Print one line, without its control characters."""
-        self._console.print(Text(units.printable(line)))
+        self._console.print(Text(units.sanitize(line)))
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -128,7 +128,7 @@ class CommandRunner:
             except subprocess.TimeoutExpired:
                 pending = None
             now = time.monotonic()
-            progress = units.printable(f"{log.stem} {now - started:.0f} s  {read_last_line(log)[:80]}")
+            progress = units.sanitize(f"{log.stem} {now - started:.0f} s  {read_last_line(log)[:80]}")
             self._live.update(line, description=progress)
             if not self._console.is_terminal and now - printed >= HEARTBEAT_SECONDS:
                 printed = now

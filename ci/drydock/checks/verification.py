@@ -145,7 +145,7 @@ def _check_model(evidence: Evidence, report: Report | None) -> CheckResult:
     if judged != labelled:
         return _result(name, f"sha256 {labelled[:12] or 'not named'}", Verdict.FAIL, f"judged was {judged}")
     holdout = report.contract.holdout
-    scores = ", ".join(f"{score} {units.figure(value)}" for score, value in holdout.scores.items())
+    scores = ", ".join(f"{score} {units.format_number(value)}" for score, value in holdout.scores.items())
     return _result(name, f"sha256 {judged[:12]}, {scores} on {holdout.rows} rows", Verdict.PASS)
 
 

@@ -39,8 +39,8 @@ def main(argv: Sequence[str]) -> int:
 def _run(args: Namespace, terminal: Terminal) -> int:
     cache = Cache(cache_root(os.environ), CommandRunner(terminal.errors))
     try:
-        with terminal.no_commands():
-            return _act(args, cache, terminal)
+        with terminal.stop_github_commands():
+            return _run_action(args, cache, terminal)
     except OSError as error:
         next_step = f"check that {CACHE_VARIABLE}, or ~/.cache, is a folder that can be written, then run again"
         raise EngineError(str(error), next_step=next_step) from error
@@ -50,7 +50,7 @@ def _run(args: Namespace, terminal: Terminal) -> int:
         ) from None
 
 
-def _act(args: Namespace, cache: Cache, terminal: Terminal) -> int:
+def _run_action(args: Namespace, cache: Cache, terminal: Terminal) -> int:
     match args.action:
         case "up":
             with cache.runner:

@@ -52,12 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: Namespace, terminal: Terminal) -> int:
-    plan = _plan(args, publishes=True, mounts_secrets=True, tag=args.tag, push=args.push)
-    with files.exclusive(plan.report_dir):
-        files.prepare(plan.report_dir)
-        terminal.note(preamble(plan))
+    plan = _create_plan(args, publishes=True, mounts_secrets=True, tag=args.tag, push=args.push)
+    with files.lock_directory(plan.report_dir):
+        files.prepare_directory(plan.report_dir)
+        terminal.note(describe_plan(plan))
         # What was published has its record, whatever is shown of it, and shown whatever becomes of the record.
-        with INTERRUPTS.deferred():
+        with INTERRUPTS.defer_signals():
             with ConsoleProgress(terminal.errors) as progress:
                 report = anyio.run(_run_pipeline, plan, progress)
             try:
@@ -72,7 +72,7 @@ def _run(args: Namespace, terminal: Terminal) -> int:
 
 
 def _show_report(report: Report, args: Namespace, plan: Plan, terminal: Terminal) -> None:
-    with terminal.no_commands():
+    with terminal.stop_github_commands():
         terminal.show(text.render(report))
         if args.debug and (log := plan.report_dir / "engine.log").exists():
             terminal.note(log.read_text(encoding="utf-8", errors="replace"))
@@ -80,7 +80,7 @@ def _show_report(report: Report, args: Namespace, plan: Plan, terminal: Terminal
 
 
 def _train(args: Namespace, terminal: Terminal) -> int:
-    plan = _plan(args, mounts_secrets=True)
+    plan = _create_plan(args, mounts_secrets=True)
     model = plan.policy.model
     if not model.train:
         raise UsageError(
@@ -93,15 +93,15 @@ def _train(args: Namespace, terminal: Terminal) -> int:
         async with stages.connect(plan) as engine:
             await engine.train_to(plan.root / model.path)
 
-    with files.exclusive(plan.report_dir):
-        files.prepare(plan.report_dir)
+    with files.lock_directory(plan.report_dir):
+        files.prepare_directory(plan.report_dir)
         run_cancellable(train())
     terminal.note(f"trained    {Path(model.path) / 'model.json'}, and the model that it names\n")
     return 0
 
 
 def _contract(args: Namespace, terminal: Terminal) -> int:
-    plan = _plan(args, mounts_secrets=True)
+    plan = _create_plan(args, mounts_secrets=True)
     model, data = (_resolve_file(path) for path in (args.model, args.data))
     size_bytes, limit_bytes = data.stat().st_size, DATA_LIMIT_MB * MB
     if size_bytes > limit_bytes:
@@ -118,8 +118,8 @@ def _contract(args: Namespace, terminal: Terminal) -> int:
                 model, data, args.name or plan.policy.image.name, args.target, args.string_columns
             )
 
-    with files.exclusive(plan.report_dir):
-        files.prepare(plan.report_dir)
+    with files.lock_directory(plan.report_dir):
+        files.prepare_directory(plan.report_dir)
         lines = run_cancellable(create_contract()).splitlines()
     if plan.policy.model.train:
         lines.append('next       say train = "" under [model], or the next run trains a model of its own')
@@ -141,22 +141,22 @@ def _resolve_file(path: Path) -> Path:
 def _explain(args: Namespace, terminal: Terminal) -> int:
     if args.archive:
         # A named archive needs no policy; its report is beside it.
-        terminal.show(explain(args.archive, args.layer, args.report_dir or args.archive.parent))
+        terminal.show(explain_archive(args.archive, args.layer, args.report_dir or args.archive.parent))
     else:
         report_dir = args.report_dir or files.default_report_dir(load_policy(args.config, os.environ).image.name)
-        terminal.show(explain(report_dir / "image.tar", args.layer, report_dir))
+        terminal.show(explain_archive(report_dir / "image.tar", args.layer, report_dir))
     return 0
 
 
 def _generate_key_pair(args: Namespace, terminal: Terminal) -> int:
-    plan, folder = _plan(args), args.folder.expanduser()
+    plan, folder = _create_plan(args), args.folder.expanduser()
     password = cosign.read_new_password(os.environ, folder)
 
     async def generate() -> cosign.KeyPair:
         async with stages.connect(plan) as engine:
             return await engine.generate_key_pair(password)
 
-    with files.exclusive(plan.report_dir):
+    with files.lock_directory(plan.report_dir):
         pair = run_cancellable(generate())
     cosign.write_key_pair(pair, folder)
     fingerprint = cosign.compute_fingerprint(pair.public_key)
@@ -169,13 +169,13 @@ def _generate_key_pair(args: Namespace, terminal: Terminal) -> int:
 
 
 def _verify(args: Namespace, terminal: Terminal) -> int:
-    plan, image = _plan(args, key=args.key), reference.parse_reference(args.image)
+    plan, image = _create_plan(args, key=args.key), reference.parse_reference(args.image)
     return _run_assessment(partial(verify, plan, image, stages.connect), plan, terminal)
 
 
 def _promote(args: Namespace, terminal: Terminal) -> int:
     plan, source, target = (
-        _plan(args, key=args.key),
+        _create_plan(args, key=args.key),
         reference.parse_reference(args.source),
         reference.parse_reference(args.target),
     )
@@ -183,8 +183,8 @@ def _promote(args: Namespace, terminal: Terminal) -> int:
 
 
 def _rescan(args: Namespace, terminal: Terminal) -> int:
-    plan = _plan(args)
-    records = [publication.read(path) for path in args.records or [plan.report_dir / publication.RECORD]]
+    plan = _create_plan(args)
+    records = [publication.read_record(path) for path in args.records or [plan.report_dir / publication.RECORD]]
 
     async def rescan_and_report(progress: ConsoleProgress) -> Assessment:
         assessment = await rescan(plan, records, stages.connect, progress)
@@ -198,9 +198,9 @@ def _rescan(args: Namespace, terminal: Terminal) -> int:
 
 
 def _reproduce(args: Namespace, terminal: Terminal) -> int:
-    plan = _plan(args, builds=True, mounts_secrets=True, no_cache=args.no_cache)
+    plan = _create_plan(args, builds=True, mounts_secrets=True, no_cache=args.no_cache)
     plan = replace(plan, report_dir=plan.report_dir / "reproduced")
-    record = None if media_types.DIGEST.fullmatch(args.released) else publication.read(Path(args.released))
+    record = None if media_types.DIGEST.fullmatch(args.released) else publication.read_record(Path(args.released))
     digest = record.digest if record else args.released
     return _run_assessment(partial(reproduce, plan, digest, record, stages.connect), plan, terminal)
 
@@ -225,7 +225,7 @@ COMMANDS: dict[str, Callable[[Namespace, Terminal], int]] = {
 }
 
 
-def preamble(plan: Plan) -> str:
+def describe_plan(plan: Plan) -> str:
     """Return what the run is about to do, and where each value that was set comes from."""
     target = f"push to {plan.reference}" if plan.push else "push nothing"
     origins = plan.policy.origins.get("image.repository", "default")
@@ -235,7 +235,7 @@ def preamble(plan: Plan) -> str:
     return f"policy     {plan.root.name}: {target} ({origins}); {images}; report in {folder}/\n"
 
 
-def explain(path: Path, layer: int | None, report_dir: Path) -> str:
+def explain_archive(path: Path, layer: int | None, report_dir: Path) -> str:
     """Return where the bytes of the image in the archive at `path` are, or every file of one of its layers."""
     if not path.is_file():
         raise UsageError(
@@ -246,11 +246,11 @@ def explain(path: Path, layer: int | None, report_dir: Path) -> str:
     if layer is not None:
         return layers.layer(layer, *archive.read_layer(path, layer))
     image = archive.read_image(path)
-    repository = publication.repository_of_last_run(report_dir, image.manifest_digest)
+    repository = publication.find_last_repository(report_dir, image.manifest_digest)
     return layers.explain(image, analysis.compare_packages(image, publication.read_records(report_dir), repository))
 
 
-def _plan(
+def _create_plan(
     args: Namespace,
     *,
     publishes: bool = False,
@@ -277,7 +277,7 @@ def _plan(
 
 def _run_assessment(work: Callable[[ConsoleProgress], Awaitable[Assessment]], plan: Plan, terminal: Terminal) -> int:
     """Assess published images, and show the result of each check."""
-    with files.exclusive(plan.report_dir), ConsoleProgress(terminal.errors) as progress:
+    with files.lock_directory(plan.report_dir), ConsoleProgress(terminal.errors) as progress:
         assessment = run_cancellable(work(progress))
     terminal.show(text.assessment(assessment))
     return assessment.exit_code
@@ -289,7 +289,7 @@ def run_cancellable(work: Awaitable[Result]) -> Result:
 
     async def watched() -> None:
         interruption = anyio.CancelScope()
-        with INTERRUPTS.cancel(interruption), interruption:
+        with INTERRUPTS.cancel_on_signal(interruption), interruption:
             done.append(await work)
 
     anyio.run(watched)
@@ -300,5 +300,5 @@ def run_cancellable(work: Awaitable[Result]) -> Result:
 
 async def _run_pipeline(plan: Plan, progress: ConsoleProgress) -> Report:
     interruption = anyio.CancelScope()
-    with INTERRUPTS.cancel(interruption):
+    with INTERRUPTS.cancel_on_signal(interruption):
         return await run(plan, stages.connect, progress, interruption)

@@ -76,22 +76,22 @@ class Terminal:
         self.on_github = on_github
         self._guarded = False
         self.out = Stream(sys.stdout)
-        self._out = _console(self.out)
+        self._out = _create_console(self.out)
         # GitHub reads commands from both streams, and their order only within one.
-        self.errors = self._out if on_github else _console(Stream(sys.stderr))
+        self.errors = self._out if on_github else _create_console(Stream(sys.stderr))
 
     def show(self, text: str) -> None:
         """Show the result, each verdict in its colour."""
-        shown = _harmless(text)
+        shown = _make_harmless(text)
         for word, style in STYLES.items():
             shown.highlight_regex(rf"(?m)^ {word}\b", style)
-        with self.no_commands():
+        with self.stop_github_commands():
             self._out.print(shown, end="")
 
     def note(self, text: str, style: str = "") -> None:
         """Show a note that is not part of the result."""
-        with self.no_commands():
-            self.errors.print(_harmless(text), end="", style=style)
+        with self.stop_github_commands():
+            self.errors.print(_make_harmless(text), end="", style=style)
 
     def command_github(self, commands: str) -> None:
         """Give GitHub its commands, if it is there to take them."""
@@ -99,7 +99,7 @@ class Terminal:
             self.out.write(commands)
 
     @contextmanager
-    def no_commands(self) -> Iterator[None]:
+    def stop_github_commands(self) -> Iterator[None]:
         """On GitHub, let no line that is printed in here be a command: only who knows the token can end that."""
         if self._guarded:
             yield
@@ -114,9 +114,9 @@ class Terminal:
             self.command_github(f"::{token}::\n")
 
 
-def _console(stream: Stream) -> Console:
+def _create_console(stream: Stream) -> Console:
     return Console(file=cast("IO[str]", stream), soft_wrap=True)
 
 
-def _harmless(text: str) -> Text:
-    return Text("\n".join(map(units.printable, text.split("\n"))))
+def _make_harmless(text: str) -> Text:
+    return Text("\n".join(map(units.sanitize, text.split("\n"))))

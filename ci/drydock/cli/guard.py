@@ -17,7 +17,7 @@ def run_guarded(command: Callable[[], int], terminal: Terminal, interrupts: Inte
 
     The traceback of a mistake of Drydock's own goes into a file in `traceback_dir`.
     """
-    with interrupts.caught():
+    with interrupts.catch_signals():
         try:
             exit_code = command()
         except KeyboardInterrupt:
@@ -33,7 +33,7 @@ def run_guarded(command: Callable[[], int], terminal: Terminal, interrupts: Inte
 
 def show_error(error: DrydockError, terminal: Terminal) -> int:
     """Show what happened, the tool's own output, the likely cause and the next step; return the exit code."""
-    with terminal.no_commands():
+    with terminal.stop_github_commands():
         terminal.note(f"{error.message}\n", style="bold red")
         terminal.note("".join(f"  {line}\n" for line in error.log.splitlines()))
         terminal.note(f"  usually   {error.likely_cause}\n" if error.likely_cause else "")

@@ -22,7 +22,7 @@ class Interrupts:
         self._pending = False
 
     @contextmanager
-    def caught(self) -> Iterator[None]:
+    def catch_signals(self) -> Iterator[None]:
         """Catch the signals in here. One that nohup ignores stays ignored."""
         before = {number: signal.getsignal(number) for number in SIGNALS}
         for number in SIGNALS:
@@ -35,7 +35,7 @@ class Interrupts:
                 signal.signal(number, handler)
 
     @contextmanager
-    def cancel(self, scope: anyio.CancelScope) -> Iterator[None]:
+    def cancel_on_signal(self, scope: anyio.CancelScope) -> Iterator[None]:
         """Let a signal cancel `scope`, which the running event loop awaits."""
         loop = asyncio.get_running_loop()
         self._cancel = lambda: loop.call_soon_threadsafe(scope.cancel)
@@ -45,7 +45,7 @@ class Interrupts:
             self._cancel = None
 
     @contextmanager
-    def deferred(self) -> Iterator[None]:
+    def defer_signals(self) -> Iterator[None]:
         """Put off a first signal until the work in here is done, unless it cancels something."""
         self._deferring, self._pending = True, False
         try:

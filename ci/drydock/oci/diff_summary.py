@@ -14,7 +14,7 @@ def summarize(differences: Differences) -> list[str]:
     lines = [f"configuration: {', '.join(differences.settings)}"] if differences.settings else []
     for layer in differences.layers:
         lines += _layer_lines(layer)
-    return [units.printable(line) for line in lines]
+    return [units.sanitize(line) for line in lines]
 
 
 def _layer_lines(layer: LayerDifference) -> list[str]:

@@ -57,7 +57,7 @@ def _require_same_commit(plan: Plan, digest: str, released_from: str) -> None:
     # A label may say anything, and only a commit is something to type.
     is_commit = re.fullmatch("[0-9a-f]{40,64}", released_from)
     raise UsageError(
-        f"{digest} was built from {units.printable(released_from) or 'no commit'},"
+        f"{digest} was built from {units.sanitize(released_from) or 'no commit'},"
         f" and this checkout is {plan.revision.name}",
         likely_cause="another commit is checked out, or the work tree holds more than its commit",
         next_step=f"git checkout {released_from}, then run again" if is_commit else "name another image",

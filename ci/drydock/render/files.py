@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drydock.render import html, markdown, text
 from drydock.report import Release, Report, publication
-from drydock.report.files import append, write_atomic, writing
+from drydock.report.files import append_text, write_atomic, write_errors
 
 
 def write_reports(report: Report, record: Release | None, report_dir: Path, environment: Mapping[str, str]) -> None:
@@ -19,20 +19,20 @@ def write_reports(report: Report, record: Release | None, report_dir: Path, envi
     """
     published = report.publication
     writes: list[Callable[[], None]] = [
-        *([partial(publication.write, record, report_dir)] if record else []),
+        *([partial(publication.write_record, record, report_dir)] if record else []),
         lambda: write_atomic(report_dir / "report.json", report.model_dump_json(indent=2) + "\n"),
         lambda: write_atomic(report_dir / "report.txt", text.render(report)),
         lambda: write_atomic(report_dir / "summary.md", markdown.render(report)),
         lambda: write_atomic(report_dir / "report.html", html.render(report)),
     ]
     if published and (path := environment.get("GITHUB_OUTPUT")):
-        writes.append(partial(append, Path(path), f"digest={published.digest}\nimage={published.reference}\n"))
+        writes.append(partial(append_text, Path(path), f"digest={published.digest}\nimage={published.reference}\n"))
     if path := environment.get("GITHUB_STEP_SUMMARY"):
-        writes.append(lambda: append(Path(path), markdown.render(report)))
+        writes.append(lambda: append_text(Path(path), markdown.render(report)))
     broken: list[Exception] = []
     for each in writes:
         try:
-            with writing():
+            with write_errors():
                 each()
         except Exception as error:
             broken.append(error)

@@ -41,7 +41,7 @@ def _command(name: str, title: str, *lines: str, location: str = "") -> str:
     message = "\n".join(filter(None, lines))
     file, _, line = location.rpartition(":")
     position = f"file={_property(file)},line={_property(line)}," if location else ""
-    return units.printable(f"::{name} {position}title={_property(title)}::{_data(message)}") + "\n"
+    return units.sanitize(f"::{name} {position}title={_property(title)}::{_data(message)}") + "\n"
 
 
 def _data(words: str) -> str:

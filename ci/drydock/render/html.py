@@ -204,7 +204,7 @@ def _tile(share: Share, area: Area, canvas: Canvas) -> Tile:
     room_width = width * canvas.narrowest / canvas.width - 2 * MARGIN
     lines = int((height - MARGIN) / LINE_HEIGHT)
     name = _fitting(share.name, room_width) if lines else ""
-    size = units.size(share.size_bytes)
+    size = units.format_size(share.size_bytes)
     return Tile(
         share=share,
         x=_percent(x, canvas.width),
@@ -293,11 +293,11 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 TEMPLATES.filters |= {
-    "size": units.size,
-    "difference": units.difference,
+    "size": units.format_size,
+    "difference": units.format_difference,
     "link": link,
     "moment": _day_and_time,
-    "equivalence": units.equivalence,
-    "score": units.score,
-    "features": units.features,
+    "equivalence": units.describe_equivalence,
+    "score": units.format_score,
+    "features": units.list_features,
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from drydock.oci.analysis import FileChange
-from drydock.report import Change, Comparison, Image, Layer, Waste, units
+from drydock.report import Change, Comparison, Image, Layer, Waste
+from drydock.report.units import format_difference, format_size, sanitize
 
 WIDTH = 120
 
@@ -23,7 +24,7 @@ def section(image: Image, comparison: Comparison | None) -> list[str]:
     """The lines in a run's report: sizes, layers, the largest packages and waste, and what changed since the last."""
     lines = [*_sizes(image), "", *_layers(image)]
     if image.packages:
-        largest = [f"{units.printable(package.name)} {units.size(package.size_bytes)}" for package in image.packages]
+        largest = [f"{sanitize(package.name)} {format_size(package.size_bytes)}" for package in image.packages]
         lines += ["", f"packages   {_first(largest, PACKAGES_IN_SECTION)}"]
     if waste := [item for item in image.waste if item.size_bytes >= TABLE_BYTES]:
         lines += ["", "waste", *_waste(waste[:WASTE_IN_SECTION])]
@@ -35,13 +36,11 @@ def section(image: Image, comparison: Comparison | None) -> list[str]:
 def explain(image: Image, comparison: Comparison | None) -> str:
     """The layers, packages, files and waste of an image; each share is one of the image's size."""
     packages = [
-        (package.size_bytes, f"{package.kind}  {units.printable(package.name)} {units.printable(package.version)}")
+        (package.size_bytes, f"{package.kind}  {sanitize(package.name)} {sanitize(package.version)}")
         for package in image.packages
     ]
-    folders = [(folder.size_bytes, units.printable(folder.name)) for folder in image.other_folders]
-    files = [
-        f"{units.size(file.size_bytes):>9}   layer {file.layer}  /{units.printable(file.path)}" for file in image.files
-    ]
+    folders = [(folder.size_bytes, sanitize(folder.name)) for folder in image.other_folders]
+    files = [f"{format_size(file.size_bytes):>9}   layer {file.layer}  /{sanitize(file.path)}" for file in image.files]
     lines = [f"image      {image.manifest_digest}", *_sizes(image), "", *_layers(image)]
     lines += ["", "packages", *_table(packages, image)] if packages else []
     lines += ["", "of no package", *_table(folders, image)] if folders else []
@@ -54,20 +53,20 @@ def explain(image: Image, comparison: Comparison | None) -> str:
 def layer(number: int, described: Layer, files: Iterable[FileChange]) -> str:
     """A layer with every file that it added (+), replaced (~) or removed (-)."""
     lines = [
-        f"layer {number}    {units.size(described.size_bytes)}, {units.size(described.compressed_bytes)} compressed, "
+        f"layer {number}    {format_size(described.size_bytes)}, {format_size(described.compressed_bytes)} compressed, "
         f"files {_files(described)}",
-        *([f"           {units.printable(described.created_by)}"] if described.created_by else []),
+        *([f"           {sanitize(described.created_by)}"] if described.created_by else []),
         "",
-        *(f"{units.size(file.size_bytes):>9}   {file.mark} /{units.printable(file.path)}" for file in files),
+        *(f"{format_size(file.size_bytes):>9}   {file.mark} /{sanitize(file.path)}" for file in files),
     ]
     return "\n".join([*lines, ""])
 
 
 def _sizes(image: Image) -> list[str]:
-    wasted = f", {units.size(image.wasted_bytes)} stored for nothing" if image.wasted_bytes else ""
+    wasted = f", {format_size(image.wasted_bytes)} stored for nothing" if image.wasted_bytes else ""
     return [
-        f"size       {units.size(image.size_bytes)}",
-        f"compressed {units.size(image.compressed_bytes)}",
+        f"size       {format_size(image.size_bytes)}",
+        f"compressed {format_size(image.compressed_bytes)}",
         f"efficiency {100 * image.efficiency:.1f} %{wasted}",
     ]
 
@@ -79,10 +78,10 @@ def _layers(image: Image) -> list[str]:
     for number, described in enumerate(image.layers, start=1):
         line = row.format(
             number=number,
-            size=units.size(described.size_bytes),
-            compressed=units.size(described.compressed_bytes),
+            size=format_size(described.size_bytes),
+            compressed=format_size(described.compressed_bytes),
             files=_files(described),
-            instruction=units.printable(described.created_by),
+            instruction=sanitize(described.created_by),
         ).rstrip()
         lines.append(line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…")
     return lines
@@ -96,21 +95,21 @@ def _table(rows: Sequence[tuple[int, str]], image: Image) -> list[str]:
     shown = [(size_bytes, what) for size_bytes, what in rows if size_bytes >= TABLE_BYTES]
     if others := len(rows) - len(shown):
         rest = sum(size_bytes for size_bytes, _ in rows) - sum(size_bytes for size_bytes, _ in shown)
-        shown.append((rest, f"{others} under {units.size(TABLE_BYTES)}"))
+        shown.append((rest, f"{others} under {format_size(TABLE_BYTES)}"))
     # Without an image there is no row.
-    return [f"{units.size(size):>9} {100 * size / max(image.size_bytes, 1):>6.1f} %   {what}" for size, what in shown]
+    return [f"{format_size(size):>9} {100 * size / max(image.size_bytes, 1):>6.1f} %   {what}" for size, what in shown]
 
 
 def _waste(waste: Iterable[Waste]) -> list[str]:
     return [
-        f"{units.size(item.size_bytes):>9}   layer {item.layer}  {WHY[item.why]:<15} /{units.printable(item.path)}"
+        f"{format_size(item.size_bytes):>9}   layer {item.layer}  {WHY[item.why]:<15} /{sanitize(item.path)}"
         for item in waste
     ]
 
 
 def _since(comparison: Comparison) -> str:
     name, _, digest = comparison.image.partition("@")
-    return f"{units.difference(comparison.difference_bytes)} since {name}@{digest[:DIGEST_SHOWN]}"
+    return f"{format_difference(comparison.difference_bytes)} since {name}@{digest[:DIGEST_SHOWN]}"
 
 
 def _changes(comparison: Comparison) -> list[str]:
@@ -126,7 +125,7 @@ def _change(change: Change) -> str:
         what = change.version_after
     else:
         what = f"{change.version_before} → {change.version_after}"
-    return f"{units.printable(f'{change.name} {what}')} {units.difference(change.difference_bytes)}"
+    return f"{sanitize(f'{change.name} {what}')} {format_difference(change.difference_bytes)}"
 
 
 def _first(items: Sequence[str], count: int) -> str:

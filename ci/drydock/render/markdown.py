@@ -66,7 +66,8 @@ def _findings(findings: tuple[JudgedFinding, ...]) -> Iterator[list[str]]:
         for each in judged[:shown]:
             found = each.finding
             package = f"{found.package} {found.installed_version}"
-            cells = (disposition, found.severity, found.id, package, found.fixed_version, units.age(each), each.note)
+            age = units.format_age(each)
+            cells = (disposition, found.severity, found.id, package, found.fixed_version, age, each.note)
             yield list(map(_cell, cells))
         if more := len(judged[shown:]):
             yield [disposition, "", f"{more} {'more ' if shown else ''}in report.json", "", "", "", ""]
@@ -74,10 +75,12 @@ def _findings(findings: tuple[JudgedFinding, ...]) -> Iterator[list[str]]:
 
 def _bytes(image: Image) -> list[str]:
     """How large the image is, how much of that is of use, and the packages that weigh most."""
-    size = f"{units.size(image.size_bytes)}, pulled as {units.size(image.compressed_bytes)}"
-    waste = f"efficiency {image.efficiency:.1%}, {units.size(image.wasted_bytes)} are stored for nothing"
+    size = f"{units.format_size(image.size_bytes)}, pulled as {units.format_size(image.compressed_bytes)}"
+    waste = f"efficiency {image.efficiency:.1%}, {units.format_size(image.wasted_bytes)} are stored for nothing"
     packages = sorted(image.packages, key=lambda package: package.size_bytes, reverse=True)[:PACKAGES_SHOWN]
-    rows = ([_cell(package.name), _cell(package.version), units.size(package.size_bytes)] for package in packages)
+    rows = (
+        [_cell(package.name), _cell(package.version), units.format_size(package.size_bytes)] for package in packages
+    )
     return ["", f"Where the bytes are: {size}; {waste}.", *_table(("largest packages", "version", "size"), rows)]
 
 
@@ -86,7 +89,7 @@ def _changes(comparison: Comparison) -> str:
     direction = "more" if change_bytes >= 0 else "less"
     count = len(comparison.changes)
     packages = f"{count} package{'' if count == 1 else 's'} changed"
-    return f"{units.size(abs(change_bytes))} {direction} than {_code(comparison.image)}; {packages}."
+    return f"{units.format_size(abs(change_bytes))} {direction} than {_code(comparison.image)}; {packages}."
 
 
 def _cell(said: str) -> str:
@@ -94,7 +97,7 @@ def _cell(said: str) -> str:
 
     Nor does GitHub make an address, a mention or a reference of them: a space of no width keeps their parts apart.
     """
-    folded = units.printable(" ".join(said.split()))
+    folded = units.sanitize(" ".join(said.split()))
     escaped = folded.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for character in "\\|`*_[]":
         escaped = escaped.replace(character, f"\\{character}")

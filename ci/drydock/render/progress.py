@@ -42,7 +42,7 @@ class ConsoleProgress:
 
     def message(self, sentence: str) -> None:
         """Say what happens within a stage, such as another try."""
-        self._console.print(f"    {units.printable(sentence)}", highlight=False, markup=False)
+        self._console.print(f"    {units.sanitize(sentence)}", highlight=False, markup=False)
 
     def stage_finished(self, stage: str, duration_seconds: float, *, broken: bool) -> None:
         """Say how long a stage took; what broke it is the report's to say."""

@@ -35,12 +35,12 @@ def render(report: Report) -> str:
         lines += _publication_lines(report.publication)
     if warned := sum(row.verdict is Verdict.WARN for row in report.checks):
         lines.append(f"warned     {warned} of {len(report.checks)} checks; read them above")
-    return "\n".join([*map(units.printable, [*lines, verdict(report)]), ""])
+    return "\n".join([*map(units.sanitize, [*lines, verdict(report)]), ""])
 
 
 def assessment(assessed: Assessment) -> str:
     """What was found about published images, in the same form and in full, and what to quote of it."""
-    return "\n".join([*map(units.printable, [*_rows(assessed.checks), "", assessed.conclusion]), ""])
+    return "\n".join([*map(units.sanitize, [*_rows(assessed.checks), "", assessed.conclusion]), ""])
 
 
 def verdict(report: Report) -> str:
@@ -105,7 +105,7 @@ def _let_through(report: Report) -> list[str]:
     lines = [""] if ignored or unfixed else []
     for judged in [*ignored, *unfixed[:UNFIXED_SHOWN]]:
         found = judged.finding
-        about = ", ".join(filter(None, (f"{found.package} {found.installed_version}", units.age(judged))))
+        about = ", ".join(filter(None, (f"{found.package} {found.installed_version}", units.format_age(judged))))
         lines.append(f"{judged.disposition:<10} {found.severity:<8} {found.id:<16} {about}")
         if judged.note:
             lines.append(f"{DETAIL_INDENT}  → {judged.note}")
@@ -119,7 +119,7 @@ def _commit(report: Report) -> str:
 
 
 def _model(report: Report) -> list[str]:
-    equivalence = units.equivalence(report.contract) if report.contract else ""
+    equivalence = units.describe_equivalence(report.contract) if report.contract else ""
     return [f"model      {equivalence}"] if equivalence else []
 
 
@@ -128,5 +128,5 @@ def _header(report: Report) -> str:
     took = [
         f"{name} {durations[name]:.0f} s" for name in ("train", "build", "smoke", "scan", "tag") if name in durations
     ]
-    size = units.size(report.image.size_bytes) if report.image else "not built"
+    size = units.format_size(report.image.size_bytes) if report.image else "not built"
     return f"image      {report.image_name} {_commit(report)}   {size}   {', '.join(took)}".rstrip()

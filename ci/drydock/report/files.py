@@ -26,23 +26,23 @@ def default_report_dir(image_name: str) -> Path:
     return REPORTS / image_name
 
 
-def prepare(report_dir: Path) -> None:
+def prepare_directory(report_dir: Path) -> None:
     """Make the folder, and remove the files of the last run. Its record stays."""
     ensure_dir(report_dir)
-    with writing():
+    with write_errors():
         for name in REPORT_FILES:
             (report_dir / name).unlink(missing_ok=True)
 
 
 @contextmanager
-def exclusive(report_dir: Path) -> Iterator[None]:
+def lock_directory(report_dir: Path) -> Iterator[None]:
     """Make the folder, and lock it for this run. Raises UsageError if another run has the lock.
 
     The kernel holds the lock (flock), so it ends with the process.
     """
     ensure_dir(report_dir)
     with ExitStack() as stack:
-        with writing():
+        with write_errors():
             lock = stack.enter_context((report_dir / LOCK).open("a+", encoding="utf-8"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,13 +65,13 @@ def exclusive(report_dir: Path) -> Iterator[None]:
 
 def ensure_dir(report_dir: Path) -> None:
     """Make the folder if it does not exist."""
-    with writing():
+    with write_errors():
         report_dir.mkdir(parents=True, exist_ok=True)
 
 
 def write_documents(report_dir: Path, documents: Mapping[str, str]) -> None:
     """Write the output of tools into the folder, each file by its name."""
-    with writing():
+    with write_errors():
         for name, words in documents.items():
             write_atomic(report_dir / name, words)
 
@@ -90,7 +90,7 @@ def write_atomic(path: Path, content: str) -> None:
 
 
 @contextmanager
-def writing() -> Iterator[None]:
+def write_errors() -> Iterator[None]:
     """Raise UsageError for a file that cannot be written."""
     try:
         yield
@@ -102,7 +102,7 @@ def writing() -> Iterator[None]:
         ) from error
 
 
-def append(path: Path, content: str) -> None:
+def append_text(path: Path, content: str) -> None:
     """Add to the end of a file, such as one that GitHub reads."""
     with path.open("a", encoding="utf-8") as file:
         file.write(content)

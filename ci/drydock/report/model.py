@@ -39,7 +39,7 @@ class GoldenRow(GoldenAnswer):
     features: tuple[StrictFloat | str, ...]
 
 
-def _plain_name(name: str) -> str:
+def _require_plain_name(name: str) -> str:
     if not re.fullmatch(PLAIN_NAME, name):
         raise ValueError("it is no plain file name, such as model.pkl")
     return name
@@ -48,7 +48,7 @@ def _plain_name(name: str) -> str:
 class Artifact(Value):
     """The model file of a contract. It lies beside the contract: `file` is a plain name."""
 
-    file: Annotated[str, AfterValidator(_plain_name), Field(json_schema_extra={"pattern": f"^{PLAIN_NAME}$"})]
+    file: Annotated[str, AfterValidator(_require_plain_name), Field(json_schema_extra={"pattern": f"^{PLAIN_NAME}$"})]
     sha256: str
     size_bytes: int
 

@@ -18,11 +18,11 @@ PREVIOUS_RECORD = "previous-release.json"
 
 def read_records(report_dir: Path) -> tuple[Release, ...]:
     """The records of published images, the latest first; an incomplete record counts as none."""
-    found = (_record(report_dir / name) for name in (RECORD, PREVIOUS_RECORD))
+    found = (_find_record(report_dir / name) for name in (RECORD, PREVIOUS_RECORD))
     return tuple(record for record in found if record)
 
 
-def repository_of_last_run(report_dir: Path, digest: str) -> str:
+def find_last_repository(report_dir: Path, digest: str) -> str:
     """The repository of the last report, if it judged the image of this digest; else empty."""
     with suppress(OSError, ValueError, LookupError, TypeError):
         last = json.loads((report_dir / "report.json").read_bytes())
@@ -30,9 +30,9 @@ def repository_of_last_run(report_dir: Path, digest: str) -> str:
     return ""
 
 
-def read(path: Path) -> Release:
+def read_record(path: Path) -> Release:
     """The record in a file. Raises UsageError if the file has none."""
-    if record := _record(path):
+    if record := _find_record(path):
         return record
     raise UsageError(
         f"{path} is no record of a published image",
@@ -41,15 +41,15 @@ def read(path: Path) -> Release:
     )
 
 
-def write(record: Release, report_dir: Path) -> None:
+def write_record(record: Release, report_dir: Path) -> None:
     """Write release.json; the record of another image that was there is then previous-release.json."""
-    before = _record(report_dir / RECORD)
+    before = _find_record(report_dir / RECORD)
     if before and before.digest != record.digest:
         write_atomic(report_dir / PREVIOUS_RECORD, before.model_dump_json(indent=2) + "\n")
     write_atomic(report_dir / RECORD, record.model_dump_json(indent=2) + "\n")
 
 
-def _record(path: Path) -> Release | None:
+def _find_record(path: Path) -> Release | None:
     try:
         return Release.model_validate_json(path.read_bytes(), extra="ignore")
     except (OSError, ValidationError):

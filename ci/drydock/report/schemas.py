@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent / "schema"
 MODELS: dict[str, type[Value]] = {"report": Report, "release": Release}
 
 
-def render(name: str) -> str:
+def render_schema(name: str) -> str:
     """The schema of `report` or `release`, as its file holds it: JSON Schema 2020-12, named by its version."""
     model = MODELS[name]
     described = model.model_json_schema(mode="serialization", by_alias=True)
@@ -24,11 +24,11 @@ def render(name: str) -> str:
     return json.dumps({**head, **{key: value for key, value in described.items() if key not in head}}, indent=2) + "\n"
 
 
-def write(folder: Path) -> None:
+def write_schemas(folder: Path) -> None:
     """Write the schemas as <name>.schema.json."""
     for name in MODELS:
-        (folder / f"{name}.schema.json").write_text(render(name), encoding="utf-8")
+        (folder / f"{name}.schema.json").write_text(render_schema(name), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write(FOLDER)
+    write_schemas(FOLDER)

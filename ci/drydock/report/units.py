@@ -11,7 +11,7 @@ KB = 1_000
 DETAILS_SHOWN = 20
 
 
-def size(size_bytes: int) -> str:
+def format_size(size_bytes: int) -> str:
     """Whole MB; whole kB below 1 MB; bytes below 1 kB, so that a small size is never 0."""
     for unit_bytes, unit in ((MB, "MB"), (KB, "kB")):
         # What would round to 1000 of a unit is 1 of the next.
@@ -28,22 +28,22 @@ def format_against_limit(size_bytes: int, limit_bytes: int) -> str:
     return f"{size_bytes:,} bytes"
 
 
-def difference(size_bytes: int) -> str:
+def format_difference(size_bytes: int) -> str:
     """The size with its sign, a plus too."""
-    return f"{'+' if size_bytes > 0 else ''}{size(size_bytes)}"
+    return f"{'+' if size_bytes > 0 else ''}{format_size(size_bytes)}"
 
 
-def figure(value: float) -> str:
+def format_number(value: float) -> str:
     """A number with three significant digits, or a whole one: 0.950, 44.1, 1,234."""
     return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}"
 
 
-def score(name: str, value: float) -> str:
+def format_score(name: str, value: float) -> str:
     """The score of a model for people: an accuracy in percent, else a number."""
-    return f"{100 * value:.1f} %" if name == "accuracy" else figure(value)
+    return f"{100 * value:.1f} %" if name == "accuracy" else format_number(value)
 
 
-def features(contract: ModelDescription) -> list[str]:
+def list_features(contract: ModelDescription) -> list[str]:
     """The names of the features; a string feature is marked as one."""
     return [
         f"{name} (string)" if kind == "string" else name
@@ -51,14 +51,14 @@ def features(contract: ModelDescription) -> list[str]:
     ]
 
 
-def age(judged: JudgedFinding) -> str:
+def format_age(judged: JudgedFinding) -> str:
     """The age of the advisory; empty if it is not known."""
     if judged.age_days is None:
         return ""
     return f"{judged.age_days} day{'' if judged.age_days == 1 else 's'} old"
 
 
-def equivalence(contract: ModelDescription) -> str:
+def describe_equivalence(contract: ModelDescription) -> str:
     """The rows on which a converted model equals the trained one; empty if it was not converted."""
     proved = contract.equivalence
     if proved is None:
@@ -75,7 +75,7 @@ def shorten_details(details: Sequence[str]) -> list[str]:
     return [*details[:DETAILS_SHOWN], *([f"{more} more, in report.json"] if more else [])]
 
 
-def printable(words: str) -> str:
+def sanitize(words: str) -> str:
     """Text from an image or a tool as one line, without control characters."""
     return "".join(
         character if character.isprintable() else " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"

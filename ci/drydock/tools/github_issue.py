@@ -55,14 +55,14 @@ ISSUES = TypeAdapter(list[_ExistingIssue])
 
 def compose_issue(result: CheckResult) -> Issue:
     """Compose the issue about a released image. The name of `result` is the image, its details are the findings."""
-    image = units.printable(result.name)
+    image = units.sanitize(result.name)
     title = f"New advisories for {image}"
     if result.verdict is Verdict.PASS:
         return Issue(title, CLEAN_COMMENT, is_clean=True)
-    lines = [units.printable(line)[:MAX_LINE_CHARACTERS] for line in result.details]
+    lines = [units.sanitize(line)[:MAX_LINE_CHARACTERS] for line in result.details]
     hidden = len(lines[MAX_LINES:])
     lines = [*lines[:MAX_LINES], *([f"{hidden} more"] if hidden else [])]
-    text = "\n".join([image, f"{result.verdict}: {units.printable(result.measured)}", "", *lines]).rstrip()
+    text = "\n".join([image, f"{result.verdict}: {units.sanitize(result.measured)}", "", *lines]).rstrip()
     # A code block has no links and no mentions. Only a fence with as many backticks ends it.
     fence = "`" * (max([2, *map(len, re.findall("`+", text))]) + 1)
     body = (

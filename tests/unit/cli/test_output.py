@@ -307,7 +307,7 @@ def test_a_full_disk_keeps_no_lock_from_being_taken(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.write", full)
-    with files.exclusive(tmp_path):
+    with files.lock_directory(tmp_path):
         pass
 
 
@@ -328,7 +328,7 @@ def test_what_is_awaited_is_stopped_by_a_signal(
 def test_a_terminal_that_nohup_took_away_stays_away(fake_stages: FakeStages, tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with commands.INTERRUPTS.caught():
+        with commands.INTERRUPTS.catch_signals():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -356,7 +356,7 @@ def test_of_two_runs_in_one_report_directory_the_second_is_refused(
     for name in ("fitted.pkl", "rows.csv", "sbom.cdx.json"):
         (tmp_path / name).write_text("of the first")
     asked = [*(each.format(tmp_path) for each in command), "--config", str(ROOT / "pipeline.toml")]
-    with files.exclusive(tmp_path):
+    with files.lock_directory(tmp_path):
         assert commands.main([*asked, "--report-dir", str(tmp_path)]) == 2
     what, *rest = capsys.readouterr().err.splitlines(keepends=True)
     assert USING.fullmatch(what)
@@ -369,18 +369,18 @@ def test_of_two_runs_in_one_report_directory_the_second_is_refused(
 
 
 def test_the_lock_of_a_run_that_died_is_none(tmp_path: Path) -> None:
-    with files.exclusive(tmp_path):
+    with files.lock_directory(tmp_path):
         pass
     kill = f"""
 import os
 from drydock.report import files
 from pathlib import Path
-with files.exclusive(Path({str(tmp_path)!r})):
+with files.lock_directory(Path({str(tmp_path)!r})):
     os.kill(os.getpid(), 9)
 """
     assert subprocess.run([sys.executable, "-c", kill], check=False).returncode == -9
     assert "process " in (tmp_path / ".lock").read_text()
-    with files.exclusive(tmp_path):
+    with files.lock_directory(tmp_path):
         assert f"process {os.getpid()}, since " in (tmp_path / ".lock").read_text()
 
 

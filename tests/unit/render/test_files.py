@@ -24,7 +24,7 @@ FORMS = ("report.json", "report.html", "report.txt", "summary.md")
 
 
 def test_a_published_image_leaves_its_report_and_its_record(tmp_path: Path) -> None:
-    files.prepare(tmp_path / "dist")
+    files.prepare_directory(tmp_path / "dist")
     scipy = Package(name="scipy", version="1.16.0", kind="python", size_bytes=93_000_000)
     image = examples.image().model_copy(update={"packages": (scipy,)})
     write(examples.report(image=image), tmp_path / "dist", {})
@@ -146,7 +146,7 @@ def test_a_record_with_an_additional_field_is_one_and_none_is_ever_written(tmp_p
     later["revision"] |= {"branch": "main"}
     path = tmp_path / "release.json"
     path.write_text(json.dumps(later))
-    assert publication.read(path) == record
+    assert publication.read_record(path) == record
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         Release.model_validate(later)
 
@@ -156,14 +156,14 @@ def test_a_new_run_begins_without_the_leavings_of_the_last_one(tmp_path: Path) -
     kept = ("previous-release.json", "release.json", "somebody's own")
     for name in (*FORMS, *scanners, "image.tar", "engine.log", *kept):
         (tmp_path / name).write_text("of the last run")
-    files.prepare(tmp_path)
+    files.prepare_directory(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [*kept]
 
 
 def test_a_report_directory_that_cannot_be_one_is_said_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "dist").write_text("a file")
     with pytest.raises(UsageError, match=f"{tmp_path}/dist cannot be written: File exists"):
-        files.prepare(tmp_path / "dist")
+        files.prepare_directory(tmp_path / "dist")
 
 
 def test_a_write_that_breaks_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

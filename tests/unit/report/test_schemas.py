@@ -34,7 +34,7 @@ def written(report: Report) -> dict[str, Any]:
 
 def fields() -> Iterator[tuple[str, dict[str, Any]]]:
     for name in schemas.MODELS:
-        schema = json.loads(schemas.render(name))
+        schema = json.loads(schemas.render_schema(name))
         for model in (schema, *schema["$defs"].values()):
             for field, described in model.get("properties", {}).items():
                 yield f"{model['title']}: {field}", described
@@ -66,12 +66,12 @@ INTERRUPTED = examples.report(
 @pytest.mark.parametrize("name", schemas.MODELS)
 def test_a_schema_is_what_the_values_are(name: str) -> None:
     held = (schemas.FOLDER / f"{name}.schema.json").read_text()
-    assert held == schemas.render(name), "run make schema, and read what it changed"
+    assert held == schemas.render_schema(name), "run make schema, and read what it changed"
 
 
 @pytest.mark.parametrize("name", schemas.MODELS)
 def test_a_schema_says_which_one_it_is(name: str) -> None:
-    schema = json.loads(schemas.render(name))
+    schema = json.loads(schemas.render_schema(name))
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert (schema["$id"], schema["title"]) == (f"urn:drydock:{name}:1", f"Drydock's {name}.json, version 1")
@@ -79,10 +79,10 @@ def test_a_schema_says_which_one_it_is(name: str) -> None:
 
 
 def test_the_schemas_are_written_where_they_are_asked_for(tmp_path: Path) -> None:
-    schemas.write(tmp_path)
+    schemas.write_schemas(tmp_path)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-        "report.schema.json": schemas.render("report"),
-        "release.schema.json": schemas.render("release"),
+        "report.schema.json": schemas.render_schema("report"),
+        "release.schema.json": schemas.render_schema("release"),
     }
 
 

@@ -22,7 +22,7 @@ from tests.support import examples
     ],
 )
 def test_a_size_is_in_the_unit_that_people_would_say(size_bytes: int, said: str) -> None:
-    assert units.size(size_bytes) == said
+    assert units.format_size(size_bytes) == said
 
 
 @pytest.mark.parametrize(
@@ -42,21 +42,21 @@ def test_a_size_is_in_the_unit_that_people_would_say(size_bytes: int, said: str)
     ],
 )
 def test_a_figure_has_three_digits_that_count(value: float, said: str) -> None:
-    assert units.figure(value) == said
+    assert units.format_number(value) == said
 
 
 def test_an_accuracy_is_in_percent_and_other_scores_are_not() -> None:
-    assert units.score("accuracy", 0.9474) == "94.7 %"
-    assert units.score("r2", 0.9474) == "0.947"
+    assert units.format_score("accuracy", 0.9474) == "94.7 %"
+    assert units.format_score("r2", 0.9474) == "0.947"
 
 
 def test_features_that_are_words_say_so() -> None:
-    assert units.features(examples.CONTRACT) == ["width", "height"]
-    assert units.features(examples.MIXED) == ["state (string)", "age", "text (string)"]
+    assert units.list_features(examples.CONTRACT) == ["width", "height"]
+    assert units.list_features(examples.MIXED) == ["state (string)", "age", "text (string)"]
 
 
 @pytest.mark.parametrize(
     ("size_bytes", "said"), [(12_300_000, "+12 MB"), (-60_000, "-60 kB"), (-1, "-1 byte"), (0, "0 bytes")]
 )
 def test_a_difference_has_its_sign(size_bytes: int, said: str) -> None:
-    assert units.difference(size_bytes) == said
+    assert units.format_difference(size_bytes) == said
