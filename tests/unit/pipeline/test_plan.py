@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -141,6 +142,18 @@ def test_a_contract_in_the_commit_vouches_for_a_model_that_is_too_large_for_git(
     # And both again, as a training does.
     sha256 = trained(given, "another model")
     assert made(given, tag=None).name.tag == f"sha-{commit}-dirty-model-{sha256[:12]}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/your-model.md"])
+def test_the_command_of_the_docs_commits_all_that_contract_writes(given: Path, page: str) -> None:
+    trained(given, "one model")
+    (given / "artifacts" / "training.npy").write_text("rows that a conversion counts")
+    [command] = re.findall(r"(?m)^git (add --force .*?)(?:  +#.*)?$", (ROOT / page).read_text(encoding="utf-8"))
+    if "wine.toml" in command:
+        (given / "wine.toml").write_text("")
+    for line in command.split(" && git "):
+        git(given, *shlex.split(line))
+    assert made(given, tag=None).name.tag == f"sha-{git(given, 'rev-parse', 'HEAD')}"
 
 
 def test_a_model_that_git_holds_is_of_its_commit(given: Path) -> None:
