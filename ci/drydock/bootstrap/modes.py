@@ -61,7 +61,7 @@ def shell_exports(cache: Cache, environment: Mapping[str, str]) -> str:
     """Lines for `eval`: what a shell needs to run `drydock` here."""
     if uses_external_engine(cache, environment):
         return "# the environment names an engine of its own\n"
-    mode = recorded_mode(cache.root)
+    mode = read_recorded_mode(cache.root)
     if mode is None:
         return "# nothing is up yet: drydock bootstrap\n"
     values = (
@@ -78,7 +78,7 @@ def shell_exports(cache: Cache, environment: Mapping[str, str]) -> str:
 
 def status(cache: Cache) -> list[tuple[str, bool, str]]:
     """What a run needs, whether it is there, and its place."""
-    mode = recorded_mode(cache.root)
+    mode = read_recorded_mode(cache.root)
     if mode in OFFICIAL:
         running = [
             (name, read_output([mode, "inspect", "--format", "{{.State.Running}}", container]) == "true", container)
@@ -95,7 +95,7 @@ def status(cache: Cache) -> list[tuple[str, bool, str]]:
     ]
 
 
-def recorded_mode(root: Path) -> Mode | None:
+def read_recorded_mode(root: Path) -> Mode | None:
     """The mode of the last `up`; without its record, local if an engine of this machine's own is running, else None."""
     path = root / "mode"
     if path.exists():
@@ -106,13 +106,13 @@ def recorded_mode(root: Path) -> Mode | None:
 def down(cache: Cache) -> None:
     """Stop the engine and the registry; what was built stays."""
     with _lock(cache):
-        _stop(cache)
+        _stop_services(cache)
 
 
 def clean(cache: Cache) -> None:
     """Stop the engine and the registry; remove everything that was built."""
     with _lock(cache):
-        _stop(cache)
+        _stop_services(cache)
         if shutil.which("podman"):
             images = (
                 read_output(["podman", "images", "--quiet", "--filter", f"reference=localhost/{services.ENGINE}"]) or ""
@@ -128,8 +128,8 @@ def _choose_mode(cache: Cache) -> Mode:
     return Mode(command) if command else Mode.LOCAL
 
 
-def _stop(cache: Cache) -> None:
-    mode = recorded_mode(cache.root)
+def _stop_services(cache: Cache) -> None:
+    mode = read_recorded_mode(cache.root)
     if mode in OFFICIAL:
         official_images.down(mode)
     elif mode:

@@ -86,9 +86,9 @@ def _signer_pattern(signer: str) -> str:
 
 def _check_signature(evidence: Evidence, *, by_key: bool) -> CheckResult:
     if reason := evidence.verified.signature_failure:
-        return _result("signature", "none that verified", Verdict.FAIL, reason)
+        return _create_result("signature", "none that verified", Verdict.FAIL, reason)
     signer = "the trusted key" if by_key else "a trusted workflow"
-    return _result("signature", f"by {signer}", Verdict.PASS)
+    return _create_result("signature", f"by {signer}", Verdict.PASS)
 
 
 def _check_provenance(evidence: Evidence, policy: Policy, source: str, *, by_key: bool) -> CheckResult:
@@ -100,7 +100,7 @@ def _check_provenance(evidence: Evidence, policy: Policy, source: str, *, by_key
         definition, builder = predicate["buildDefinition"], predicate["runDetails"]["builder"]["id"]
         uri, commit = str(definition["externalParameters"]["source"]["uri"]), attestations.read_commit(predicate)
     except (KeyError, TypeError, AttributeError):
-        return _result(name, "of another form", Verdict.FAIL)
+        return _create_result(name, "of another form", Verdict.FAIL)
     complaints = []
     if not commit:
         complaints.append("built from a work tree with uncommitted changes")
@@ -114,10 +114,12 @@ def _check_provenance(evidence: Evidence, policy: Policy, source: str, *, by_key
         complaints.append(f"built by {builder}, which trust in the policy does not name")
     measured = f"commit {commit[:12] or 'unknown'} by {builder}"
     if complaints:
-        return _result(name, measured, Verdict.FAIL, *complaints)
+        return _create_result(name, measured, Verdict.FAIL, *complaints)
     if not source:
-        return _result(name, measured, Verdict.WARN, "no source to compare it with: set image.source in the policy")
-    return _result(name, measured, Verdict.PASS)
+        return _create_result(
+            name, measured, Verdict.WARN, "no source to compare it with: set image.source in the policy"
+        )
+    return _create_result(name, measured, Verdict.PASS)
 
 
 def _check_tag(evidence: Evidence, tag: str) -> CheckResult:
@@ -130,23 +132,23 @@ def _check_tag(evidence: Evidence, tag: str) -> CheckResult:
         else f"built as {attestations.read_tag(predicate) or 'none'}"
     )
     if not by_commit and not tags.looks_like_version(tag):
-        return _result("tag", measured, Verdict.WARN, UNVERIFIED_TAG, limit=tag)
+        return _create_result("tag", measured, Verdict.WARN, UNVERIFIED_TAG, limit=tag)
     if _provenance_fits(predicate, tag):
-        return _result("tag", measured, Verdict.PASS, limit=tag)
+        return _create_result("tag", measured, Verdict.PASS, limit=tag)
     cause = "the tag points to another image than was released under it, or no provenance verified"
-    return _result("tag", measured, Verdict.FAIL, cause, limit=tag)
+    return _create_result("tag", measured, Verdict.FAIL, cause, limit=tag)
 
 
 def _check_model(evidence: Evidence, report: Report | None) -> CheckResult:
     name, labelled = "model", evidence.labels.get(MODEL_LABEL, "")
     if report is None or report.contract is None:
-        return _result(name, "unknown", Verdict.FAIL, "no verified verdict names it")
+        return _create_result(name, "unknown", Verdict.FAIL, "no verified verdict names it")
     judged = report.contract.artifact.sha256
     if judged != labelled:
-        return _result(name, f"sha256 {labelled[:12] or 'not named'}", Verdict.FAIL, f"judged was {judged}")
+        return _create_result(name, f"sha256 {labelled[:12] or 'not named'}", Verdict.FAIL, f"judged was {judged}")
     holdout = report.contract.holdout
     scores = ", ".join(f"{score} {units.format_number(value)}" for score, value in holdout.scores.items())
-    return _result(name, f"sha256 {judged[:12]}, {scores} on {holdout.rows} rows", Verdict.PASS)
+    return _create_result(name, f"sha256 {judged[:12]}, {scores} on {holdout.rows} rows", Verdict.PASS)
 
 
 def _check_verdict(evidence: Evidence, report: Report | None, policy: Policy) -> CheckResult:
@@ -160,22 +162,22 @@ def _check_verdict(evidence: Evidence, report: Report | None, policy: Policy) ->
     details = [
         f"{result.name}: {result.measured or result.verdict}, limit {result.limit or 'none'}" for result in against
     ]
-    return _result(name, measured, Verdict.FAIL if against else Verdict.PASS, *details)
+    return _create_result(name, measured, Verdict.FAIL if against else Verdict.PASS, *details)
 
 
 def _check_scan_age(report: Report | None, policy: Policy, now: datetime) -> CheckResult:
     name, limit = "last scan", f"{policy.trust.scan_max_days} days"
     if report is None or report.scan is None:
-        return _result(name, "unknown", Verdict.FAIL, limit=limit)
+        return _create_result(name, "unknown", Verdict.FAIL, limit=limit)
     age = now - datetime.fromisoformat(report.scan.scanned_at)
     if age < -timedelta(hours=trivy.CLOCK_HOURS):
         cause = "the clock of this machine is behind, or that of the machine that scanned was ahead"
-        return _result(name, "in the future", Verdict.FAIL, cause, limit=limit)
+        return _create_result(name, "in the future", Verdict.FAIL, cause, limit=limit)
     days = max(age.days, 0)
     if days > policy.trust.scan_max_days:
         cure = "run its release's workflow again: the same digest is scanned and signed again"
-        return _result(name, f"{days} days ago", Verdict.FAIL, cure, limit=limit)
-    return _result(name, f"{days} days ago", Verdict.PASS, limit=limit)
+        return _create_result(name, f"{days} days ago", Verdict.FAIL, cure, limit=limit)
+    return _create_result(name, f"{days} days ago", Verdict.PASS, limit=limit)
 
 
 def _check_sbom(evidence: Evidence) -> CheckResult:
@@ -183,15 +185,17 @@ def _check_sbom(evidence: Evidence) -> CheckResult:
     components = found[-1].predicate.get("components") if found else None
     if not isinstance(components, list) or not components:
         return _missing_statement("SBOM", evidence, cosign.SBOM)
-    return _result("SBOM", f"{len(components)} components", Verdict.PASS)
+    return _create_result("SBOM", f"{len(components)} components", Verdict.PASS)
 
 
 def _check_base_images(report: Report | None) -> CheckResult:
     if report is None:
-        return _result(BASE_IMAGES, "unknown", Verdict.FAIL)
+        return _create_result(BASE_IMAGES, "unknown", Verdict.FAIL)
     if report.images.base_images == "local":
-        return _result(BASE_IMAGES, "local", Verdict.WARN, "made on a machine without a container registry; no release")
-    return _result(BASE_IMAGES, "official", Verdict.PASS)
+        return _create_result(
+            BASE_IMAGES, "local", Verdict.WARN, "made on a machine without a container registry; no release"
+        )
+    return _create_result(BASE_IMAGES, "official", Verdict.PASS)
 
 
 def _find_latest_verdict(evidence: Evidence) -> Report | None:
@@ -235,8 +239,8 @@ def _start_time(predicate: Mapping[str, Any]) -> str:
 
 def _missing_statement(name: str, evidence: Evidence, predicate_type: str) -> CheckResult:
     reason = evidence.verified.failures.get(predicate_type, "it is of another form, or about another image")
-    return _result(name, "none that verified", Verdict.FAIL, reason)
+    return _create_result(name, "none that verified", Verdict.FAIL, reason)
 
 
-def _result(name: str, measured: str, verdict: Verdict, *details: str, limit: str = "") -> CheckResult:
+def _create_result(name: str, measured: str, verdict: Verdict, *details: str, limit: str = "") -> CheckResult:
     return CheckResult(name=name, measured=measured, limit=limit, verdict=verdict, details=details)

@@ -86,7 +86,7 @@ def _read_image(layout: Layout, budget: Budget) -> tuple[report.Image, tuple[Lay
         config_digest=manifest["config"]["digest"],
         user=settings.get("User", ""),
         labels=settings.get("Labels") or {},
-        layers=_layers(manifest["layers"], list_instructions(manifest, config), written),
+        layers=_create_layers(manifest["layers"], list_instructions(manifest, config), written),
         packages=analysis.list_packages(file_system, package_index),
         other_folders=analysis.list_other_folders(file_system, package_index),
         files=analysis.list_largest_files(file_system),
@@ -96,7 +96,7 @@ def _read_image(layout: Layout, budget: Budget) -> tuple[report.Image, tuple[Lay
     return image, written
 
 
-def _layers(
+def _create_layers(
     descriptors: list[dict[str, Any]], made_by: list[str], written: tuple[LayerDiff, ...]
 ) -> tuple[report.Layer, ...]:
     # A layer may hold files of a package that a later one completes, replaces or removes.

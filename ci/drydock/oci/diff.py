@@ -61,8 +61,8 @@ def compare_images(released: Path, built: Path, is_cancelled: Callable[[], bool]
 
     Raises BuildError for a damaged one, and CancelledError if `is_cancelled` answers True.
     """
-    old_digests, old_instructions, old_config = _describe(released)
-    new_digests, new_instructions, new_config = _describe(built)
+    old_digests, old_instructions, old_config = _read_description(released)
+    new_digests, new_instructions, new_config = _read_description(built)
     made_by = zip_longest(old_instructions, new_instructions)
     files = partial(_read_layer, is_cancelled=is_cancelled)
     layers = tuple(
@@ -77,7 +77,7 @@ def compare_images(released: Path, built: Path, is_cancelled: Callable[[], bool]
     return Differences(tuple(_compare_settings(old_config, new_config)), layers)
 
 
-def _describe(archive: Path) -> tuple[list[str], list[str], dict[str, Any]]:
+def _read_description(archive: Path) -> tuple[list[str], list[str], dict[str, Any]]:
     """The digest of each layer, the instruction that made it, and the configuration."""
     with open_archive(archive) as layout:
         _, manifest, config = layout.read_image()

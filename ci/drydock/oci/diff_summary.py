@@ -13,11 +13,11 @@ def summarize(differences: Differences) -> list[str]:
     """Return the settings that differ, then each layer with its files, one line each."""
     lines = [f"configuration: {', '.join(differences.settings)}"] if differences.settings else []
     for layer in differences.layers:
-        lines += _layer_lines(layer)
+        lines += _describe_layer(layer)
     return [units.sanitize(line) for line in lines]
 
 
-def _layer_lines(layer: LayerDifference) -> list[str]:
+def _describe_layer(layer: LayerDifference) -> list[str]:
     count = len(layer.files)
     summary = f"{count} file{'' if count == 1 else 's'}" if count else "the same files in other bytes"
     more = count - MAX_FILES

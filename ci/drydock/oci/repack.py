@@ -134,7 +134,7 @@ def repack_image(
         described = list(zip(image.manifest["layers"], image.config["rootfs"]["diff_ids"], strict=True))
         for descriptor, diff_id in described[len(layers) :]:
             repacked = _repack_layer(layout, descriptor["digest"], diff_id, store=store, work=Path(work))
-            blob = blobs[blob_name(repacked.digest)] = _file_blob(repacked.path)
+            blob = blobs[blob_name(repacked.digest)] = _create_file_blob(repacked.path)
             layers.append({"mediaType": IMAGE_LAYER, "digest": repacked.digest, "size": blob.size_bytes})
             diff_ids.append(repacked.diff_id)
         config = _create_config(
@@ -145,12 +145,12 @@ def repack_image(
         descriptor = {"mediaType": IMAGE_MANIFEST, **_add_document(blobs, manifest)}
         if platform := image.descriptor.get("platform"):
             descriptor["platform"] = platform
-        blobs[INDEX] = _json_blob({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": [descriptor]})
-        blobs["oci-layout"] = _json_blob({"imageLayoutVersion": "1.0.0"})
-        blobs["manifest.json"] = _json_blob([_create_docker_manifest(config_descriptor, layers)])
+        blobs[INDEX] = _create_json_blob({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": [descriptor]})
+        blobs["oci-layout"] = _create_json_blob({"imageLayoutVersion": "1.0.0"})
+        blobs["manifest.json"] = _create_json_blob([_create_docker_manifest(config_descriptor, layers)])
         _write_archive(out, blobs)
         if cache:
-            _prune(cache)
+            _prune_store(cache)
 
 
 # --- the archive ----------------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def _add_document(blobs: dict[str, Blob], document: object) -> dict[str, Any]:
     """Add a document as a blob, and describe it."""
     content = _canonical_json(document)
     digest = compute_digest(content)
-    blobs[blob_name(digest)] = _bytes_blob(content)
+    blobs[blob_name(digest)] = _create_bytes_blob(content)
     return {"digest": digest, "size": len(content)}
 
 
@@ -235,15 +235,15 @@ def _canonical_json(document: object) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _bytes_blob(content: bytes) -> Blob:
+def _create_bytes_blob(content: bytes) -> Blob:
     return Blob(len(content), partial(io.BytesIO, content))
 
 
-def _json_blob(document: object) -> Blob:
-    return _bytes_blob(_canonical_json(document))
+def _create_json_blob(document: object) -> Blob:
+    return _create_bytes_blob(_canonical_json(document))
 
 
-def _file_blob(path: Path) -> Blob:
+def _create_file_blob(path: Path) -> Blob:
     return Blob(path.stat().st_size, lambda: path.open("rb"))
 
 
@@ -262,13 +262,13 @@ def _write_archive(out: Path, blobs: dict[str, Blob]) -> None:
 def _repack_layer(layout: Layout, digest: str, diff_id: str, *, store: Path, work: Path) -> RepackedLayer:
     """The layer in its normal form, from the store if it is there."""
     with tempfile.TemporaryFile(dir=work) as unpacked:
-        _unpack(layout, digest, diff_id, unpacked)
+        _unpack_layer(layout, digest, diff_id, unpacked)
         shipped = b"".join((PACKAGE_PARENT / name).read_bytes() for name in SHIPPED_FILES)
         key = hashlib.sha256(diff_id.encode() + shipped).hexdigest()
         return _load_layer(store, key) or _store_layer(store, key, unpacked)
 
 
-def _unpack(layout: Layout, digest: str, diff_id: str, into: IO[bytes]) -> None:
+def _unpack_layer(layout: Layout, digest: str, diff_id: str, into: IO[bytes]) -> None:
     sha256 = hashlib.sha256()
     with layout.open_layer(digest) as tar:
         while block := tar.read(BLOCK_BYTES):
@@ -285,7 +285,7 @@ def _load_layer(store: Path, key: str) -> RepackedLayer | None:
         digest, diff_id, seal = record.read_text(encoding="ascii").split()
         with path.open("rb") as file:
             is_whole = digest == f"sha256:{hash_file(file)}"
-        if is_whole and seal == _seal(key, digest, diff_id):
+        if is_whole and seal == _compute_checksum(key, digest, diff_id):
             # The time of its last use is what it is kept by.
             os.utime(path)
             os.utime(record)
@@ -297,20 +297,22 @@ def _store_layer(store: Path, key: str, unpacked: IO[bytes]) -> RepackedLayer:
     path, record = store / f"{key}.tar.gz", store / f"{key}.txt"
     # Another run may write the same layer at the same time; each renames a whole file of its own.
     whole = Path(tempfile.mkdtemp(dir=store))
-    digest, diff_id = _compress(_normalize_tar(unpacked), whole / path.name)
-    (whole / record.name).write_text(f"{digest}\n{diff_id}\n{_seal(key, digest, diff_id)}\n", encoding="ascii")
+    digest, diff_id = _compress_tar(_normalize_tar(unpacked), whole / path.name)
+    (whole / record.name).write_text(
+        f"{digest}\n{diff_id}\n{_compute_checksum(key, digest, diff_id)}\n", encoding="ascii"
+    )
     for file in (path, record):
         (whole / file.name).replace(file)
     whole.rmdir()
     return RepackedLayer(path, digest, diff_id)
 
 
-def _seal(key: str, digest: str, diff_id: str) -> str:
+def _compute_checksum(key: str, digest: str, diff_id: str) -> str:
     """The checksum of a record: the digest protects the compressed bytes, but not the diff_id."""
     return hashlib.sha256(f"{key} {digest} {diff_id}".encode()).hexdigest()
 
 
-def _prune(store: Path) -> None:
+def _prune_store(store: Path) -> None:
     """Remove what was not used for 30 days, and half-written layers of killed runs."""
     for path in [*store.glob("*/*"), *store.glob("*")]:
         with suppress(OSError):
@@ -318,7 +320,7 @@ def _prune(store: Path) -> None:
                 path.rmdir() if path.is_dir() else path.unlink()
 
 
-def _compress(tar: Iterator[bytes], path: Path) -> tuple[str, str]:
+def _compress_tar(tar: Iterator[bytes], path: Path) -> tuple[str, str]:
     """Compress a tar into the file at `path`; the digest of what is written, and that of the tar."""
     packed, unpacked = hashlib.sha256(), hashlib.sha256()
     packer = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, GZIP_FORMAT)

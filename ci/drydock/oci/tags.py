@@ -54,7 +54,7 @@ def looks_like_version(tag: str) -> bool:
 
 def is_tag_of_version(tag: str, version: str) -> bool:
     """Whether a tag that looks like a version may point to this one; to a pre-release only its own tag may."""
-    return is_version(version) and tag.removeprefix("v") in (version, *_begins(version))
+    return is_version(version) and tag.removeprefix("v") in (version, *_list_prefixes(version))
 
 
 def is_commit(tag: str) -> bool:
@@ -68,7 +68,7 @@ def list_moving_tags(version: str) -> tuple[str, ...]:
     A version before 1.0.0 moves no tag 0, since its next minor may break what it has.
     https://semver.org/#spec-item-4
     """
-    return tuple(tag for tag in _begins(version) if tag != "0")
+    return tuple(tag for tag in _list_prefixes(version) if tag != "0")
 
 
 def find_highest_versions(existing: Iterable[str]) -> dict[str, str]:
@@ -88,7 +88,7 @@ def create_branch_tag(name: str) -> str:
     return f"{BRANCH_PREFIX}{plain}"[:MAX_TAG_CHARACTERS]
 
 
-def _begins(version: str) -> tuple[str, ...]:
+def _list_prefixes(version: str) -> tuple[str, ...]:
     """Minor and major of a version as tags; nothing for a pre-release and for what is no version."""
     if not is_version(version) or "-" in version:
         return ()

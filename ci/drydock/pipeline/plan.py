@@ -156,14 +156,14 @@ def create_plan(
             for lock in policy.build.lock_paths
             for name, version in _read_locked_packages(root / lock, policy).items()
         },
-        login=registry.credentials(environment, host),
-        source_login=registry.source_credentials(environment),
+        login=registry.read_credentials(environment, host),
+        source_login=registry.read_source_credentials(environment),
         trust=_read_trust(policy, root, policy.image.source or commit.source_url, key),
         signer=signer,
         builder=attestations.detect_builder(environment),
         no_cache=no_cache,
         inputs=inputs,
-        certificates=registry.ca_certificates(environment),
+        certificates=registry.read_ca_certificates(environment),
         build_secrets=build_secrets.read_secrets(policy, root, environment) if mounts_secrets else {},
     )
 

@@ -17,7 +17,7 @@ def with_credentials(plan: Plan, source: str, target: str) -> Plan:
 
     Raises UsageError if the source's own credentials are those of another host.
     """
-    login = registry.login_for(source, plan.source_login, plan.login)
+    login = registry.choose_login(source, plan.source_login, plan.login)
     if plan.source_login and not login:
         host, variables = source.partition("/")[0], " and ".join(registry.SOURCE_VARIABLES[:2])
         raise UsageError(
@@ -28,7 +28,7 @@ def with_credentials(plan: Plan, source: str, target: str) -> Plan:
                 "then run again"
             ),
         )
-    return replace(plan, source_login=login, login=registry.login_for(target, plan.login, plan.source_login))
+    return replace(plan, source_login=login, login=registry.choose_login(target, plan.login, plan.source_login))
 
 
 async def resolve_digest(repository: Repository, image: Reference) -> str:

@@ -227,7 +227,9 @@ class EngineStages:
                 await signer.sign_image(plan, plan.signer, digest, lost, signature=unsigned)
             # Another length each time, so that two runs do not go on to write at the same moment.
             await anyio.sleep(tagging.SETTLE_SECONDS * random.uniform(1, 2))  # noqa: S311 - no secret
-            verified = await self._verify_image(repository, digest, trust, registry.login_for(repository, plan.login))
+            verified = await self._verify_image(
+                repository, digest, trust, registry.choose_login(repository, plan.login)
+            )
             unsigned, lost = bool(verified.signature_failure), attestations.find_missing(predicates, verified)
             if not unsigned and not lost and listed in await self._list_referrers(digest):
                 attached = ("signature", *(attestations.WORDS[kind] for kind in predicates))

@@ -70,7 +70,7 @@ async def sign_image(
     await registry.require_answer(repository)
     endpoint = _RegistryEndpoint.from_repository(repository)
     reference = f"{endpoint.repository}@{digest}"
-    login = registry.login_for(repository, plan.login)
+    login = registry.choose_login(repository, plan.login)
     container = _with_signer(
         endpoint.connect_container(_create_cosign(plan.images.cosign, plan.certificates), login), signer
     )

@@ -96,7 +96,7 @@ async def sync_issue(issue: Issue, environment: Mapping[str, str]) -> None:
         "X-GitHub-Api-Version": "2022-11-28",
     }
     try:
-        tls = registry.tls_context(environment)
+        tls = registry.create_tls_context(environment)
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS, verify=tls) as client:
             await _update_issue(client, issue)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:

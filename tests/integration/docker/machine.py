@@ -72,7 +72,7 @@ class Machine:
 def with_docker() -> Iterator[Machine]:
     """Start the machine, with the engine's image under its official name; skip the test if this machine cannot."""
     root = cache.cache_root(os.environ)
-    if modes.recorded_mode(root) is not Mode.LOCAL:
+    if modes.read_recorded_mode(root) is not Mode.LOCAL:
         pytest.skip("the tests run with Docker or Podman and the official images already")
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         pytest.skip("only root on Debian can install and run a Docker daemon of its own")

@@ -63,7 +63,7 @@ def now() -> str:
 def built(directory: Path, *, python: Sequence[str] = (), debian: Sequence[str] = (), with_sample: bool = True) -> Path:
     """A database of these lines, in the form of python.csv and debian.csv, beside those of the sample or alone."""
     kept = cache.Cache(cache.cache_root(os.environ), CommandRunner(Console(file=io.StringIO())))
-    if modes.recorded_mode(kept.root) is not Mode.LOCAL:
+    if modes.read_recorded_mode(kept.root) is not Mode.LOCAL:
         pytest.skip("the builder of databases is there only with local base images")
     go = binaries.find_go(kept)
     trivy = binaries.build_binaries(kept, binaries.TRIVY, go)

@@ -109,7 +109,7 @@ class SecondEngine:
 @contextmanager
 def second_engine(folder: Path) -> Iterator[SecondEngine]:
     """An engine with an empty state directory; what it keeps is gone afterwards."""
-    if modes.recorded_mode(cache.cache_root(os.environ)) is not Mode.LOCAL:
+    if modes.read_recorded_mode(cache.cache_root(os.environ)) is not Mode.LOCAL:
         pytest.skip("only beside an engine of ours can there be a second one")
     image = read_output(["podman", "inspect", "--format", "{{.ImageName}}", services.ENGINE])
     assert image

@@ -25,7 +25,7 @@ def python_row(**changes: str) -> dict[str, str]:
 
 
 def test_a_python_advisory_is_one_of_githubs() -> None:
-    assert advisories.python_advisory(python_row()) == {
+    assert advisories.create_python_advisory(python_row()) == {
         "schema_version": "1.4.0",
         "id": "GHSA-h5c8-rqwp-cp95",
         "aliases": ["CVE-2024-22195"],
@@ -43,7 +43,7 @@ def test_a_python_advisory_is_one_of_githubs() -> None:
 
 
 def test_an_advisory_without_a_cve_has_no_alias() -> None:
-    assert advisories.python_advisory(python_row(cve=""))["aliases"] == []
+    assert advisories.create_python_advisory(python_row(cve=""))["aliases"] == []
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_an_advisory_without_a_cve_has_no_alias() -> None:
 def test_each_range_says_where_it_begins_and_ends(
     ranges: str, patched: str, events: list[list[dict[str, str]]]
 ) -> None:
-    advisory = advisories.python_advisory(python_row(vulnerable_ranges=ranges, patched_version=patched))
+    advisory = advisories.create_python_advisory(python_row(vulnerable_ranges=ranges, patched_version=patched))
     assert [affected["ranges"][0]["events"] for affected in advisory["affected"]] == events
 
 
@@ -74,7 +74,7 @@ def test_a_debian_bug_is_one_of_the_trackers() -> None:
         {"release": "trixie", "source_package": "glibc", "fixed_version": "", "urgency": ""},
         {"release": "bookworm", "source_package": "glibc", "fixed_version": "2.36-9+deb12u13", "urgency": "low"},
     ]
-    assert advisories.debian_cve("CVE-2025-8058", rows) == {
+    assert advisories.create_debian_cve("CVE-2025-8058", rows) == {
         "Header": {"ID": "CVE-2025-8058", "Description": ""},
         "Annotations": [
             {
@@ -119,7 +119,7 @@ def test_the_samples_lie_where_the_builder_looks(tmp_path: Path) -> None:
         len(cves()) + 1,
     ]
     assert read(tmp_path / f"{github}/2024/01/GHSA-h5c8-rqwp-cp95/GHSA-h5c8-rqwp-cp95.json") == (
-        advisories.python_advisory(python_row())
+        advisories.create_python_advisory(python_row())
     )
     tracker = tmp_path / "vuln-list-debian" / "tracker"
     assert read(tracker / "distributions.json") == {

@@ -212,9 +212,9 @@ def test_status_of_a_machine_with_nothing(cache: Cache) -> None:
 def test_a_local_engine_that_runs_needs_no_record(cache: Cache) -> None:
     """The first `up` may have been stopped before it wrote one."""
     with listener(services.socket_path(cache.root)):
-        assert modes.recorded_mode(cache.root) is modes.Mode.LOCAL
+        assert modes.read_recorded_mode(cache.root) is modes.Mode.LOCAL
         assert "/run/engine.sock" in modes.shell_exports(cache, {})
-    assert modes.recorded_mode(cache.root) is None
+    assert modes.read_recorded_mode(cache.root) is None
 
 
 def test_status_of_local_images(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

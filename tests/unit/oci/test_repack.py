@@ -830,13 +830,13 @@ def cache(tmp_path: Path) -> Path:
 def packs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Which layers were compressed, not taken from the cache."""
     packed: list[Path] = []
-    compress = repack._compress
+    compress = repack._compress_tar
 
     def noted(tar: Iterator[bytes], path: Path) -> tuple[str, str]:
         packed.append(path)
         return compress(tar, path)
 
-    monkeypatch.setattr(repack, "_compress", noted)
+    monkeypatch.setattr(repack, "_compress_tar", noted)
     return packed
 
 

@@ -13,17 +13,17 @@ from drydock.oci.registry.client import (
     USER_VARIABLE,
     Credentials,
     RetryPolicy,
-    base_url,
-    credentials,
+    choose_login,
+    get_base_url,
     is_local,
-    login_for,
+    read_credentials,
+    read_source_credentials,
     require_answer,
-    source_credentials,
 )
 from drydock.oci.registry.manifest import Descriptor, Manifest
 from drydock.oci.registry.referrers import Attachment
 from drydock.oci.registry.repository import Repository, ignore_retries, open_repository
-from drydock.oci.registry.tls import CA_VARIABLE, ca_certificates, tls_context
+from drydock.oci.registry.tls import CA_VARIABLE, create_tls_context, read_ca_certificates
 
 __all__ = [
     "ATTEMPTS",
@@ -39,14 +39,14 @@ __all__ = [
     "Manifest",
     "Repository",
     "RetryPolicy",
-    "base_url",
-    "ca_certificates",
-    "credentials",
+    "choose_login",
+    "create_tls_context",
+    "get_base_url",
     "ignore_retries",
     "is_local",
-    "login_for",
     "open_repository",
+    "read_ca_certificates",
+    "read_credentials",
+    "read_source_credentials",
     "require_answer",
-    "source_credentials",
-    "tls_context",
 ]

@@ -60,7 +60,7 @@ class Credentials:
 
     def are_for(self, host: str) -> bool:
         """Whether the registry at this host may have them."""
-        return not self.host or base_url(self.host.lower()) == base_url(host.lower())
+        return not self.host or get_base_url(self.host.lower()) == get_base_url(host.lower())
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ class RetryPolicy:
     commit_seconds: float = 60
 
 
-def credentials(environment: Mapping[str, str], host: str) -> Credentials | None:
+def read_credentials(environment: Mapping[str, str], host: str) -> Credentials | None:
     """The credentials in the environment: those of `host`, unless DRYDOCK_REGISTRY_HOST names another."""
     user, password = environment.get(USER_VARIABLE), environment.get(PASSWORD_VARIABLE)
     return Credentials(user, password, environment.get(HOST_VARIABLE) or host) if user and password else None
 
 
-def source_credentials(environment: Mapping[str, str]) -> Credentials | None:
+def read_source_credentials(environment: Mapping[str, str]) -> Credentials | None:
     """Those of the registry that an image is read from. Raises UsageError if they do not say which one that is."""
     user, password, host = (environment.get(variable) for variable in SOURCE_VARIABLES)
     if not user or not password:
@@ -99,7 +99,7 @@ def source_credentials(environment: Mapping[str, str]) -> Credentials | None:
     return Credentials(user, password, host)
 
 
-def login_for(repository: str, *logins: Credentials | None) -> Credentials | None:
+def choose_login(repository: str, *logins: Credentials | None) -> Credentials | None:
     """The first of the credentials that are for the registry of `repository`."""
     host = repository.partition("/")[0]
     return next((login for login in logins if login and login.are_for(host)), None)
@@ -112,7 +112,7 @@ async def require_answer(repository: str) -> None:
         await connection.require_answer()
 
 
-def base_url(host: str) -> str:
+def get_base_url(host: str) -> str:
     """The address of a registry: plain HTTP for one on this machine, as Docker does, TLS for all others."""
     return f"{'http' if is_local(host) else 'https'}://{HUB_HOST if host in HUB_NAMES else host}"
 
@@ -175,7 +175,7 @@ class Connection:
             self.name = f"library/{self.name}"
         self.retry_policy = retry_policy
         self._client = client
-        self._login = login_for(repository, login)
+        self._login = choose_login(repository, login)
         self._others_login = login if login and not self._login else None
         self._on_retry = on_retry
         self._authorizations: dict[str, str] = {}
@@ -184,15 +184,17 @@ class Connection:
     @property
     def url(self) -> str:
         """The base of this repository's addresses."""
-        return f"{base_url(self.host)}/v2/{self.name}"
+        return f"{get_base_url(self.host)}/v2/{self.name}"
 
     async def require_answer(self) -> None:
         """Raise RegistryError if nobody answers; any answer will do."""
         try:
-            response = await self._client.get(f"{base_url(self.host)}/v2/", timeout=self.retry_policy.timeout_seconds)
+            response = await self._client.get(
+                f"{get_base_url(self.host)}/v2/", timeout=self.retry_policy.timeout_seconds
+            )
         # A host may be of a form that no address has, and what comes back no answer of a registry.
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise await self._explain(error) from error
+            raise await self._explain_error(error) from error
         if response.status_code == httpx.codes.BAD_REQUEST:
             await self._require_plain_http()
 
@@ -202,7 +204,7 @@ class Connection:
         jitter = wait_random_exponential(multiplier=limits.first_wait_seconds, max=limits.max_wait_seconds)
 
         def wait_seconds(state: RetryCallState) -> float:
-            retry_after = getattr(_last_error(state), "retry_after_seconds", 0)
+            retry_after = getattr(_get_last_error(state), "retry_after_seconds", 0)
             return min(max(retry_after, jitter(state)), limits.max_wait_seconds)
 
         def should_stop(state: RetryCallState) -> bool:
@@ -210,7 +212,7 @@ class Connection:
             return state.attempt_number >= limits.attempts or waited > limits.max_total_wait_seconds
 
         def notify(state: RetryCallState) -> None:
-            self._on_retry(f"{_last_error(state)}; try {state.attempt_number + 1} of {limits.attempts}")
+            self._on_retry(f"{_get_last_error(state)}; try {state.attempt_number + 1} of {limits.attempts}")
 
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(TransientError),
@@ -227,7 +229,7 @@ class Connection:
             raise error.final or RegistryError(
                 f"{error}, {tries} {'time' if tries == 1 else 'times'}",
                 likely_cause="it is overloaded, out of space, or just starting again",
-                next_step=f"check it with curl -i {base_url(self.host)}/v2/, then run again",
+                next_step=f"check it with curl -i {get_base_url(self.host)}/v2/, then run again",
             ) from error
 
     @asynccontextmanager
@@ -264,7 +266,9 @@ class Connection:
                 self._has_answered = True
                 yield response
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise await self._translate_transport_error(error, operation, self._timeout_seconds(method)) from error
+            raise await self._translate_transport_error(
+                error, operation, self._choose_timeout_seconds(method)
+            ) from error
 
     async def _send(
         self, method: str, url: str, action: str, headers: Mapping[str, str], content: bytes | Body | None
@@ -279,7 +283,7 @@ class Connection:
         raise RegistryError(
             f"{self.host} sends us from one address to the next without end",
             likely_cause="a proxy before the registry redirects to itself",
-            next_step=f"follow its redirects with curl -iL {base_url(self.host)}/v2/, fix them, then run again",
+            next_step=f"follow its redirects with curl -iL {get_base_url(self.host)}/v2/, fix them, then run again",
         )
 
     async def _send_once(
@@ -290,7 +294,7 @@ class Connection:
         # An upload may go to a storage of another host, which gets no password of ours.
         if self._is_own(target) and action in self._authorizations:
             headers["Authorization"] = self._authorizations[action]
-        seconds = httpx.Timeout(self.retry_policy.timeout_seconds, read=self._timeout_seconds(method))
+        seconds = httpx.Timeout(self.retry_policy.timeout_seconds, read=self._choose_timeout_seconds(method))
         async with aclosing(content()) if callable(content) else nullcontext(content) as body:
             request = self._client.build_request(method, target, headers=headers, content=body, timeout=seconds)
             return await self._client.send(request, stream=True)
@@ -334,13 +338,13 @@ class Connection:
 
     async def _translate_response(self, response: httpx.Response, operation: str) -> Exception:
         status = response.status_code
-        codes = error_codes(await read_body(response, ERROR_BYTES))
+        codes = parse_error_codes(await read_body(response, ERROR_BYTES))
         if status == httpx.codes.BAD_REQUEST and not self._has_answered:
             await self._require_plain_http()
         named = " ".join([str(status), *codes])
         later = operation.startswith(("PUT", "PATCH")) and status in (400, 404) and RETRYABLE_CODES & set(codes)
         if status in RETRYABLE_STATUSES or later:
-            after = retry_after_seconds(response.headers.get("Retry-After", ""))
+            after = parse_retry_after(response.headers.get("Retry-After", ""))
             return TransientError(f"{self.host} answered {named} to {operation}", retry_after_seconds=after)
         what = f"{self.host} answered {named} to {operation} of {self.name}"
         if status in (401, 403):
@@ -374,7 +378,7 @@ class Connection:
             target = before.join(url) if before else httpx.URL(url)
             host = target.host
         except (httpx.InvalidURL, ValueError) as error:
-            raise self._unreachable(str(error)) from error
+            raise self._unreachable_error(str(error)) from error
         here = is_this_machine(host)
         problem = ""
         if here and not is_local(self.host):
@@ -406,7 +410,7 @@ class Connection:
         """What kept an answer from its end; most of it may pass."""
         nobody = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.DecodingError)
         if isinstance(error, nobody) or not self._has_answered:
-            explained = await self._explain(error)
+            explained = await self._explain_error(error)
             if isinstance(error, httpx.DecodingError) or not explained.message.startswith("no registry answers"):
                 return explained
             if isinstance(error, nobody):
@@ -415,7 +419,7 @@ class Connection:
             return TransientError(f"{self.host} did not answer {operation} within {seconds:g} s")
         return TransientError(f"{self.host} cut the connection at {operation}")
 
-    async def _explain(self, error: Exception) -> RegistryError:
+    async def _explain_error(self, error: Exception) -> RegistryError:
         """Why there is no answer at all."""
         if broken := tls.explain_tls_error(self.host, error):
             return broken
@@ -431,7 +435,7 @@ class Connection:
                 reason = str(error) or type(error).__name__
         if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and await self._speaks_tls():
             return self._speaks_tls_error()
-        return self._unreachable(reason)
+        return self._unreachable_error(reason)
 
     async def _require_plain_http(self) -> None:
         """Raise RegistryError if a registry on this machine speaks TLS: it answers 400, or closes the connection."""
@@ -460,7 +464,7 @@ class Connection:
             next_step="name it by a name of this machine that its certificate has, such as that of `hostname -f`",
         )
 
-    def _unreachable(self, reason: str) -> RegistryError:
+    def _unreachable_error(self, reason: str) -> RegistryError:
         local = is_local(self.host)
         return RegistryError(
             f"no registry answers at {self.host}: {reason}",
@@ -472,7 +476,7 @@ class Connection:
             ),
         )
 
-    def _timeout_seconds(self, method: str) -> float:
+    def _choose_timeout_seconds(self, method: str) -> float:
         return self.retry_policy.commit_seconds if method in ("PUT", "PATCH") else self.retry_policy.timeout_seconds
 
     @property
@@ -488,7 +492,7 @@ async def connect(
     """Open the connections to the registry of `repository`, which is host/name. No request is sent yet."""
     # A proxy of the environment does not know what `localhost` means here.
     local = is_local(repository.partition("/")[0])
-    context = tls.tls_context(os.environ)
+    context = tls.create_tls_context(os.environ)
     try:
         client = httpx.AsyncClient(trust_env=not local, verify=context)
     # httpx reads the proxy here, and has no SOCKS without another package.
@@ -512,7 +516,7 @@ async def read_body(response: httpx.Response, most_bytes: int) -> bytes:
     return bytes(content)
 
 
-def error_codes(answer: bytes) -> list[str]:
+def parse_error_codes(answer: bytes) -> list[str]:
     """The error codes in a registry's answer, such as NAME_UNKNOWN; empty for a proxy's answer.
 
     https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#error-codes
@@ -525,7 +529,7 @@ def error_codes(answer: bytes) -> list[str]:
     return list(dict.fromkeys(known))
 
 
-def retry_after_seconds(header: str) -> float:
+def parse_retry_after(header: str) -> float:
     """The seconds in a Retry-After header, which has seconds or a date; 0 if it has neither."""
     if header.isascii() and header.isdigit():
         return float(header)
@@ -536,5 +540,5 @@ def retry_after_seconds(header: str) -> float:
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-def _last_error(state: RetryCallState) -> BaseException | None:
+def _get_last_error(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None

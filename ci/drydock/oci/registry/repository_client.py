@@ -79,7 +79,7 @@ class RepositoryClient:
 
     def stream_blob(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
         """A blob of any size, in one try: it may break in the middle, and has an end only if all of it is right."""
-        return verify_chunks(self._stream(blob), blob, f"{self.display_name} serves")
+        return verify_chunks(self._stream_once(blob), blob, f"{self.display_name} serves")
 
     async def upload_if_absent(self, blob: Descriptor, source: BlobSource) -> None:
         """Upload a blob, unless it is there."""
@@ -135,7 +135,7 @@ class RepositoryClient:
         async def once() -> str:
             found = await self._get_manifest(reference)
             if not found:
-                raise TransientError(f"{self._name_of(reference)} is not served yet")
+                raise TransientError(f"{self._format_reference(reference)} is not served yet")
             return found.digest
 
         return await self.connection.with_retries(once)
@@ -145,7 +145,7 @@ class RepositoryClient:
         served = await self.wait_until_served(reference)
         if served != digest:
             raise RegistryError(
-                f"{self._name_of(reference)} serves {served}, pushed was {digest}",
+                f"{self._format_reference(reference)} serves {served}, pushed was {digest}",
                 likely_cause="something else pushed this tag at the same time, or a proxy rewrites manifests",
                 next_step="do not deploy this tag; give each pipeline its own repository, then run again",
             )
@@ -178,7 +178,7 @@ class RepositoryClient:
         async with self.connection.request("GET", url, what, expected=(200, *absent), headers=accept) as response:
             if response.status_code != httpx.codes.OK:
                 return None
-            if media_type not in ("application/json", _type(response)):
+            if media_type not in ("application/json", _get_media_type(response)):
                 return None
             content = await read_body(response, LIST_BYTES)
         try:
@@ -199,7 +199,7 @@ class RepositoryClient:
             content = await read_body(response, MANIFEST_BYTES)
         if len(content) > MANIFEST_BYTES:
             raise self._tampered_error(f"the manifest under {reference} is larger than {MANIFEST_BYTES // 1024**2} MiB")
-        found = parse_manifest(content, _type(response))
+        found = parse_manifest(content, _get_media_type(response))
         if ":" in reference and found.digest != reference:
             raise self._tampered_error(f"other bytes are served as {reference}: {found.digest}")
         return found
@@ -244,7 +244,7 @@ class RepositoryClient:
         size_bytes = blob.size_bytes
         if length_bytes < blob.size_bytes:
             start, body, size_bytes = 0, b"", 0
-            async with aclosing(_split(source(blob), length_bytes)) as pieces:
+            async with aclosing(_split_chunks(source(blob), length_bytes)) as pieces:
                 async for piece in pieces:
                     ranged = {"Content-Length": str(len(piece)), "Content-Range": f"{start}-{start + len(piece) - 1}"}
                     async with connection.request(
@@ -257,13 +257,13 @@ class RepositoryClient:
         async with connection.request("PUT", location, "blob", expected=(201,), headers=headers, content=body):
             pass
 
-    async def _stream(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
+    async def _stream_once(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
         url = f"{self.connection.url}/blobs/{blob.digest}"
         async with self.connection.request("GET", url, "blob", expected=(200,)) as response:
             async for part in response.aiter_bytes():
                 yield part
 
-    def _name_of(self, reference: str) -> str:
+    def _format_reference(self, reference: str) -> str:
         return f"{self.display_name}{'@' if ':' in reference else ':'}{reference}"
 
     def _tampered_error(self, what: str) -> RegistryError:
@@ -309,7 +309,7 @@ def _tampered_error(message: str) -> RegistryError:
     )
 
 
-async def _split(chunks: AsyncGenerator[bytes, None], length_bytes: int) -> AsyncGenerator[bytes, None]:
+async def _split_chunks(chunks: AsyncGenerator[bytes, None], length_bytes: int) -> AsyncGenerator[bytes, None]:
     """The same bytes in pieces of this length; the last one may be shorter."""
     waiting = bytearray()
     async with aclosing(chunks):
@@ -322,5 +322,5 @@ async def _split(chunks: AsyncGenerator[bytes, None], length_bytes: int) -> Asyn
         yield bytes(waiting)
 
 
-def _type(response: httpx.Response) -> str:
+def _get_media_type(response: httpx.Response) -> str:
     return str(response.headers.get("Content-Type", "")).partition(";")[0]

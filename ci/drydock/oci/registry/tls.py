@@ -18,21 +18,21 @@ CA_VARIABLE = "SSL_CERT_FILE"
 UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21, 27})
 
 
-def tls_context(environment: Mapping[str, str]) -> ssl.SSLContext:
+def create_tls_context(environment: Mapping[str, str]) -> ssl.SSLContext:
     """Trust the public authorities, and besides them those in the file that SSL_CERT_FILE names.
 
     Raises UsageError if that file has no certificates.
     """
-    return _context(environment.get(CA_VARIABLE, ""))
+    return _create_context(environment.get(CA_VARIABLE, ""))
 
 
-def ca_certificates(environment: Mapping[str, str]) -> str:
+def read_ca_certificates(environment: Mapping[str, str]) -> str:
     """The text of the file that SSL_CERT_FILE names; "" if it is not set.
 
     Raises UsageError if that file has no certificates.
     """
     path = environment.get(CA_VARIABLE, "")
-    _context(path)
+    _create_context(path)
     return Path(path).read_text(encoding="utf-8", errors="replace") if path else ""
 
 
@@ -66,7 +66,7 @@ def explain_tls_error(host: str, error: BaseException) -> RegistryError | None:
 
 # Reading the public authorities takes longer than a request.
 @cache
-def _context(path: str) -> ssl.SSLContext:
+def _create_context(path: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=certifi.where())
     if path:
         try:

@@ -14,7 +14,7 @@ import pytest
 from drydock.errors import RegistryError, UsageError
 from drydock.oci import registry
 from drydock.oci.registry import Credentials
-from drydock.oci.registry.client import error_codes, retry_after_seconds
+from drydock.oci.registry.client import parse_error_codes, parse_retry_after
 from tests.support.http_server import Request, Response, serve
 
 MANIFEST = b'{"schemaVersion": 2}'
@@ -119,16 +119,16 @@ def test_all_waits_together_are_bounded_too(waits: list[float]) -> None:
 
 def test_when_to_come_again_is_a_number_a_date_or_nothing() -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
-    assert retry_after_seconds("120") == 120
-    assert 3500 < retry_after_seconds(soon) <= 3600
-    assert retry_after_seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert [retry_after_seconds(header) for header in ("", "soon", "-5", "²")] == [0, 0, 0, 0]
+    assert parse_retry_after("120") == 120
+    assert 3500 < parse_retry_after(soon) <= 3600
+    assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert [parse_retry_after(header) for header in ("", "soon", "-5", "²")] == [0, 0, 0, 0]
 
 
 def test_only_codes_are_repeated_of_what_a_registry_says() -> None:
-    assert error_codes(b'{"errors": [{"code": "DENIED", "message": "s3cret"}, {"code": "DENIED"}]}') == ["DENIED"]
+    assert parse_error_codes(b'{"errors": [{"code": "DENIED", "message": "s3cret"}, {"code": "DENIED"}]}') == ["DENIED"]
     for words in (b"", b"<html>", b"[]", b'{"errors": 1}', b'{"errors": [{"code": "s3cret"}, {"code": 1}]}'):
-        assert error_codes(words) == []
+        assert parse_error_codes(words) == []
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -205,33 +205,33 @@ def test_where_nobody_listens_the_next_step_is_to_start_one_or_not_to_push() -> 
     ],
 )
 def test_only_a_registry_on_this_machine_is_asked_without_tls(host: str, url: str) -> None:
-    assert registry.base_url(host) == url
+    assert registry.get_base_url(host) == url
 
 
 def test_credentials_come_whole_or_not_at_all_and_are_of_one_host() -> None:
     both = {"DRYDOCK_REGISTRY_USER": "someone", "DRYDOCK_REGISTRY_PASSWORD": "s3cret"}
     ours = Credentials("someone", "s3cret", "ghcr.io")
-    assert registry.credentials(both, "ghcr.io") == ours
-    assert registry.credentials({**both, "DRYDOCK_REGISTRY_HOST": "ghcr.io"}, "other.example") == ours
-    assert registry.credentials({**both, "DRYDOCK_REGISTRY_PASSWORD": ""}, "ghcr.io") is None
-    assert registry.credentials({}, "ghcr.io") is None
+    assert registry.read_credentials(both, "ghcr.io") == ours
+    assert registry.read_credentials({**both, "DRYDOCK_REGISTRY_HOST": "ghcr.io"}, "other.example") == ours
+    assert registry.read_credentials({**both, "DRYDOCK_REGISTRY_PASSWORD": ""}, "ghcr.io") is None
+    assert registry.read_credentials({}, "ghcr.io") is None
 
 
 def test_the_credentials_of_a_source_name_their_host() -> None:
     both = {"DRYDOCK_SOURCE_USER": "someone", "DRYDOCK_SOURCE_PASSWORD": "s3cret"}
     theirs = Credentials("someone", "s3cret", "staging.example")
-    assert registry.source_credentials({**both, "DRYDOCK_SOURCE_HOST": "staging.example"}) == theirs
-    assert registry.source_credentials({}) is None
+    assert registry.read_source_credentials({**both, "DRYDOCK_SOURCE_HOST": "staging.example"}) == theirs
+    assert registry.read_source_credentials({}) is None
     with pytest.raises(UsageError, match=r"^DRYDOCK_SOURCE_USER is set, and DRYDOCK_SOURCE_HOST is not$"):
-        registry.source_credentials(both)
+        registry.read_source_credentials(both)
 
 
 def test_credentials_are_for_their_host_alone() -> None:
     hub, ours = Credentials("a", "b", "docker.io"), Credentials("c", "d", "127.0.0.1:5000")
-    assert registry.login_for("registry-1.docker.io/owner/name", ours, hub) == hub
-    assert registry.login_for("127.0.0.1:5000/name", None, hub, ours) == ours
-    assert registry.login_for("127.0.0.1:5001/name", ours, hub) is None
-    assert registry.login_for("GHCR.io/name", Credentials("a", "b", "ghcr.io")) == Credentials("a", "b", "ghcr.io")
+    assert registry.choose_login("registry-1.docker.io/owner/name", ours, hub) == hub
+    assert registry.choose_login("127.0.0.1:5000/name", None, hub, ours) == ours
+    assert registry.choose_login("127.0.0.1:5001/name", ours, hub) is None
+    assert registry.choose_login("GHCR.io/name", Credentials("a", "b", "ghcr.io")) == Credentials("a", "b", "ghcr.io")
 
 
 @pytest.mark.parametrize("challenge", ['Basic realm="here"', 'Bearer realm="http://{}/token"'])

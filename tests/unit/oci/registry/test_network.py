@@ -89,7 +89,7 @@ def test_docker_hub_is_asked_where_it_answers(host: str, monkeypatch: pytest.Mon
 
         anyio.run(ask)
     assert seen == ["CONNECT registry-1.docker.io:443 HTTP/1.1"]
-    assert registry.base_url(host) == "https://registry-1.docker.io"
+    assert registry.get_base_url(host) == "https://registry-1.docker.io"
 
 
 def test_an_official_image_of_docker_hub_has_its_whole_name() -> None:
@@ -124,14 +124,14 @@ def test_a_private_authority_is_trusted_if_the_environment_names_it(
 def test_the_public_authorities_stay_trusted_beside_a_private_one(
     authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    public = len(registry.tls_context({}).get_ca_certs())
+    public = len(registry.create_tls_context({}).get_ca_certs())
     assert public > 50
-    assert len(registry.tls_context({"SSL_CERT_FILE": str(authority[0])}).get_ca_certs()) == public + 1
+    assert len(registry.create_tls_context({"SSL_CERT_FILE": str(authority[0])}).get_ca_certs()) == public + 1
 
 
 def test_what_runs_in_containers_gets_the_certificates_as_they_are(authority: tuple[Path, ssl.SSLContext]) -> None:
-    assert registry.ca_certificates({"SSL_CERT_FILE": str(authority[0])}) == authority[0].read_text()
-    assert registry.ca_certificates({}) == registry.ca_certificates({"SSL_CERT_FILE": ""}) == ""
+    assert registry.read_ca_certificates({"SSL_CERT_FILE": str(authority[0])}) == authority[0].read_text()
+    assert registry.read_ca_certificates({}) == registry.read_ca_certificates({"SSL_CERT_FILE": ""}) == ""
 
 
 def test_an_untrusted_certificate_is_told_once_and_not_tried_again(authority: tuple[Path, ssl.SSLContext]) -> None:
