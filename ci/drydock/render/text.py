@@ -69,11 +69,7 @@ def _publication_lines(publication: Publication) -> list[str]:
             if publication.already_published
             else []
         ),
-        *(
-            [f"replaced   {publication.tag} was {publication.previous_digest} before"]
-            if publication.previous_digest
-            else []
-        ),
+        *(f"replaced   {tag} was {previous} before" for tag, previous in publication.previous_digests.items()),
         *([f"tags       {', '.join(publication.tags)}"] if len(publication.tags) > 1 else []),
     ]
 

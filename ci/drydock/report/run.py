@@ -42,7 +42,9 @@ class Publication(Value):
     digest: str
     tags: tuple[str, ...] = Field(default=(), description="all tags that have this digest now, with `tag`")
     already_published: bool = Field(default=False, description="whether the tag had this digest before the run")
-    previous_digest: str = Field(default="", description="the digest that `tag` had before, if it was another one")
+    previous_digests: dict[str, str] = Field(
+        default={}, description="the digest that each of `tags` had before, if it was another one"
+    )
     unmoved: dict[str, str] = Field(
         default={}, description="tags that were not moved to this digest, each with the reason"
     )

@@ -255,8 +255,12 @@ class EngineStages:
             tag=plan.name.tag,
             digest=digest,
             tags=named.tags,
-            already_published=named.previous_digest == digest,
-            previous_digest=named.previous_digest if named.previous_digest != digest else "",
+            already_published=named.previous_digests.get(plan.name.tag) == digest,
+            previous_digests={
+                tag: previous
+                for tag, previous in named.previous_digests.items()
+                if tag in named.tags and previous != digest
+            },
             unmoved=dict(named.unmoved),
         )
 

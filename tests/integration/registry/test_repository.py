@@ -346,7 +346,7 @@ def test_a_commits_tag_never_changes_its_model(plain: str, tmp_path: Path) -> No
         assert released.unmoved == {tag: "it leads to an image with the model aaaaaaaaaaaa"}
         assert await repository.get_digest(tag) == served
         # The same model in another image, as a release of the same commit is.
-        assert (await built("fourth", "a", ImageTags(tag))).previous_digest == served
+        assert (await built("fourth", "a", ImageTags(tag))).previous_digests == {tag: served}
         # A dirty one may be anything.
         for model in "ab":
             assert (await built(model, model, ImageTags(f"{tag}-dirty"))).tags == (f"{tag}-dirty",)
@@ -361,13 +361,18 @@ def test_what_a_tag_was_before_is_told(plain: str, tmp_path: Path) -> None:
         named = [
             await tagging.apply_tags(repository, digest, ImageTags(tag="mine")) for digest in (first, second, second)
         ]
-        assert [each.previous_digest for each in named] == ["", first, second]
+        assert [each.previous_digests for each in named] == [{}, {"mine": first}, {"mine": second}]
         versions = [
             await tagging.apply_tags(repository, first, ImageTags(tag="1.2.3", commit_tag="sha-a"), settle_seconds=0)
             for _ in "12"
         ]
-        assert [each.previous_digest for each in versions] == ["", first]
-        assert versions[0].tags == ("1.2.3", "sha-a", "1.2", "1")
+        every_tag = ("1.2.3", "sha-a", "1.2", "1")
+        assert [each.previous_digests for each in versions] == [{}, dict.fromkeys(every_tag, first)]
+        assert versions[0].tags == every_tag
+        # A release of the same commit has another digest, and takes the commit's tag.
+        name = ImageTags(tag="1.2.4", commit_tag="sha-a")
+        released = await tagging.apply_tags(repository, second, name, settle_seconds=0)
+        assert released.previous_digests == dict.fromkeys(("sha-a", "1.2", "1"), first)
 
     within(plain, work)
 

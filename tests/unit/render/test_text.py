@@ -48,10 +48,15 @@ def test_a_lean_model_is_said_to_be_equal_in_one_line() -> None:
 
 
 def test_what_stood_under_its_tag_before_is_told() -> None:
-    published = examples.publication("mine").model_copy(update={"tags": ("mine",), "previous_digest": "sha256:0"})
-    assert text.render(examples.report(publication=published)).splitlines()[-2:] == [
-        "replaced   mine was sha256:0 before",
-        f"published  127.0.0.1:5000/iris-classifier:mine@{examples.MANIFEST_DIGEST}",
+    previous = {"sha-a": "sha256:0", "1.2": "sha256:1"}
+    published = examples.publication("1.2.3").model_copy(
+        update={"tags": ("1.2.3", "sha-a", "1.2"), "previous_digests": previous}
+    )
+    assert text.render(examples.report(publication=published)).splitlines()[-4:] == [
+        "replaced   sha-a was sha256:0 before",
+        "replaced   1.2 was sha256:1 before",
+        "tags       1.2.3, sha-a, 1.2",
+        f"published  127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}",
     ]
 
 

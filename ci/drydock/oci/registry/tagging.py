@@ -55,13 +55,14 @@ async def push(repository: Repository, archive: Path, digest: str, name: ImageTa
 
 @dataclass(frozen=True)
 class TagResult:
-    """All tags that lead to an image now; `previous_digest` is the one that the first of them had until then.
+    """All tags that lead to an image now.
 
-    `unmoved` has the reason for each tag that should point to it and does not.
+    `previous_digests` has the digest that each tag had before, if it had one; `unmoved` the reason for each tag that
+    should point to the image and does not.
     """
 
     tags: tuple[str, ...]
-    previous_digest: str
+    previous_digests: Mapping[str, str] = field(default_factory=dict)
     unmoved: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -82,8 +83,10 @@ async def apply_tags(
     A registry that lets no tag move keeps no image from its first name.
     """
     unmoved: dict[str, str] = {}
+    asked = [name.tag, name.commit_tag, *([name.branch, *tags.list_moving_tags(name.tag)] if moving_tags else [])]
+    previous = {tag: found for tag in asked if tag and (found := await repository.get_digest(tag))}
     if name.is_version:
-        before = await tag_version(repository, digest, name.tag, settle_seconds)
+        await tag_version(repository, digest, name.tag, settle_seconds)
         given = [name.tag]
         if name.commit_tag:
             if reason := await _move_commit(repository, digest, name.commit_tag):
@@ -97,11 +100,10 @@ async def apply_tags(
             unmoved |= stayed
         # Once more and last: another run's write may have been on its way for longer than anybody waits.
         _require_same_digest(repository, name.tag, digest, await repository.wait_until_served(name.tag))
-        return TagResult(tuple(given), before, unmoved)
-    before = await repository.get_digest(name.tag) or ""
+        return TagResult(tuple(given), previous, unmoved)
     if reason := await repository.move_tag(digest, name.tag):
         raise RegistryError(
-            f"{repository.display_name}:{name.tag} stays at {before}: {reason}",
+            f"{repository.display_name}:{name.tag} stays at {previous.get(name.tag, '')}: {reason}",
             likely_cause="the registry lets no tag move, or these credentials may not",
             next_step="exempt this tag from the registry's rule, or push under a new one with --tag",
         )
@@ -113,21 +115,22 @@ async def apply_tags(
             unmoved[name.branch] = reason
         else:
             given.append(name.branch)
-    return TagResult(tuple(given), before, unmoved)
+    return TagResult(tuple(given), previous, unmoved)
 
 
-async def tag_version(repository: Repository, digest: str, version: str, settle_seconds: float = SETTLE_SECONDS) -> str:
-    """Tag an image with its version; returns its digest if it has it already, else "". A taken version never changes.
+async def tag_version(
+    repository: Repository, digest: str, version: str, settle_seconds: float = SETTLE_SECONDS
+) -> None:
+    """Tag an image with its version. A taken version never changes.
 
     Raises VersionTaken if the version has another digest, or if another run wrote it last at the same moment.
     """
     before = await repository.tag_if_absent(digest, version)
     if before:
         _require_same_digest(repository, version, digest, before)
-        return before
+        return
     await anyio.sleep(settle_seconds)
     _require_same_digest(repository, version, digest, await repository.wait_until_served(version))
-    return ""
 
 
 async def move_version_tags(repository: Repository, version: str) -> tuple[dict[str, str], dict[str, str]]:
