@@ -111,8 +111,9 @@ def create_plan(
     inputs = _find_inputs(policy, root, policy_path)
     commit = revision.read_revision(root, inputs) if publishes or builds else _read_source(root)
     images = _read_images(Path(environment.get(IMAGES_VARIABLE) or root / "images.toml"))
-    # The commit of a clean checkout names its model as well.
-    model_sha256 = inputs.model.sha256 if inputs.model and commit.dirty else ""
+    # A commit names the model that it has, also if something else in the checkout is not as the commit has it.
+    named_by_commit = not inputs.model or not commit.dirty or worktree.is_committed(root, inputs.model)
+    model_sha256 = inputs.model.sha256 if inputs.model and not named_by_commit else ""
     name = revision.name_image(commit, tag, environment, model_sha256) if publishes else ImageTags(tag="")
     if push:
         revision.require_plausible_time(commit, datetime.now(UTC))
@@ -178,9 +179,10 @@ def _find_inputs(policy: Policy, root: Path, policy_path: Path) -> Inputs:
         return Inputs(tuple(policy.build.context), tuple(files))
     folder = (root / policy.model.path).resolve()
     contract, rows = folder / "model.json", folder / TRAINING_ROWS
+    description = (contract, *([rows] if rows.exists() else []))
     artifact = _read_artifact(contract)
-    model = Model(folder / artifact.file, contract, artifact.sha256) if artifact else None
-    return Inputs(tuple(policy.build.context), (*files, contract, *([rows] if rows.exists() else [])), model)
+    model = Model(folder / artifact.file, description, artifact.sha256) if artifact else None
+    return Inputs(tuple(policy.build.context), (*files, *description), model)
 
 
 def _read_artifact(contract: Path) -> Artifact | None:

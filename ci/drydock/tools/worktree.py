@@ -32,10 +32,13 @@ POINTER_BYTES = 1024
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model that a run takes as it is: its file, and the sha256 that its contract records of it."""
+    """A trained model that a run takes as it is: its file, and the sha256 that its contract records of it.
+
+    `description` has the contract, and then the training rows if they came with it.
+    """
 
     file: Path
-    contract: Path
+    description: tuple[Path, ...]
     sha256: str
 
 
@@ -97,6 +100,16 @@ def list_changes(root: Path, inputs: Inputs) -> tuple[Change, ...]:
         named[os.path.relpath(inputs.model.file, root)] = why
     named |= {str(file): "not in this repository" for file in inputs.files if not file.is_relative_to(top)}
     return tuple(Change(path, why) for path, why in sorted(named.items()))
+
+
+def is_committed(root: Path, model: Model) -> bool:
+    """Whether the commit has a model, its contract and its training rows as they are here, or vouches for them."""
+    try:
+        changes = list_changes(root, Inputs(files=model.description, model=model))
+    except git.NoRepository:
+        return False
+    changed = {os.path.normpath(root.resolve() / change.path) for change in changes}
+    return changed.isdisjoint(map(str, (*model.description, model.file)))
 
 
 def _read_status(top: Path) -> Iterator[tuple[bytes, str]]:
@@ -226,7 +239,7 @@ def _compare_model(commit: _Commit, model: Model, changed: set[bytes]) -> str:
     """A contract that is in the commit vouches for its model's bytes, which may be too many for git."""
     if not model.file.exists():
         return ""
-    paths = [git.encode_path(os.path.relpath(path, commit.top)) for path in (model.contract, model.file)]
+    paths = [git.encode_path(os.path.relpath(path, commit.top)) for path in (model.description[0], model.file)]
     if paths[0] in commit.files and paths[0] not in changed:
         return "" if _compute_file_sha256(model.file) == model.sha256 else "not the model of its contract"
     return "" if paths[1] in commit.files and paths[1] not in changed else "a model that git does not hold"

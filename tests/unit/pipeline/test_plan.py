@@ -156,11 +156,20 @@ def test_the_command_of_the_docs_commits_all_that_contract_writes(given: Path, p
     assert made(given, tag=None).name.tag == f"sha-{git(given, 'rev-parse', 'HEAD')}"
 
 
-def test_a_model_that_git_holds_is_of_its_commit(given: Path) -> None:
+@pytest.mark.parametrize("name", ["model.json", "model.pkl", "training.npy"])
+def test_a_model_that_git_holds_is_of_its_commit(name: str, given: Path) -> None:
     trained(given, "one model")
+    (given / "artifacts" / "training.npy").write_text("rows that a conversion counts")
     git(given, "add", "--force", "artifacts")
     git(given, "commit", "--quiet", "--message", "the model")
-    assert made(given, tag=None).name.tag == f"sha-{git(given, 'rev-parse', 'HEAD')}"
+    commit = git(given, "rev-parse", "HEAD")
+    assert made(given, tag=None).name.tag == f"sha-{commit}"
+    # Another file that changed says nothing of the model.
+    (given / "note.txt").write_text("x")
+    assert made(given, tag=None).name.tag == f"sha-{commit}-dirty"
+    with (given / "artifacts" / name).open("a") as file:
+        file.write(" ")
+    assert made(given, tag=None).name.tag.startswith(f"sha-{commit}-dirty-model-")
 
 
 def test_a_model_that_the_run_trains_does_not_count(given: Path) -> None:
