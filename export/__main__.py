@@ -41,7 +41,7 @@ def main() -> None:
         sys.exit(str(error))
     except ConversionError as error:
         sys.exit(
-            f'{error}\n→ set runtime = "sklearn" under [build] in pipeline.toml to serve the model as it is, or '
+            f'{error}\n→ set runtime = "sklearn" under [build] to serve the model as it is, or '
             '"pandas" if it takes named columns or strings'
         )
     if summary:

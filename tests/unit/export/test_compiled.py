@@ -141,7 +141,7 @@ def test_a_model_that_takes_words_is_refused_by_the_first_of_them(tickets: Path,
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "the compiled runtime takes only numbers, but subject is a string\n"
-        '→ set runtime = "sklearn" under [build] in pipeline.toml to serve the model as it is, or "pandas" if it '
+        '→ set runtime = "sklearn" under [build] to serve the model as it is, or "pandas" if it '
         "takes named columns or strings\n"
     )
     assert not (tmp_path / "compiled").exists()
@@ -189,7 +189,7 @@ def test_what_cannot_be_converted_is_named_and_nothing_is_written(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(why)
     assert done.stderr.endswith(
-        '→ set runtime = "sklearn" under [build] in pipeline.toml to serve the model as it is, or "pandas" if it '
+        '→ set runtime = "sklearn" under [build] to serve the model as it is, or "pandas" if it '
         "takes named columns or strings\n"
     )
     assert not (tmp_path / "compiled").exists()
