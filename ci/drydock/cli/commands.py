@@ -122,7 +122,7 @@ def _contract(args: Namespace, terminal: Terminal) -> int:
         files.prepare_directory(plan.report_dir)
         lines = run_cancellable(create_contract()).splitlines()
     if plan.policy.model.train:
-        lines.append('next       say train = "" under [model], or the next run trains a model of its own')
+        lines.append(f'next       set train = "" under [model] in {args.config}, or the next run trains its own model')
     terminal.show("".join(f"{line}\n" for line in lines))
     return 0
 

@@ -507,9 +507,11 @@ def test_contract_takes_its_columns_and_a_name_and_says_what_would_pass_over_the
     assert commands.main(["contract", *given, *asked, *of(project)]) == 0
     files = (project / "fitted.pkl", project / "rows.csv")
     assert fake_stages.described == [(*files, "yours", "price", ["zip", "year"])]
-    assert capsys.readouterr().out == (
-        'model      of a test\nnext       say train = "" under [model], or the next run trains a model of its own\n'
-    )
+    shown = capsys.readouterr().out
+    following = 'set train = "" under [model] in {}, or the next run trains its own model\n'
+    assert shown == f"model      of a test\nnext       {following.format(project / 'pipeline.toml')}"
+    page = (ROOT / "docs" / "your-model.md").read_text(encoding="utf-8")
+    assert f"next       {following.format('pipeline.toml')}" in page
 
 
 def test_contract_gives_github_no_command(
