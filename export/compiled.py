@@ -127,9 +127,10 @@ def comparison_rows(estimator: Any, contract: Contract, training: Path) -> Compa
 def compare(contract: Contract, rows: np.ndarray, trained: SklearnPredictor, converted: ForestPredictor) -> float:
     """The largest difference between two answers. Raises ConversionError, with the row, if it is too large."""
     inputs = rows.tolist()
-    expected, actual = trained.predict_direct(rows), np.array(converted.predict(inputs))
+    expected, actual = trained.predict_numbers(rows), np.array(converted.evaluate(inputs))
     difference = np.abs(expected - actual).max(axis=1)
-    other_label = expected.argmax(axis=1) != actual.argmax(axis=1)
+    labels = np.array(trained.predict_labels(rows)) if contract.labels else np.zeros(len(rows), int)
+    other_label = labels != actual.argmax(axis=1)
     # Not `>`: a NaN would pass.
     wrong = np.flatnonzero(other_label | ~(difference <= contract.tolerance))
     if len(wrong):

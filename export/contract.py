@@ -9,39 +9,56 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import math
 import sys
-import traceback
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
-from sklearn.base import is_classifier, is_regressor
-from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.metrics import mean_absolute_error, r2_score
 
 from export.compiled import TRAINING_ROWS, check_features, flatten_trees
-from export.dataset import Table, parse_number, read_csv, select_features
-from export.errors import ContractError, ConversionError
-from service.contract import Artifact, Contract, GoldenRow, Holdout, Row, Task, write_contract
-from service.runtimes import Predictor
+from export.dataset import BOOLEANS, Table, parse_number, read_csv, select_features
+from export.errors import ContractError, ContractWarning, ConversionError
+from export.estimator import find_categories, find_feature_names, find_task, load_estimator, needs_pandas
+from export.stability import require_stable_answers
+from service.contract import (
+    Artifact,
+    Contract,
+    GoldenRow,
+    Holdout,
+    Label,
+    Row,
+    Task,
+    label_text,
+    write_contract,
+)
+from service.runtimes import Answers, Predictor
 from service.runtimes.sklearn import SklearnPredictor
 
 MODEL_FILE = "model.pkl"
 GOLDEN_ROWS_PER_CLASS = 4
 GOLDEN_VALUES = 12
+MAX_GOLDEN_ROWS = 100
+# How many values a message lists.
+SHOWN = 5
+# Of fewer rows a score says little, and a good model may look no better than guessing.
+MIN_SCORED_ROWS = 20
 LIBRARIES = ("joblib", "numpy", "scikit-learn", "scipy")
-# Only the order of a sum differs between processors. The tolerance of values is a millionth of the largest one.
+# Only the order of a sum differs between processors. The tolerance of values is a millionth of the largest one: an
+# absolute one would let any model pass whose values are small.
 TOLERANCE = 1e-6
 
 
 class _Evaluation(NamedTuple):
-    labels: list[str]
+    labels: list[Label]
     scores: dict[str, float]
     golden: list[GoldenRow]
     tolerance: float
@@ -50,11 +67,11 @@ class _Evaluation(NamedTuple):
 def create_contract(
     estimator: Any,  # noqa: ANN401 - whatever was trained
     held_out: Table,
-    targets: Sequence[Any],
+    targets: Sequence[Any] | np.ndarray,
     directory: Path,
     *,
     name: str,
-    labels: Sequence[str] = (),
+    labels: Sequence[Label] = (),
     reference_rows: Sequence[Row] = (),
     pickle_bytes: bytes = b"",
 ) -> Contract:
@@ -66,14 +83,16 @@ def create_contract(
     Raises ContractError.
     """
     content = pickle_bytes or _pickle(estimator)
-    task = _task(estimator)
+    task = find_task(estimator)
     features, rows, kinds = held_out
     if twice := [feature for feature, times in Counter(features).items() if times > 1]:
         raise ContractError(f"two features are called {twice[0]}; give each its own name.")
-    runtime, predictor = _runtime(content, task, held_out)
-    answers = np.array(_predict(predictor, rows))
+    _check_categories(estimator, held_out)
+    runtime, predictor = _choose_runtime(estimator, content, task, held_out)
+    answers = _predict(predictor, rows)
     evaluate = _evaluate_classifier if task == "classification" else _evaluate_regressor
-    evaluation = evaluate(estimator, rows, answers, targets, list(labels))
+    evaluation = evaluate(estimator, rows, answers, list(targets), list(labels))
+    require_stable_answers(predictor, rows, answers, evaluation.tolerance)
     contract = Contract(
         name=name,
         task=task,
@@ -103,17 +122,44 @@ def create_contract(
     return contract
 
 
-def least_certain_rows(probabilities: np.ndarray) -> list[int]:
-    """The rows of each class that the model is least sure of: a wrong model differs there first."""
-    certainty = probabilities.max(axis=1)
-    predicted = probabilities.argmax(axis=1)
-    rows: list[int] = []
-    for label in range(probabilities.shape[1]):
-        label_rows = np.flatnonzero(predicted == label)
-        rows += [
-            int(row) for row in label_rows[np.argsort(certainty[label_rows], kind="stable")][:GOLDEN_ROWS_PER_CLASS]
-        ]
-    return rows
+def _check_categories(estimator: Any, table: Table) -> None:  # noqa: ANN401
+    """Warn of values that an encoder of the model does not know, and refuse a column that has no other ones.
+
+    An encoder may ignore what it does not know: the model then answers as if the column were not there.
+    """
+    categories = find_categories(estimator, table.features)
+    for place, name in enumerate(table.features):
+        if name not in categories:
+            continue
+        values = dict.fromkeys(row[place] for row in table.rows)
+        unknown = [value for value in values if value not in set(categories[name])]
+        if not unknown:
+            continue
+        known = ", ".join(repr(each.item() if hasattr(each, "item") else each) for each in categories[name][:SHOWN])
+        given = ", ".join(map(repr, unknown[:SHOWN]))
+        if len(unknown) == len(values):
+            raise ContractError(
+                f"the model knows none of the values of {name}. The data have {given}; the model was trained with "
+                f"{known}. Write them as they were when it was trained."
+            )
+        warnings.warn(
+            f"{name} has values that the model was not trained with: {given}. It knows {known}, and may ignore others.",
+            ContractWarning,
+            stacklevel=3,
+        )
+
+
+def least_certain_rows(labels: np.ndarray, certainty: np.ndarray) -> list[int]:
+    """At most MAX_GOLDEN_ROWS rows, of each label those with the least certain answers: a wrong model differs there.
+
+    `labels` has the place of each row's label, and `certainty` its probability.
+    """
+    by_label = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    per_label = max(1, min(GOLDEN_ROWS_PER_CLASS, MAX_GOLDEN_ROWS // len(by_label)))
+    chosen = [rows[np.argsort(certainty[rows], kind="stable")][:per_label] for rows in by_label]
+    # Beyond that many labels only some have a row.
+    every = -(-len(chosen) // MAX_GOLDEN_ROWS)
+    return [int(row) for rows in chosen[::every] for row in rows]
 
 
 def evenly_spaced_rows(values: np.ndarray) -> list[int]:
@@ -129,92 +175,90 @@ def _pickle(estimator: Any) -> bytes:  # noqa: ANN401
     return buffer.getvalue()
 
 
-def _load(content: bytes) -> Any:  # noqa: ANN401
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", InconsistentVersionWarning)
-            return joblib.load(io.BytesIO(content))
-    except InconsistentVersionWarning as error:
-        raise ContractError(
-            f"the model was saved with scikit-learn {error.original_sklearn_version}, but this is "
-            f"{error.current_sklearn_version}: a pickle only loads with the version that wrote it. Train it again with "
-            "this one, or lock that one in requirements/."
-        ) from error
-    # A pickle runs code, and that may raise anything.
-    except Exception as error:
-        why = "".join(traceback.format_exception_only(error)).partition("\n")[0]
-        raise ContractError(
-            f"the model cannot be loaded ({why}); save it with joblib.dump, and use only packages of "
-            "requirements/image-pandas.txt."
-        ) from error
-
-
-def _task(estimator: Any) -> Task:  # noqa: ANN401
-    name = type(estimator).__name__
-    # Both raise for an object that is not an estimator.
-    with suppress(AttributeError, TypeError):
-        if is_regressor(estimator):
-            return "regression"
-        if is_classifier(estimator):
-            _require_probabilities(estimator, name)
-            return "classification"
-    raise ContractError(f"{name} is neither a classifier nor a regressor of scikit-learn.")
-
-
-def _require_probabilities(estimator: Any, name: str) -> None:  # noqa: ANN401
-    if not hasattr(estimator, "predict_proba"):
-        raise ContractError(f"{name} has no predict_proba; CalibratedClassifierCV gives it one.")
-    if not hasattr(estimator, "classes_"):
-        raise ContractError(f"{name} is not fitted; fit it before it is saved.")
-    if isinstance(estimator.classes_, list):
-        raise ContractError(f"{name} predicts {len(estimator.classes_)} things; a model predicts one.")
-
-
 def _evaluate_classifier(
     estimator: Any,  # noqa: ANN401
     rows: Sequence[Row],
-    answers: np.ndarray,
+    answers: Answers,
     targets: Sequence[Any],
-    labels: list[str],
+    labels: list[Label],
 ) -> _Evaluation:
-    labels = labels or [str(name) for name in estimator.classes_]
-    if "" in labels:
+    labels = labels or list(map(_plain_label, estimator.classes_))
+    texts = [label_text(name) for name in labels]
+    if "" in texts:
         raise ContractError("one of the model's labels is empty; give it a name.")
+    numbers = np.array(answers.numbers)
+    places = numbers.argmax(axis=1) if answers.labels is None else np.array(answers.labels)
+    certainty = numbers[np.arange(len(numbers)), places] if numbers.size else np.zeros(len(places))
     right = _class_indices(estimator.classes_, targets)
+    _require_better_than_guessing(places, right)
     golden = [
         GoldenRow(
             features=list(rows[row]),
-            label=labels[int(answers[row].argmax())],
-            probabilities=dict(zip(labels, answers[row].tolist(), strict=True)),
+            label=labels[places[row]],
+            probabilities=dict(zip(texts, numbers[row].tolist(), strict=True)) if numbers.size else {},
         )
-        for row in least_certain_rows(answers)
+        for row in least_certain_rows(places, certainty)
     ]
-    accuracy = float((answers.argmax(axis=1) == right).mean())
-    return _Evaluation(labels, {"accuracy": round(accuracy, 4)}, golden, TOLERANCE)
+    return _Evaluation(labels, {"accuracy": round(float((places == right).mean()), 4)}, golden, TOLERANCE)
+
+
+def _plain_label(label: Any) -> Label:  # noqa: ANN401
+    plain: Label = label.item() if isinstance(label, np.generic) else label
+    if isinstance(plain, bool | str | int) or (isinstance(plain, float) and math.isfinite(plain)):
+        return plain
+    raise ContractError(f"{label!r} is no label: JSON has strings, numbers and booleans.")
+
+
+def _require_better_than_guessing(places: np.ndarray, right: np.ndarray) -> None:
+    """Raise ContractError if always saying the most frequent label would be as good, whichever way it is counted.
+
+    A model that raises rare alarms may have a lower accuracy than that, but it finds more of them.
+    """
+    shares = np.bincount(right) / len(right)
+    known = shares > 0
+    if known.sum() < 2 or len(right) < MIN_SCORED_ROWS:
+        return
+    accuracy = float((places == right).mean())
+    # A predicted label that no row has is no error of the score.
+    balanced = float(np.mean([(places[right == label] == label).mean() for label in np.flatnonzero(known)]))
+    if accuracy <= shares.max() and balanced <= 1 / known.sum():
+        raise ContractError(
+            f"the model is right on {accuracy:.0%} of the {len(right)} rows; always the same label would be right on "
+            f"{shares.max():.0%}. Most often the target is another column, or the columns are in another order."
+        )
 
 
 def _evaluate_regressor(
     _: Any,  # noqa: ANN401
     rows: Sequence[Row],
-    answers: np.ndarray,
+    answers: Answers,
     targets: Sequence[Any],
-    labels: list[str],  # noqa: ARG001 - a regression has none
+    labels: list[Label],  # noqa: ARG001 - a regression has none
 ) -> _Evaluation:
-    values, expected = answers[:, 0], _values(targets)
+    values, expected = np.array(answers.numbers)[:, 0], _values(targets)
     if len(expected) < 2:
         raise ContractError("the data have one row, but the score of a regression needs at least two.")
-    scores = {
-        "r2": round(float(r2_score(expected, values)), 4),
-        "mean absolute error": float(f"{mean_absolute_error(expected, values):.4g}"),
-    }
+    r2 = float(r2_score(expected, values))
+    if r2 < 0 and len(expected) >= MIN_SCORED_ROWS:
+        raise ContractError(
+            f"the model is worse than always saying the mean of the {len(expected)} rows (r2 {r2:.4g}). Most often the "
+            "target is another column, or the columns are in another order."
+        )
+    scores = {"r2": round(r2, 4), "mean absolute error": float(f"{mean_absolute_error(expected, values):.4g}")}
     golden = [GoldenRow(features=list(rows[row]), value=float(values[row])) for row in evenly_spaced_rows(values)]
-    return _Evaluation([], scores, golden, float(f"{TOLERANCE * max(1.0, float(np.abs(values).max())):.0e}"))
+    return _Evaluation([], scores, golden, float(f"{TOLERANCE * float(np.abs(values).max()):.0e}"))
 
 
-def _runtime(content: bytes, task: Task, table: Table) -> tuple[str, Predictor]:
+def _choose_runtime(
+    estimator: Any,  # noqa: ANN401
+    content: bytes,
+    task: Task,
+    table: Table,
+) -> tuple[str, Predictor]:
     """The smaller runtime that answers these rows; an estimator of named columns refuses them as plain numbers."""
-    if "string" not in table.kinds:
-        plain = SklearnPredictor(content, task)
+    has_probabilities = task == "classification" and hasattr(estimator, "predict_proba")
+    if "string" not in table.kinds and not needs_pandas(estimator):
+        plain = SklearnPredictor(content, task, has_probabilities=has_probabilities)
         with suppress(Exception):
             plain.predict(table.rows[:1])
             return "sklearn", plain
@@ -226,24 +270,29 @@ def _runtime(content: bytes, task: Task, table: Table) -> tuple[str, Predictor]:
             "the model takes named columns or strings, which need pandas; install requirements/image-pandas.txt."
         ) from error
     kinds = table.kinds or ["number"] * len(table.features)
-    return "pandas", DataFramePredictor(content, task, table.features, kinds)
+    return "pandas", DataFramePredictor(content, task, table.features, kinds, has_probabilities=has_probabilities)
 
 
-def _predict(predictor: Predictor, rows: Sequence[Row]) -> list[list[float]]:
+def _predict(predictor: Predictor, rows: Sequence[Row]) -> Answers:
     try:
         answers = predictor.predict(rows)
     # A model is anybody's code, and may raise anything, in several lines.
     except Exception as error:
         why = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
         raise ContractError(f"the model does not answer these data: {why}.") from error
-    if len(answers) != len(rows):
-        raise ContractError(f"the model gives {len(answers)} numbers to {len(rows)} rows; a model predicts one thing.")
+    if answers.row_count != len(rows):
+        raise ContractError(
+            f"the model gives {answers.row_count} numbers to {len(rows)} rows; a model predicts one thing."
+        )
     return answers
 
 
 def _class_indices(classes: Any, targets: Sequence[Any]) -> np.ndarray:  # noqa: ANN401
     """The index of each right answer's class. Answers from a file are strings, whatever the classes are."""
     places = {str(name): place for place, name in enumerate(classes)}
+    if np.asarray(classes).dtype == bool:
+        words = {word: word.capitalize() for word in BOOLEANS} | {"1": "True", "0": "False"}
+        places |= {word: places[name] for word, name in words.items() if name in places}
     if np.issubdtype(np.asarray(classes).dtype, np.number):
         by_number = {float(name): place for place, name in enumerate(classes)}
         numbers = {str(target): parse_number(str(target)) for target in targets}
@@ -263,8 +312,11 @@ def _values(targets: Sequence[Any]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def summary(contract: Contract, conversion_error: str) -> str:
-    """The contract in a few lines; `conversion_error` says why the model cannot be compiled, empty if it can."""
+def summary(contract: Contract, conversion_error: str, warned: Sequence[str] = ()) -> str:
+    """The contract in a few lines, and what `warned` says.
+
+    `conversion_error` says why the model cannot be compiled; it is empty if it can.
+    """
     kinds = Counter(contract.feature_kinds)
     takes = " and ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
     gives = f"{len(contract.labels)} labels" if contract.labels else "a value"
@@ -274,6 +326,7 @@ def summary(contract: Contract, conversion_error: str) -> str:
         f"contract   {len(contract.golden)} golden rows, tolerance {contract.tolerance:g}, "
         f"sha256 {contract.artifact.sha256[:12]}",
     ]
+    lines += [f"warning    {sentence}" for sentence in warned]
     if conversion_error:
         lines += [f"note       {conversion_error}", f'next       set runtime = "{contract.runtime}" under [build]']
     else:
@@ -293,11 +346,13 @@ def main() -> None:
     args = parser.parse_args()
     try:
         content = args.model.read_bytes()
-        estimator = _load(content)
+        estimator = load_estimator(content)
         string_columns = [name for name in args.string_columns.split(",") if name]
-        table, targets = read_csv(args.data, args.target, string_columns)
+        table, targets = read_csv(args.data, args.target, string_columns, partial(find_feature_names, estimator))
         table = select_features(estimator, table)
-        contract = create_contract(estimator, table, targets, args.out, name=args.name, pickle_bytes=content)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always", ContractWarning)
+            contract = create_contract(estimator, table, targets, args.out, name=args.name, pickle_bytes=content)
     except OSError as error:
         sys.exit(f"{error.filename} cannot be read: {error.strerror}")
     except ContractError as error:
@@ -308,7 +363,8 @@ def main() -> None:
         flatten_trees(estimator)
     except ConversionError as error:
         conversion_error = str(error)
-    print(summary(contract, conversion_error), end="")
+    warned = [str(each.message) for each in seen if issubclass(each.category, ContractWarning)]
+    print(summary(contract, conversion_error, warned), end="")
 
 
 if __name__ == "__main__":

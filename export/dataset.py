@@ -7,17 +7,20 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from export.errors import ContractError
+from export.estimator import find_feature_names
 from service.contract import Kind, Row
 
 SEPARATORS = {";": "semicolon", "\t": "tab"}
 # As pandas and as other programs write them.
 BOOLEANS = {"True", "False", "true", "false", "TRUE", "FALSE"}
 UNNAMED = "Unnamed: {}"
+# As pandas reads a gap among numbers, in lower case.
+MISSING = {"", "na", "n/a", "nan", "null", "none", "<na>", "#n/a", "-nan"}
 
 
 class Table(NamedTuple):
@@ -28,10 +31,21 @@ class Table(NamedTuple):
     kinds: list[Kind] = []  # noqa: RUF012 - never changed
 
 
-def read_csv(path: Path, target: str, string_columns: Sequence[str]) -> tuple[Table, list[str]]:
-    """The rows of a CSV file with a header, and the right answers: the column `target`, or the last one if it is "".
+def _no_names(_: Sequence[str]) -> list[str]:
+    return []
 
-    A column has numbers if all of its cells are numbers, and `string_columns` does not name it. Raises ContractError.
+
+def read_csv(
+    path: Path,
+    target: str,
+    string_columns: Sequence[str],
+    feature_names: Callable[[Sequence[str]], list[str]] = _no_names,
+) -> tuple[Table, list[str]]:
+    """The rows of a CSV file with a header, and the right answers: the column `target`.
+
+    If that is "", they are the one column that is no feature, or else the last column. `feature_names` gives those of
+    the model among the file's columns, if it knows any. A column has numbers if all of its cells are numbers, and
+    `string_columns` does not name it. Raises ContractError.
     """
     try:
         head, *lines = [line for line in csv.reader(io.StringIO(_text(path), newline="")) if line] or [[]]
@@ -50,7 +64,10 @@ def read_csv(path: Path, target: str, string_columns: Sequence[str]) -> tuple[Ta
     head = [name or UNNAMED.format(number) for number, name in enumerate(head)]
     if twice := [name for name, times in Counter(head).items() if times > 1]:
         raise ContractError(f"two columns of {path.name} are called {twice[0]}; give each its own name.")
-    target = target or head[-1]
+    names = feature_names(head)
+    if target in names:
+        raise ContractError(f"{target} is a feature of the model, so it cannot be the target; name another --target.")
+    target = target or _find_target(path, head, names)
     for name in (target, *string_columns):
         if name not in head:
             raise ContractError(f"{path.name} has no column {name}; it has {', '.join(head)}.")
@@ -63,22 +80,50 @@ def read_csv(path: Path, target: str, string_columns: Sequence[str]) -> tuple[Ta
     for name, cells in columns.items():
         numbers = [None if name in string_columns else parse_number(cell) for cell in cells]
         if None not in numbers:
+            _require_exact(path, name, cells)
             columns[name] = tuple(numbers)
             kinds.append("number")
             continue
-        if name not in string_columns and set(cells) <= BOOLEANS:
+        present = {cell for cell in cells if cell.strip().lower() not in MISSING}
+        if name not in string_columns and present and present <= BOOLEANS:
             # An encoder that saw booleans does not know these words, and may ignore them without an error.
             raise ContractError(
-                f"{name} has only {' and '.join(sorted(set(cells)))}. Train the model with 1 and 0 and write these, or "
+                f"{name} has only {' and '.join(sorted(present))}. Train the model with 1 and 0 and write these, or "
                 f"name the column with --string-columns {name} if it was trained with these words."
             )
-        if "" in cells and any(number is not None for number in numbers):
+        gaps = [row for row, cell in enumerate(cells) if cell.strip().lower() in MISSING]
+        if gaps and name not in string_columns and any(number is not None for number in numbers):
             raise ContractError(
-                f"row {cells.index('') + 2} of {path.name} has no {name}. A row must have all features: fill it in, or "
+                f"row {gaps[0] + 2} of {path.name} has no {name}. A row must have all features: fill it in, or "
                 "remove the row."
             )
         kinds.append("string")
     return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], kinds), targets
+
+
+def _find_target(path: Path, head: Sequence[str], names: Sequence[str]) -> str:
+    """The one column that is no feature, or the last one."""
+    others = [name for name in head if name not in names] if names and set(names) <= set(head) else []
+    if len(others) == 1 or (others and others[-1] == head[-1]):
+        return others[-1]
+    if names and head[-1] in names:
+        raise ContractError(
+            f"the last column of {path.name}, {head[-1]}, is a feature of the model; name the right answers with "
+            "--target."
+        )
+    return head[-1]
+
+
+def _require_exact(path: Path, name: str, cells: Sequence[str]) -> None:
+    """Raise ContractError for a whole number that no double holds: it would be taken for another one."""
+    for row, cell in enumerate(cells, start=2):
+        digits = cell.strip().lstrip("+-")
+        if len(digits) > 15 and digits.isdecimal() and int(digits) != int(float(digits)):
+            raise ContractError(
+                f"row {row} of {path.name} has {name} {cell.strip()}: no 64-bit float holds this number, so it would "
+                f"be taken for {float(digits):.0f}. An identifier is no feature: leave it out, or train with it as a "
+                f"string and say --string-columns {name}."
+            )
 
 
 def _text(path: Path) -> str:
@@ -103,8 +148,8 @@ def _not_utf8(path: Path, why: str) -> ContractError:
 
 def select_features(estimator: Any, table: Table) -> Table:  # noqa: ANN401
     """The columns that the model was trained with, in its order. Raises ContractError."""
-    named = getattr(estimator, "feature_names_in_", None)
-    if named is None:
+    named = find_feature_names(estimator, table.features)
+    if not named:
         expected = getattr(estimator, "n_features_in_", len(table.features))
         if table.features[0] == UNNAMED.format(0) and expected == len(table.features) - 1:
             # The first column is an index.

@@ -7,5 +7,9 @@ class ContractError(Exception):
     """No contract can be made of this model or these data."""
 
 
+class ContractWarning(UserWarning):
+    """The contract is written, but something in the model or in the data looks like a mistake."""
+
+
 class ConversionError(Exception):
     """The runtime cannot hold this model, or the converted model gives other answers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ FILE_NAME = "model.json"
 Task = Literal["classification", "regression"]
 Kind = Literal["number", "string"]
 Row = Sequence[float | str]
+# As the estimator's classes are: a class 1 is the number 1 in JSON, and True is true.
+Label = str | bool | int | float
 # One plain name: a path would lead out of the contract's own folder. In Python `$` also matches before a last newline.
 PlainName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$(?!\n)")]
 # The name of a module in service/runtimes/, of requirements/image-NAME.txt, and of its converter in export/ if any.
@@ -41,19 +44,22 @@ class Holdout(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GoldenRow(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One input and the trained model's answer: a label and the probability of each label, or a value."""
+    """One input and the trained model's answer: a value, or a label and, if the model has them, probabilities.
+
+    `probabilities` has one for each label, by `label_text`.
+    """
 
     features: list[float | str]
-    label: str = ""
+    label: Label | None = None
     probabilities: dict[str, float] = {}
     value: float | None = None
 
     @property
     def task(self) -> Task | None:
         """The task that has such an answer; None if no task has."""
-        if self.value is None:
-            return "classification" if self.label and self.probabilities else None
-        return None if self.label or self.probabilities else "regression"
+        if self.label is not None:
+            return "classification" if self.value is None else None
+        return None if self.probabilities or self.value is None else "regression"
 
 
 class Equivalence(Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,7 +80,7 @@ class Contract(Struct, frozen=True, forbid_unknown_fields=True):
     task: Task
     artifact: Artifact
     features: list[str]
-    labels: list[str]
+    labels: list[Label]
     python: str
     libraries: dict[str, str]
     holdout: Holdout
@@ -99,11 +105,30 @@ class Contract(Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"golden.{number} is not the answer of a {self.task}")
             if ["string" if isinstance(value, str) else "number" for value in row.features] != kinds:
                 raise ValueError(f"golden.{number} has other features than the model")
+            if row.label is not None and label_text(row.label) not in self.label_texts:
+                raise ValueError(f"golden.{number} has a label that the model does not have")
+            if set(row.probabilities) != (set(self.label_texts) if self.has_probabilities else set()):
+                raise ValueError(f"golden.{number} has other probabilities than the model's labels")
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the model gives the probability of each label."""
+        return bool(self.golden[0].probabilities)
+
+    @property
+    def label_texts(self) -> list[str]:
+        """The labels as names of probabilities."""
+        return [label_text(label) for label in self.labels]
 
     @property
     def feature_kinds(self) -> list[Kind]:
         """The kind of each feature."""
         return self.kinds or ["number"] * len(self.features)
+
+
+def label_text(label: Label) -> str:
+    """A label as a name in JSON: a string as it is, 1 as "1", True as "true"."""
+    return label if isinstance(label, str) else json.dumps(label)
 
 
 def parse_contract(content: bytes) -> Contract:

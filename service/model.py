@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from service.contract import FILE_NAME, Contract, ModelLoadError, Row, parse_contract, verify_sha256
-from service.runtimes import PredictionError, Predictor, load_predictor
+from service.contract import FILE_NAME, Contract, Label, ModelLoadError, Row, parse_contract, verify_sha256
+from service.runtimes import Answers, PredictionError, Predictor, load_predictor
 
 
 class RowCountMismatch(Exception):
@@ -21,10 +21,16 @@ class RowCountMismatch(Exception):
 
 
 class ClassPrediction(Struct, frozen=True):
-    """The most probable label of one row, and the probability of each."""
+    """The label of one row, and the probability of each label."""
 
-    label: str
+    label: Label
     probabilities: dict[str, float]
+
+
+class LabelPrediction(Struct, frozen=True):
+    """The label of one row, from a model that gives no probabilities."""
+
+    label: Label
 
 
 class RegressionPrediction(Struct, frozen=True):
@@ -36,7 +42,7 @@ class RegressionPrediction(Struct, frozen=True):
     value: float
 
 
-Prediction = ClassPrediction | RegressionPrediction
+Prediction = ClassPrediction | LabelPrediction | RegressionPrediction
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,10 @@ class Model:
 
     def predict(self, rows: Sequence[Row]) -> list[Prediction]:
         """Predict rows that have the contract's features in their order. Raises PredictionError, RowCountMismatch."""
-        labels = self.contract.labels
         answers = self.predictor.predict(rows)
-        if len(answers) != len(rows):
-            raise RowCountMismatch(len(answers), len(rows))
-        if not labels:
-            return [RegressionPrediction(value) for (value,) in answers]
-        # The first of equal ones, as scikit-learn has it.
-        return [ClassPrediction(labels[row.index(max(row))], dict(zip(labels, row, strict=True))) for row in answers]
+        if answers.row_count != len(rows):
+            raise RowCountMismatch(answers.row_count, len(rows))
+        return create_predictions(self.contract, answers)
 
     def self_test(self) -> str:
         """Predict the first golden row; return what is wrong with the answer, or "" if it is right."""
@@ -64,8 +66,8 @@ class Model:
             prediction = self.predict([golden.features])[0]
         except PredictionError as error:
             return f"the first golden row is refused: {error}"
-        expected: float | str | None
-        actual: float | str
+        expected: Label | None
+        actual: Label
         if isinstance(prediction, RegressionPrediction):
             expected, actual = golden.value, prediction.value
             right = golden.value is not None and abs(prediction.value - golden.value) <= self.contract.tolerance
@@ -73,6 +75,22 @@ class Model:
             expected, actual = golden.label, prediction.label
             right = actual == expected
         return "" if right else f"the first golden row is {expected}, this model says {actual}"
+
+
+def create_predictions(contract: Contract, answers: Answers) -> list[Prediction]:
+    """The answers as the contract's labels and probabilities, or values."""
+    labels, numbers = contract.labels, answers.numbers
+    if not labels:
+        return [RegressionPrediction(value) for (value,) in numbers]
+    # The first of equal ones, as scikit-learn has it.
+    places = [row.index(max(row)) for row in numbers] if answers.labels is None else answers.labels
+    if not contract.has_probabilities:
+        return [LabelPrediction(labels[place]) for place in places]
+    names = contract.label_texts
+    return [
+        ClassPrediction(labels[place], dict(zip(names, row, strict=True)))
+        for place, row in zip(places, numbers, strict=True)
+    ]
 
 
 def load_model(directory: Path) -> Model:

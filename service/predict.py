@@ -10,9 +10,9 @@ import sys
 from contextlib import suppress
 
 from service.__main__ import ARTIFACTS
-from service.contract import Contract, ModelLoadError, Row
+from service.contract import Contract, ModelLoadError, Row, label_text
 from service.http.parsing import RequestError, RequestParser
-from service.model import RegressionPrediction, load_model
+from service.model import ClassPrediction, RegressionPrediction, load_model
 from service.runtimes import PredictionError
 from service.settings import SettingsError, read_settings
 
@@ -77,7 +77,9 @@ def main() -> None:
     if isinstance(prediction, RegressionPrediction):
         answer = f"{prediction.value:g}"
     else:
-        answer = f"{prediction.label} ({prediction.probabilities[prediction.label]:.0%})"
+        answer = label_text(prediction.label)
+        if isinstance(prediction, ClassPrediction):
+            answer = f"{answer} ({prediction.probabilities[answer]:.0%})"
     print(f"{', '.join(map(str, rows[0]))} → {answer}")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from service.model import ClassPrediction, RegressionPrediction
+from service.model import ClassPrediction, LabelPrediction, RegressionPrediction
 
 # The first bytes of a body do not count towards the limit of all bodies: small requests are served while large ones
 # arrive. The limit of connections bounds their sum.
@@ -17,6 +17,12 @@ class ClassificationBody(Struct, frozen=True):
     """The answers, in the order of the rows."""
 
     predictions: list[ClassPrediction]
+
+
+class LabelBody(Struct, frozen=True):
+    """The answers of a model without probabilities, in the order of the rows."""
+
+    predictions: list[LabelPrediction]
 
 
 class RegressionBody(Struct, frozen=True):

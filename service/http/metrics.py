@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from service.contract import Contract
+from service.contract import Contract, label_text
 from service.model import Prediction, RegressionPrediction
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
@@ -46,7 +46,7 @@ class Metrics:
         # Finding a child costs more than counting, so each is found once. Every label is there from the start.
         self._by_response: dict[tuple[str, int], Counter] = {}
         labels = contract.labels or [RegressionPrediction.label]
-        self._by_label = {label: self._predictions.labels(label) for label in labels}
+        self._by_label = {label: self._predictions.labels(label_text(label)) for label in labels}
 
     def count_request(self, path: str, status: int) -> None:
         """Count a request; `path` is one of ours, never what a caller made up."""

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from service.contract import Contract
 from service.http.asgi import Handler, Receive, Response, Scope
-from service.http.bodies import ClassificationBody, ErrorBody, ModelBody, RegressionBody, StatusBody
+from service.http.bodies import ClassificationBody, ErrorBody, LabelBody, ModelBody, RegressionBody, StatusBody
 from service.http.page import CONTENT_SECURITY_POLICY, Limit, render_page
 from service.http.parsing import MAX_FLOAT32
 from service.settings import Settings, iter_settings, redact_uri
@@ -43,7 +43,7 @@ def create_docs_app(
 
     `max_body_bytes` is the limit of this model, which one long row may raise.
     """
-    answers = RegressionBody if contract.task == "regression" else ClassificationBody
+    answers = _answers_body(contract)
     limits = _limits(settings, max_body_bytes)
     # FastAPI's own pages run scripts of another host.
     docs_app = FastAPI(
@@ -102,6 +102,12 @@ def create_docs_app(
 
     docs_app.openapi = openapi  # type: ignore[method-assign]
     return docs_app
+
+
+def _answers_body(contract: Contract) -> type:
+    if contract.task == "regression":
+        return RegressionBody
+    return ClassificationBody if contract.has_probabilities else LabelBody
 
 
 def _endpoint(handler: Handler, respond: Respond) -> Callable[[Request], Awaitable[FastAPIResponse]]:

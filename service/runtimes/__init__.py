@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from service.contract import Contract, ModelLoadError, Row
 
@@ -16,16 +16,30 @@ class PredictionError(Exception):
     """The model cannot answer these rows, although they have its form; the message is for their sender."""
 
 
+class Answers(NamedTuple):
+    """A model's answers to rows, in their order.
+
+    `numbers` has for each row the probability of each label in the contract's order, or the one value; nothing if the
+    model gives no probabilities. `labels` has for each row the place of its label in the contract; None if that is the
+    most probable one, or if there are no labels.
+    """
+
+    numbers: list[list[float]]
+    labels: list[int] | None = None
+
+    @property
+    def row_count(self) -> int:
+        """How many rows were answered."""
+        return len(self.numbers if self.labels is None else self.labels)
+
+
 class Predictor(Protocol):
     """A loaded model file. `inline` is True if a call is too short to be worth a thread."""
 
     inline: bool
 
-    def predict(self, rows: Sequence[Row]) -> list[list[float]]:
-        """For each row the probability of each label in the contract's order, or the one value.
-
-        Raises PredictionError.
-        """
+    def predict(self, rows: Sequence[Row]) -> Answers:
+        """Answer rows that have the contract's features in their order. Raises PredictionError."""
 
 
 def load_predictor(contract: Contract, content: bytes) -> Predictor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from service.contract import Contract, ModelLoadError, Row
+from service.runtimes import Answers
 
 LIBRARY = Path(__file__).with_name("libforest.so")
 MAGIC = b"DRYFRST1"
@@ -61,7 +62,11 @@ class ForestPredictor:
         self._evaluate.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
         self._address = ctypes.addressof(self._forest)
 
-    def predict(self, rows: Sequence[Row]) -> list[list[float]]:
+    def predict(self, rows: Sequence[Row]) -> Answers:
+        """The most probable label is the forest's answer, as it is the trained one's."""
+        return Answers(self.evaluate(rows))
+
+    def evaluate(self, rows: Sequence[Row]) -> list[list[float]]:
         """The mean of the trees' answers to each row: a number for each label, or one. A row has `features` numbers."""
         count, outputs = len(rows), self.outputs
         # A contract with strings is never converted to a forest.

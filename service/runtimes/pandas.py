@@ -14,12 +14,20 @@ from service.runtimes.sklearn import SklearnPredictor, require_same_versions
 class DataFramePredictor(SklearnPredictor):
     """An estimator that gets its rows as a data frame."""
 
-    def __init__(self, content: bytes, task: Task, features: Sequence[str], kinds: Sequence[Kind]) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        task: Task,
+        features: Sequence[str],
+        kinds: Sequence[Kind],
+        *,
+        has_probabilities: bool = True,
+    ) -> None:
         """Unpickle `content`; `features` and `kinds` are the contract's."""
         self._types = {
             name: "float64" if kind == "number" else "object" for name, kind in zip(features, kinds, strict=True)
         }
-        super().__init__(content, task)
+        super().__init__(content, task, has_probabilities=has_probabilities)
 
     def to_input(self, rows: Sequence[Row]) -> Any:  # noqa: ANN401
         """A data frame with the features' names."""
@@ -30,4 +38,10 @@ class DataFramePredictor(SklearnPredictor):
 def load(contract: Contract, content: bytes) -> DataFramePredictor:
     """The pickled estimator of a contract. Raises ModelLoadError if another version of a library wrote it."""
     require_same_versions(contract)
-    return DataFramePredictor(content, contract.task, contract.features, contract.feature_kinds)
+    return DataFramePredictor(
+        content,
+        contract.task,
+        contract.features,
+        contract.feature_kinds,
+        has_probabilities=contract.has_probabilities,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 
 from service.contract import Contract, ModelLoadError, Row, Task
-from service.runtimes import PredictionError
+from service.runtimes import Answers, PredictionError
 
 # The contract has the names in the model's order, so a model with names may get rows without them, and vice versa.
 warnings.filterwarnings("ignore", message="X (does not have valid|has) feature names", category=UserWarning)
@@ -23,19 +23,26 @@ FORESTS = ("RandomForestClassifier", "ExtraTreesClassifier", "RandomForestRegres
 
 
 class SklearnPredictor:
-    """A classifier with `predict_proba`, or a regressor of one value; alone, or at the end of a pipeline."""
+    """A classifier, or a regressor of one value; alone, or at the end of a pipeline.
+
+    A label is what `predict` says: it is not always the most probable one.
+    """
 
     # A call takes milliseconds. In a thread, it leaves the server free to read the rows of the next call.
     inline = False
 
-    def __init__(self, content: bytes, task: Task) -> None:
+    def __init__(self, content: bytes, task: Task, *, has_probabilities: bool = True) -> None:
         """Unpickle `content`. That runs code, so its sha256 must be verified before."""
         self.estimator: Any = joblib.load(io.BytesIO(content))
+        limit_jobs(self.estimator)
         self._task = task
+        self._has_probabilities = has_probabilities
         self._trees = _trees(self.estimator)
+        classes = np.asarray(getattr(self.estimator, "classes_", [])).tolist() if task == "classification" else []
+        self._places = {label: place for place, label in enumerate(classes)}
 
-    def predict(self, rows: Sequence[Row]) -> list[list[float]]:
-        """The probability of each label for each row, or the one value.
+    def predict(self, rows: Sequence[Row]) -> Answers:
+        """What the estimator says to these rows.
 
         Raises PredictionError if the estimator does not take such rows, or an answer is not finite.
         """
@@ -43,25 +50,32 @@ class SklearnPredictor:
         with np.errstate(over="ignore", invalid="ignore"):
             try:
                 inputs = self.to_input(rows)
-                answers = self._predict_by_trees(inputs) if self._trees else self.predict_direct(inputs)
+                numbers = self._predict_by_trees(inputs) if self._trees else self.predict_numbers(inputs)
+                labels = None if self._trees or not self._places else self.predict_labels(inputs)
             except ValueError as error:
                 raise PredictionError(
                     "The model does not take one of these rows: a string may be one that it was not trained on."
                 ) from error
-        if not np.isfinite(answers).all():
+        if not np.isfinite(numbers).all():
             raise PredictionError("One of these rows is so far from the training data that its answer is not a number.")
-        predictions: list[list[float]] = answers.tolist()
-        return predictions
+        return Answers(numbers.tolist(), labels)
 
     def to_input(self, rows: Sequence[Row]) -> Any:  # noqa: ANN401 - whatever the estimator was trained on
         """The rows in the form that the estimator takes."""
         return np.asarray(rows, dtype=np.float64)
 
-    def predict_direct(self, inputs: Any) -> np.ndarray:  # noqa: ANN401
-        """The estimator's own answers to `inputs`: a row of numbers for each."""
+    def predict_numbers(self, inputs: Any) -> np.ndarray:  # noqa: ANN401
+        """The estimator's own probabilities or values for `inputs`: a row of numbers for each, or no row."""
         if self._task == "regression":
             return np.asarray(self.estimator.predict(inputs), dtype=np.float64).reshape(-1, 1)
-        return np.asarray(self.estimator.predict_proba(inputs))
+        return np.asarray(self.estimator.predict_proba(inputs)) if self._has_probabilities else np.empty((0, 0))
+
+    def predict_labels(self, inputs: Any) -> list[int]:  # noqa: ANN401
+        """The place of each row's label among the estimator's classes. Raises ValueError if it is another one."""
+        labels = np.asarray(self.estimator.predict(inputs)).tolist()
+        if unknown := [label for label in labels if label not in self._places]:
+            raise ValueError(f"predict says {unknown[0]}, and that is not one of its classes")
+        return [self._places[label] for label in labels]
 
     def _predict_by_trees(self, inputs: np.ndarray) -> np.ndarray:
         """The same bit for bit, in a tenth of the time: a forest hands each tree to a thread pool."""
@@ -78,7 +92,32 @@ class SklearnPredictor:
 def load(contract: Contract, content: bytes) -> SklearnPredictor:
     """The pickled estimator of a contract. Raises ModelLoadError if another version of a library wrote it."""
     require_same_versions(contract)
-    return SklearnPredictor(content, contract.task)
+    return SklearnPredictor(content, contract.task, has_probabilities=contract.has_probabilities)
+
+
+def iter_estimators(estimator: Any) -> Iterator[Any]:  # noqa: ANN401
+    """This estimator and all that it holds: steps, members of an ensemble, encoders of columns."""
+    seen: set[int] = set()
+    pending = [estimator]
+    while pending:
+        each = pending.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, dict):
+            pending += each.values()
+        elif isinstance(each, list | tuple) or (isinstance(each, np.ndarray) and each.dtype == object):
+            pending += list(each)
+        elif hasattr(each, "get_params") and hasattr(each, "__dict__") and not isinstance(each, type):
+            yield each
+            pending += vars(each).values()
+
+
+def limit_jobs(estimator: Any) -> None:  # noqa: ANN401
+    """Let the estimator answer in this process and thread: to start others takes a second for the first answer."""
+    for each in iter_estimators(estimator):
+        if vars(each).get("n_jobs") not in (None, 1):
+            each.n_jobs = 1
 
 
 def require_same_versions(contract: Contract) -> None:

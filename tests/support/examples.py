@@ -27,6 +27,7 @@ from drydock.report import (
     Image,
     Images,
     JudgedFinding,
+    Label,
     Layer,
     Malformed,
     Package,
@@ -172,11 +173,13 @@ def image(*layers: Layer, user: str = "10001:10001") -> Image:
     )
 
 
-def answer(row: GoldenRow, label: str = "", probabilities: dict[str, float] | None = None, status: int = 200) -> Answer:
+def answer(
+    row: GoldenRow, label: Label | None = None, probabilities: dict[str, float] | None = None, status: int = 200
+) -> Answer:
     return Answer(
         expected=row,
         status=status,
-        label=label or row.label,
+        label=row.label if label is None else label,
         probabilities=probabilities or row.probabilities,
         duration_seconds=0.004,
     )

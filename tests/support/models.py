@@ -84,6 +84,14 @@ def tickets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+# Of the shipped model, if it had one label less.
+GOLDEN_OF_TWO_LABELS = {
+    "features": [5.1, 3.5, 1.4, 0.2],
+    "label": "setosa",
+    "probabilities": {"setosa": 1.0, "versicolor": 0.0},
+}
+
+
 @pytest.fixture(scope="session")
 def mixed(tickets: Path) -> Model:
     return load_model(tickets)

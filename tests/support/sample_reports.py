@@ -246,7 +246,11 @@ def image() -> Image:
 
 
 def contract() -> Contract:
-    golden = GoldenRow(features=(5.1, 3.5, 1.4, 0.2), label="setosa", probabilities={"setosa": 1.0})
+    golden = GoldenRow(
+        features=(5.1, 3.5, 1.4, 0.2),
+        label="setosa",
+        probabilities={"setosa": 1.0, "versicolor": 0.0, "virginica": 0.0},
+    )
     return Contract(
         schema_version=1,
         name="iris-classifier",

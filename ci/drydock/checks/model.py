@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from drydock import report
 from drydock.checks.check import Outcome, pass_if
 from drydock.policy import Policy
@@ -26,7 +28,7 @@ def _describe_mistake(number: int, answer: report.Answer, tolerance: float) -> s
     row = f"golden row {number}"
     if isinstance(expected, report.GoldenRow):
         row = f"row [{', '.join(map(_shorten_feature, expected.features))}]"
-    right = expected.label if expected.value is None else expected.value
+    right = _format_label(expected.label) if expected.value is None else expected.value
     if not 200 <= answer.status < 300:
         return f"{row}: expected {right}, got {f'HTTP {answer.status}' if answer.status else 'no answer'}"
     if expected.value is not None:
@@ -35,14 +37,28 @@ def _describe_mistake(number: int, answer: report.Answer, tolerance: float) -> s
         # NaN is within no tolerance.
         is_right = abs(answer.value - expected.value) <= tolerance
         return "" if is_right else f"{row}: expected {right}, got {answer.value}"
-    if answer.label != expected.label:
-        return f"{row}: expected {expected.label}, got {answer.label or 'an answer of another form'}"
+    if not _is_same_label(answer.label, expected.label):
+        if answer.label is None:
+            return f"{row}: expected {right}, got an answer of another form"
+        said = _format_label(answer.label)
+        # As JSON if the words are the same: "1" is not 1.
+        pair = (right, said) if right != said else (json.dumps(expected.label), json.dumps(answer.label))
+        return f"{row}: expected {pair[0]}, got {pair[1]}"
     if answer.probabilities.keys() != expected.probabilities.keys() or any(
         not abs(answer.probabilities[label] - probability) <= tolerance
         for label, probability in expected.probabilities.items()
     ):
         return f"{row}: expected probabilities {expected.probabilities}, got {answer.probabilities}"
     return ""
+
+
+def _format_label(label: object) -> str:
+    return label if isinstance(label, str) else json.dumps(label)
+
+
+def _is_same_label(left: object, right: object) -> bool:
+    """Whether both are the same in JSON, which has one kind of numbers, and booleans beside them."""
+    return left == right and isinstance(left, bool) == isinstance(right, bool)
 
 
 def _shorten_feature(value: float | str) -> str:

@@ -26,6 +26,7 @@ from drydock.report.model import GoldenAnswer as GoldenAnswer
 from drydock.report.model import GoldenRow as GoldenRow
 from drydock.report.model import Holdout as Holdout
 from drydock.report.model import Kind as Kind
+from drydock.report.model import Label as Label
 from drydock.report.model import Model as Model
 from drydock.report.model import ModelDescription as ModelDescription
 from drydock.report.model import Task as Task

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StrictFloat, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
 from drydock.report.base import Value
 
 PLAIN_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}"
 Task = Literal["classification", "regression"]
 Kind = Literal["number", "string"]
+# As the estimator's classes are: a class 1 is the number 1 in JSON, and True is true.
+Label = StrictStr | StrictBool | StrictInt | StrictFloat
 
 
 class GoldenAnswer(Value):
     """The trained model's answer to one row of the hold-out set.
 
-    A classification has a label and probabilities. A regression has a value. Neither has anything else.
+    A classification has a label and, if the model gives them, probabilities. A regression has a value alone.
     """
 
-    label: str = ""
+    label: Label | None = Field(default=None, description="in its own type: 1 is a number, true a boolean")
     probabilities: dict[str, float] = Field(default={})
     value: float | None = Field(default=None, description="in the unit of what the model was trained on")
 
     @property
     def task(self) -> Task | None:
         """The task that gives such an answer; None if no task does."""
-        if self.value is None and self.label and self.probabilities:
-            return "classification"
-        return "regression" if self.value is not None and not self.label and not self.probabilities else None
+        if self.label is not None:
+            return "classification" if self.value is None else None
+        return None if self.probabilities or self.value is None else "regression"
 
 
 class GoldenRow(GoldenAnswer):
@@ -79,7 +82,7 @@ class ModelDescription(Value):
     artifact: Artifact
     features: tuple[str, ...]
     kinds: tuple[Kind, ...] = Field(default=(), description="one for each feature; empty if all are numbers")
-    labels: tuple[str, ...] = Field(description="empty if the model answers with a value")
+    labels: tuple[Label, ...] = Field(description="empty if the model answers with a value")
     python: str
     libraries: dict[str, str]
     holdout: Holdout
@@ -91,6 +94,11 @@ class ModelDescription(Value):
     def feature_kinds(self) -> tuple[Kind, ...]:
         """The kind of each feature: number or string."""
         return self.kinds or tuple("number" for _ in self.features)
+
+    @property
+    def label_texts(self) -> tuple[str, ...]:
+        """The labels as names of probabilities: a string as it is, 1 as "1", True as "true"."""
+        return tuple(label if isinstance(label, str) else json.dumps(label) for label in self.labels)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -115,7 +123,16 @@ class Contract(ModelDescription):
                 raise ValueError(f"golden.{number} is no answer of a {self.task}")
             if tuple("string" if isinstance(each, str) else "number" for each in row.features) != self.feature_kinds:
                 raise ValueError(f"golden.{number} has other features than the model")
+            if row.label is not None and json.dumps(row.label) not in map(json.dumps, self.labels):
+                raise ValueError(f"golden.{number} has a label that the model does not have")
+            if set(row.probabilities) != (set(self.label_texts) if self.has_probabilities else set()):
+                raise ValueError(f"golden.{number} has other probabilities than the model's labels")
         return self
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the model gives the probability of each label."""
+        return bool(self.golden[0].probabilities)
 
 
 @dataclass(frozen=True)

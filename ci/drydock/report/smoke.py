@@ -7,20 +7,20 @@ import statistics
 from pydantic import Field, StrictFloat
 
 from drydock.report.base import Value
-from drydock.report.model import GoldenAnswer
+from drydock.report.model import GoldenAnswer, Label
 
 
 class Answer(Value):
     """The container's answer to one golden row.
 
-    `label` is empty, or `value` None, if the answer is not one prediction of the golden row's form: a label and
-    numbers for its probabilities, or a number for its value. `status` is 0 if no HTTP answer came.
+    `label` and `value` are None if the answer is not one prediction of the golden row's form: a label
+    and numbers for its probabilities, a label alone, or a number for its value. `status` is 0 if no HTTP answer came.
     """
 
     # In memory it is the golden row itself; what is written has the declared fields alone.
     expected: GoldenAnswer
     status: int = Field(description="of HTTP; 0 if no answer came")
-    label: str = ""
+    label: Label | None = Field(default=None, description="in its own type: 1 is a number, true a boolean")
     probabilities: dict[str, StrictFloat] = Field(default={})
     value: StrictFloat | None = Field(default=None, description="in the unit of what the model was trained on")
     duration_seconds: float = 0.0

@@ -159,11 +159,17 @@ async def _predict(
     )
     try:
         [prediction] = response.json()["predictions"] if response else []
-        fields = {name: prediction[name] for name in (("label", "probabilities") if row.value is None else ("value",))}
+        fields = {name: prediction[name] for name in _answer_fields(row)}
         return Answer.model_validate({**dict(answer), **fields})
     # What nests very deeply ends in RecursionError.
     except (ValueError, KeyError, TypeError, RecursionError):
         return answer
+
+
+def _answer_fields(row: GoldenRow) -> tuple[str, ...]:
+    if row.value is not None:
+        return ("value",)
+    return ("label", "probabilities") if row.probabilities else ("label",)
 
 
 def _encode_body(features: object) -> bytes:

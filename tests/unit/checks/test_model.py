@@ -32,6 +32,14 @@ ANSWERS = "answers /predict as trained"
             Answer(expected=examples.SMALL, status=200),
             "row [1.0, 2.0]: expected small, got an answer of another form",
         ),
+        (
+            Answer(expected=examples.SMALL.model_copy(update={"label": 1}), status=200, label="1"),
+            'row [1.0, 2.0]: expected 1, got "1"',
+        ),
+        (
+            Answer(expected=examples.SMALL.model_copy(update={"label": 1}), status=200, label=True),
+            "row [1.0, 2.0]: expected 1, got true",
+        ),
         (examples.answer(examples.SMALL, status=500), "row [1.0, 2.0]: expected small, got HTTP 500"),
         (examples.answer(examples.SMALL, status=0), "row [1.0, 2.0]: expected small, got no answer"),
     ],

@@ -26,7 +26,7 @@ from service.contract import ModelLoadError
 from service.model import load_model
 from service.runtimes.compiled import HEADER, NODE, ForestPredictor
 from service.runtimes.sklearn import SklearnPredictor
-from tests.support.models import REPOSITORY_ROOT, replace_model, rewrite, run
+from tests.support.models import GOLDEN_OF_TWO_LABELS, REPOSITORY_ROOT, replace_model, rewrite, run
 
 FEATURES, TARGETS = make_classification(
     n_samples=400, n_features=7, n_informative=5, n_classes=4, random_state=7, flip_y=0.2
@@ -80,7 +80,7 @@ def test_each_kind_of_forest_is_answered_bit_for_bit(estimator: Any) -> None:  #
     estimator.fit(FEATURES, TARGETS)
     forest = ForestPredictor(flatten_trees(estimator))
     rows = np.random.default_rng(1).uniform(FEATURES.min(), FEATURES.max(), (2_000, 7))
-    assert (np.array(forest.predict(rows.tolist())) == estimator.predict_proba(rows)).all()
+    assert (np.array(forest.evaluate(rows.tolist())) == estimator.predict_proba(rows)).all()
 
 
 # With a fraction that no float holds: what is summed in another order shows.
@@ -103,7 +103,7 @@ def test_each_kind_of_regression_is_answered_bit_for_bit(estimator: Any) -> None
     forest = ForestPredictor(flatten_trees(estimator))
     assert forest.outputs == 1
     rows = np.random.default_rng(1).uniform(FEATURES.min(), FEATURES.max(), (2_000, 7))
-    assert (np.array(forest.predict(rows.tolist()))[:, 0] == estimator.predict(rows)).all()
+    assert (np.array(forest.evaluate(rows.tolist()))[:, 0] == estimator.predict(rows)).all()
 
 
 def test_a_regression_is_converted_and_says_on_what_it_was_equal(diabetes: Path, tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_random_rows_span_all_that_is_known(artifacts: Path) -> None:
 
 
 def test_a_contract_of_fewer_labels_than_the_model_has_is_refused(breakable: Path, tmp_path: Path) -> None:
-    rewrite(breakable, labels=["setosa", "versicolor"])
+    rewrite(breakable, labels=["setosa", "versicolor"], golden=[GOLDEN_OF_TWO_LABELS])
     with pytest.raises(ModelLoadError, match="gives 3 numbers, its contract 4 and 2"):
         convert(breakable, tmp_path / "compiled")
     assert not (tmp_path / "compiled").exists()

@@ -18,7 +18,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -27,7 +27,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from export.contract import create_contract, evenly_spaced_rows, least_certain_rows, main
 from export.dataset import Table
 from export.errors import ContractError
-from service.contract import Contract, Row
+from service.contract import Contract, Label, Row
 from service.model import Model, load_model
 from service.runtimes.sklearn import SklearnPredictor
 from tests.support.models import REPOSITORY_ROOT, run
@@ -105,9 +105,17 @@ def test_there_are_four_golden_rows_of_each_class(model: Model) -> None:
 
 
 def test_the_rows_that_the_model_is_least_sure_of_are_chosen() -> None:
-    sure_of_the_first = [0.9, 0.6, 1.0, 0.8, 0.7, 0.1]
-    probabilities = np.array([[share, 1 - share] for share in sure_of_the_first])
-    assert least_certain_rows(probabilities) == [1, 4, 3, 0, 5]
+    labels, certainty = np.array([0, 0, 0, 0, 0, 1]), np.array([0.9, 0.6, 1.0, 0.8, 0.7, 0.1])
+    assert least_certain_rows(labels, certainty) == [1, 4, 3, 0, 5]
+
+
+@pytest.mark.parametrize(("labels", "rows"), [(30, 90), (40, 80), (100, 100), (101, 51), (1_000, 100)])
+def test_the_golden_rows_are_bounded_and_chosen_over_all_labels(labels: int, rows: int) -> None:
+    places = np.repeat(np.arange(labels), 4)
+    chosen = least_certain_rows(places, np.zeros(len(places)))
+    assert len(chosen) == rows
+    steps = np.diff(np.unique(places[chosen]))
+    assert set(steps) == {-(-labels // 100)}
 
 
 @pytest.mark.parametrize(
@@ -226,7 +234,7 @@ def test_a_regressor_is_described_and_what_the_lean_runtime_lacks_is_named(tmp_p
     )
     assert (contract.name, contract.task, contract.labels) == ("model", "regression", [])
     assert [row.value for row in contract.golden] == [pytest.approx(value) for value in (10, 20, 30, 40)]
-    assert all((row.label, row.probabilities) == ("", {}) for row in contract.golden)
+    assert all((row.label, row.probabilities) == (None, {}) for row in contract.golden)
 
 
 @unnamed
@@ -292,7 +300,10 @@ def test_a_model_is_described_with_the_same_bytes_twice(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("values", "tolerance"),
     [
-        ((0.001, 0.5), 1e-6),
+        ((0.001, 0.5), 5e-7),
+        # Too close together for a split: the tree says their mean.
+        ((1e-8, 3e-8), 2e-14),
+        ((0.0, 0.0), 0.0),
         ((1.0, 2.0), 2e-6),
         ((1.0, -181.3), 2e-4),
         ((0.0, 4e9), 4e3),
@@ -309,12 +320,13 @@ def test_a_value_may_be_off_by_a_millionth_of_the_largest(
 @pytest.mark.parametrize(
     ("classes", "targets", "labels", "accuracy"),
     [
-        pytest.param([0, 1], ["0.0", "1.0", "1"], ["0", "1"], 1.0, id="whole numbers, told as 0.0 and 1.0"),
-        pytest.param([0.0, 1.0], ["0", "1", "0"], ["0.0", "1.0"], 0.6667, id="fractions, told as 0 and 1"),
-        pytest.param([0, 1], np.array([0, 1, 1]), ["0", "1"], 1.0, id="NumPy's whole numbers"),
-        pytest.param([0, 1], np.array([0.0, 1.0, 0.0]), ["0", "1"], 0.6667, id="NumPy's fractions"),
-        pytest.param([False, True], ["False", "True", "True"], ["False", "True"], 1.0, id="truths, told in words"),
-        pytest.param([False, True], np.array([False, True, True]), ["False", "True"], 1.0, id="NumPy's truths"),
+        pytest.param([0, 1], ["0.0", "1.0", "1"], [0, 1], 1.0, id="whole numbers, told as 0.0 and 1.0"),
+        pytest.param([0.0, 1.0], ["0", "1", "0"], [0.0, 1.0], 0.6667, id="fractions, told as 0 and 1"),
+        pytest.param([0, 1], np.array([0, 1, 1]), [0, 1], 1.0, id="NumPy's whole numbers"),
+        pytest.param([0, 1], np.array([0.0, 1.0, 0.0]), [0, 1], 0.6667, id="NumPy's fractions"),
+        pytest.param([False, True], ["False", "True", "True"], [False, True], 1.0, id="truths, told in words"),
+        pytest.param([False, True], ["0", "true", "1"], [False, True], 1.0, id="truths, told as 0, true and 1"),
+        pytest.param([False, True], np.array([False, True, True]), [False, True], 1.0, id="NumPy's truths"),
         pytest.param(["1", "01"], ["1", "01", "01"], ["01", "1"], 1.0, id="words that are one number"),
         pytest.param(["a", "b"], np.array(["a", "b", "a"]), ["a", "b"], 0.6667, id="NumPy's words"),
     ],
@@ -322,7 +334,7 @@ def test_a_value_may_be_off_by_a_millionth_of_the_largest(
 def test_a_right_answer_is_known_in_whatever_type_it_comes(
     classes: list[Any],
     targets: Any,  # noqa: ANN401
-    labels: list[str],
+    labels: list[Label],
     accuracy: float,
     tmp_path: Path,
 ) -> None:
@@ -330,6 +342,8 @@ def test_a_right_answer_is_known_in_whatever_type_it_comes(
     rows: list[Row] = [[1.0], [2.0], [3.0]]
     contract = create_contract(tree, Table(["a"], rows), targets, tmp_path, name="values")
     assert (contract.labels, contract.holdout.scores) == (labels, {"accuracy": accuracy})
+    # In Python, True is 1 and 1 is 1.0.
+    assert [type(label) for label in contract.labels] == [type(label) for label in labels]
     assert load_model(tmp_path).self_test() == ""
 
 
@@ -373,10 +387,10 @@ def refused(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> s
 
 
 def test_a_refusal_is_one_sentence_and_nothing_is_written(tmp_path: Path) -> None:
-    given(tmp_path, RidgeClassifier().fit([[1, 2], [3, 4]], ["a", "b"]), DOORS)
+    given(tmp_path, KMeans(1).fit([[1, 2], [3, 4]]), DOORS)
     done = run("-m", "export.contract", "model.pkl", "data.csv", "--out", "out", folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "RidgeClassifier has no predict_proba; CalibratedClassifierCV gives it one.\n"
+    assert done.stderr == "KMeans is neither a classifier nor a regressor of scikit-learn.\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "model.pkl"]
 
 
@@ -396,12 +410,18 @@ TWO = [[1, 2], [3, 4]]
             "the model gives 8 numbers to 4 rows; a model predicts one thing.",
         ),
         (KMeans(1).fit(X), "KMeans is neither a classifier nor a regressor of scikit-learn."),
-        (make_pipeline(StandardScaler()).fit(X), "Pipeline is neither a classifier nor a regressor of scikit-learn."),
+        (
+            make_pipeline(StandardScaler()).fit(X),
+            "StandardScaler is neither a classifier nor a regressor of scikit-learn.",
+        ),
         # Somebody's dictionary of a model and what goes with it.
         ({"model": 1}, "dict is neither a classifier nor a regressor of scikit-learn."),
         (DecisionTreeClassifier, "ABCMeta is neither a classifier nor a regressor of scikit-learn."),
         (LogisticRegression(), "LogisticRegression is not fitted; fit it before it is saved."),
-        (make_pipeline(StandardScaler(), LogisticRegression()), "Pipeline is not fitted; fit it before it is saved."),
+        (
+            make_pipeline(StandardScaler(), LogisticRegression()),
+            "LogisticRegression is not fitted; fit it before it is saved.",
+        ),
         (
             LinearRegression(),
             "the model does not answer these data: This LinearRegression instance is not fitted yet. Call 'fit' with "

@@ -25,11 +25,11 @@ def table_of(text: str, folder: Path, target: str = "", words: tuple[str, ...] =
 
 
 def test_a_column_is_one_of_numbers_where_each_cell_is_one(tmp_path: Path) -> None:
-    text = "a,b,c,d,target\n1,1e3,nan,007,yes\n-2.5,.5,1,x,no\n"
+    text = "a,b,c,d,target\n1,1e3,old,007,yes\n-2.5,.5,1,x,no\n"
     assert table_of(text, tmp_path) == (
         Table(
             ["a", "b", "c", "d"],
-            [[1.0, 1000.0, "nan", "007"], [-2.5, 0.5, "1", "x"]],
+            [[1.0, 1000.0, "old", "007"], [-2.5, 0.5, "1", "x"]],
             ["number", "number", "string", "string"],
         ),
         ["yes", "no"],

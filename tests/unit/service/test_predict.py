@@ -65,7 +65,7 @@ def test_a_random_row_is_no_coarser_than_the_values_that_it_lies_between(diabete
 
 @pytest.mark.parametrize(("column", "drawn"), [([7.0], 7.0), ([1e-7, 1e-7], 1e-7), ([-0.04, 0.04], -0.029)])
 def test_few_or_small_values_are_drawn_from_as_well(column: list[float | str], drawn: float, model: Model) -> None:
-    golden = [GoldenRow([value], "setosa", {"setosa": 1}) for value in column]
+    golden = [GoldenRow([value], "setosa", dict.fromkeys(model.contract.label_texts, 0.5)) for value in column]
     contract = msgspec.structs.replace(model.contract, features=["a"], golden=golden)
     assert random_row(contract, 1) == [drawn]
 

@@ -197,7 +197,7 @@ def test_a_contract_of_another_form_is_refused(tmp_path: Path, contract: str, wh
     assert why in refused.value.message
 
 
-VALUE = '"label":"","probabilities":{},"value":181.3'
+VALUE = '"label":null,"probabilities":{},"value":181.3'
 LABELLED = '"label":"small","probabilities":{"small":0.75,"large":0.25},"value":null'
 
 
@@ -210,14 +210,22 @@ LABELLED = '"label":"small","probabilities":{"small":0.75,"large":0.25},"value":
         (contract_with('"labels":[]', '"labels":["small"]', examples.REGRESSION), "a regression has no labels"),
         (contract_with(LABELLED, VALUE), "golden.0 is no answer of a classification"),
         (contract_with(LABELLED, LABELLED.replace("null", "1.0")), "golden.0 is no answer of a classification"),
-        (contract_with(LABELLED, LABELLED.replace('"small",', '"",')), "golden.0 is no answer of a classification"),
+        (contract_with(LABELLED, LABELLED.replace('"small",', "null,")), "golden.0 is no answer of a classification"),
+        (
+            contract_with(LABELLED, LABELLED.replace('"small",', '"tiny",')),
+            "golden.0 has a label that the model does not have",
+        ),
+        (
+            contract_with(LABELLED, '"label":"small","probabilities":{"small":1.0},"value":null'),
+            "golden.0 has other probabilities than the model's labels",
+        ),
         (
             contract_with(LABELLED, '"label":"small","probabilities":{},"value":null'),
-            "golden.0 is no answer of a classification",
+            "golden.1 has other probabilities than the model's labels",
         ),
         (contract_with(VALUE, LABELLED, examples.REGRESSION), "golden.0 is no answer of a regression"),
         (
-            contract_with(VALUE, VALUE.replace('""', '"small"'), examples.REGRESSION),
+            contract_with(VALUE, VALUE.replace("null", '"small"'), examples.REGRESSION),
             "golden.0 is no answer of a regression",
         ),
         (

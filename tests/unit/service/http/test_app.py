@@ -24,10 +24,11 @@ from sklearn.preprocessing import OneHotEncoder
 
 from export.contract import create_contract
 from export.dataset import Table
-from service.contract import Row
+from service.contract import GoldenRow, Label, Row, label_text
 from service.http.app import App
 from service.logging_setup import JsonFormatter
 from service.model import Model, load_model
+from service.runtimes import Answers
 from service.settings import Settings
 
 JSON = {"Content-Type": "application/json"}
@@ -366,8 +367,47 @@ class Constant:
     def __init__(self, *answer: float) -> None:
         self._answer = list(answer)
 
-    def predict(self, rows: Sequence[Row]) -> list[list[float]]:
-        return [self._answer for _ in rows]
+    def predict(self, rows: Sequence[Row]) -> Answers:
+        return Answers([self._answer for _ in rows])
+
+
+@pytest.mark.parametrize(
+    ("labels", "said", "counted"),
+    [(["no", "yes"], "yes", "yes"), ([0, 1], 1, "1"), ([False, True], True, "true"), ([0.0, 1.0], 1.0, "1.0")],
+    ids=str,
+)
+def test_a_label_keeps_its_type_and_a_model_may_give_no_probabilities(
+    labels: list[Label], said: Label, counted: str, model: Model
+) -> None:
+    golden = [GoldenRow([*SETOSA], said)]
+    sure = Model(msgspec.structs.replace(model.contract, labels=labels, golden=golden), Labelling())
+    response = predict(sure, SETOSA)
+    assert response.text == json.dumps({"predictions": [{"label": said}]}, separators=(",", ":"))
+    document = ask(sure, "GET", "/openapi.json").json()
+    answer = document["paths"]["/predict"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert answer == {"$ref": "#/components/schemas/LabelBody"}
+    assert document["components"]["schemas"]["LabelPrediction"]["required"] == ["label"]
+    likely = [msgspec.structs.replace(golden[0], probabilities=dict.fromkeys(map(label_text, labels), 0.5))]
+    unsure = Model(msgspec.structs.replace(sure.contract, golden=likely), Labelling([[0.75, 0.25]]))
+    # The label is the one that the model says, although another one is more probable.
+    assert predict(unsure, SETOSA).json() == {
+        "predictions": [{"label": said, "probabilities": {label_text(labels[0]): 0.75, label_text(labels[1]): 0.25}}]
+    }
+    app = App(unsure, Settings(), REVISION)
+    app.metrics.count_predictions(unsure.predict([SETOSA]))
+    assert f'model_predictions_total{{label="{counted}"}} 1.0' in app.metrics.render().decode()
+
+
+class Labelling:
+    """A model that says the second label."""
+
+    inline = True
+
+    def __init__(self, numbers: Sequence[list[float]] = ()) -> None:
+        self._numbers = list(numbers)
+
+    def predict(self, rows: Sequence[Row]) -> Answers:
+        return Answers(self._numbers, [1] * len(rows))
 
 
 def of_width(width: int, model: Model) -> Model:
@@ -422,7 +462,7 @@ class Waiting(Constant):
         self.calls = 0
         self.go_on = threading.Event()
 
-    def predict(self, rows: Sequence[Row]) -> list[list[float]]:
+    def predict(self, rows: Sequence[Row]) -> Answers:
         self.calls += 1
         assert self.go_on.wait(10)
         return super().predict(rows)
@@ -481,7 +521,7 @@ def test_whether_it_is_ready_is_asked_in_a_thread_and_once_for_all(
 @pytest.mark.parametrize("path", ["/predict", "/readyz"])
 def test_a_model_that_ends_its_own_call_ends_no_server(path: str, error: type[BaseException], model: Model) -> None:
     class Ending(Waiting):
-        def predict(self, rows: Sequence[Row]) -> list[list[float]]:
+        def predict(self, rows: Sequence[Row]) -> Answers:
             raise error
 
     method = "POST" if path == "/predict" else "GET"
@@ -493,8 +533,8 @@ def test_a_model_that_ends_its_own_call_ends_no_server(path: str, error: type[Ba
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_answers_that_do_not_fit_the_rows_are_given_to_nobody(inline: bool, count: int, model: Model) -> None:
     class Wrong(Constant):
-        def predict(self, rows: Sequence[Row]) -> list[list[float]]:
-            return [self._answer] * count
+        def predict(self, rows: Sequence[Row]) -> Answers:
+            return Answers([self._answer] * count)
 
     wrong = Wrong(1.0, 0.0, 0.0)
     wrong.inline = inline
@@ -643,7 +683,7 @@ class Broken:
     def __init__(self, inline: bool) -> None:
         self.inline = inline
 
-    def predict(self, rows: object) -> list[list[float]]:
+    def predict(self, rows: object) -> Answers:
         raise ArithmeticError(f"cannot compute {rows}")
 
 

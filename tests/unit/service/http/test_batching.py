@@ -50,7 +50,8 @@ async def gathered(
     gate.open.set()
     answers = await asyncio.gather(first, *others, return_exceptions=True)
     return [
-        type(each) if isinstance(each, BaseException) else [prediction.label for prediction in each] for each in answers
+        type(each) if isinstance(each, BaseException) else [str(prediction.label) for prediction in each]
+        for each in answers
     ]
 
 

@@ -11,7 +11,7 @@ from export.compile_forest import SOURCE, compile_library
 from service.contract import ModelLoadError
 from service.model import load_model
 from service.runtimes.compiled import HEADER, LIBRARY, MAGIC, NODE, ForestPredictor
-from tests.support.models import ENVIRONMENT, replace_model, rewrite
+from tests.support.models import ENVIRONMENT, GOLDEN_OF_TWO_LABELS, replace_model, rewrite
 
 
 def forest(
@@ -40,18 +40,18 @@ STUMP = [(0.5, 0, 1, 2), (0.0, -1, 0, 0), (0.0, -1, 1, 0)]
 
 def test_a_row_goes_left_up_to_the_threshold_and_right_beyond_it() -> None:
     stump = ForestPredictor(forest(STUMP, LEAVES, [0]))
-    assert stump.predict([[-7.0], [0.5], [0.50001], [9.0]]) == [LEAVES[0], LEAVES[0], LEAVES[1], LEAVES[1]]
+    assert stump.evaluate([[-7.0], [0.5], [0.50001], [9.0]]) == [LEAVES[0], LEAVES[0], LEAVES[1], LEAVES[1]]
 
 
 def test_a_feature_is_compared_as_a_32_bit_float_as_scikit_learn_does() -> None:
     # 0.1 is not among these: the nearest one is larger, and so goes right.
     stump = ForestPredictor(forest([(0.1, 0, 1, 2), *STUMP[1:]], LEAVES, [0]))
-    assert stump.predict([[0.1]]) == [LEAVES[1]]
+    assert stump.evaluate([[0.1]]) == [LEAVES[1]]
 
 
 def test_trees_are_averaged() -> None:
     nodes = [(0.0, -1, 0, 0), (0.0, -1, 1, 0)]
-    assert ForestPredictor(forest(nodes, LEAVES, [0, 1])).predict([[1.0]]) == [[0.625, 0.375]]
+    assert ForestPredictor(forest(nodes, LEAVES, [0, 1])).evaluate([[1.0]]) == [[0.625, 0.375]]
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_a_file_that_would_lead_outside_of_itself_is_refused(content: bytes, why
 @pytest.mark.parametrize("rows", [[[1.0, 2.0]], [[]], [[1.0], [2.0, 3.0]]])
 def test_a_row_of_another_length_never_reaches_the_evaluator(rows: list[list[float]]) -> None:
     with pytest.raises(ValueError, match="a row has 1 numbers"):
-        ForestPredictor(forest(STUMP, LEAVES, [0])).predict(rows)
+        ForestPredictor(forest(STUMP, LEAVES, [0])).evaluate(rows)
 
 
 def test_a_forest_of_other_labels_than_its_contracts_is_refused(compiled_breakable: Path) -> None:
-    rewrite(compiled_breakable, labels=["setosa", "versicolor"])
+    rewrite(compiled_breakable, labels=["setosa", "versicolor"], golden=[GOLDEN_OF_TWO_LABELS])
     with pytest.raises(ModelLoadError, match="takes 4 features and gives 3 numbers, its contract 4 and 2; convert"):
         load_model(compiled_breakable)
 

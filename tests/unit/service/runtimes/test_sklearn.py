@@ -64,23 +64,22 @@ def test_a_forest_asked_tree_by_tree_says_bit_for_bit_what_it_says_itself(
         model.estimator.predict(rows).reshape(-1, 1) if task == "regression" else model.estimator.predict_proba(rows)
     )
     # Otherwise this would hold of a model that is asked as a whole.
-    model.predict_direct = None  # type: ignore[assignment, method-assign]
-    assert (np.array(model.predict(rows.tolist())) == itself).all()
+    model.predict_numbers = None  # type: ignore[assignment, method-assign]
+    assert (np.array(model.predict(rows.tolist()).numbers) == itself).all()
 
 
 @pytest.mark.parametrize(
     "estimator",
     [
         Sure(n_estimators=5, random_state=1),
-        RandomForestClassifier(n_estimators=5, n_jobs=2, random_state=1),
         GradientBoostingClassifier(n_estimators=5, random_state=1),
     ],
-    ids=["a subclass", "several threads", "no forest of votes"],
+    ids=["a subclass", "no forest of votes"],
 )
 def test_what_is_no_plain_forest_is_asked_as_a_whole(estimator: Any) -> None:  # noqa: ANN401
     model = served(estimator)
-    assert (np.array(model.predict(ROWS.tolist())) == model.estimator.predict_proba(ROWS)).all()
-    model.predict_direct = None  # type: ignore[assignment, method-assign]
+    assert (np.array(model.predict(ROWS.tolist()).numbers) == model.estimator.predict_proba(ROWS)).all()
+    model.predict_numbers = None  # type: ignore[assignment, method-assign]
     with pytest.raises(TypeError):
         model.predict(ROWS.tolist())
 

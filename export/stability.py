@@ -1,0 +1,68 @@
+"""Refuses a model whose answer to a row depends on more than the row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from export.errors import ContractError
+from service.contract import Row
+from service.runtimes import Answers, Predictor
+
+# Each is asked alone, which takes milliseconds.
+MAX_ROWS = 50
+
+
+def require_stable_answers(predictor: Predictor, rows: Sequence[Row], answers: Answers, tolerance: float) -> None:
+    """Raise ContractError if rows get other answers in a second call, in another order, or one at a time.
+
+    A server gathers the rows of several requests in one call, so nobody may be answered by their neighbours.
+    """
+    places = [int(place) for place in np.linspace(0, len(rows) - 1, min(MAX_ROWS, len(rows)))]
+    chosen = [rows[place] for place in places]
+    expected = _select(answers, places)
+    again = _select(predictor.predict(rows), places)
+    if (place := _first_difference(expected, again, tolerance)) is not None:
+        raise ContractError(
+            f"the model gives row {places[place] + 1} of the data another answer when it is asked again. A model must "
+            "answer the same row in the same way: give it a fixed random_state."
+        )
+    alone = [predictor.predict([row]) for row in chosen]
+    others = {
+        "in another order": _select(predictor.predict(chosen[::-1]), range(len(chosen) - 1, -1, -1)),
+        "alone": Answers(
+            [numbers for each in alone for numbers in each.numbers],
+            None if answers.labels is None else [label for each in alone for label in each.labels or ()],
+        ),
+    }
+    for how, given in others.items():
+        if (place := _first_difference(expected, given, tolerance)) is not None:
+            raise ContractError(
+                f"the model gives row {places[place] + 1} of the data another answer when it is asked {how}: the "
+                "answer depends on the rows beside it. Fit what scales or ranks on the training data, not when "
+                "predicting."
+            )
+
+
+def _select(answers: Answers, places: Sequence[int]) -> Answers:
+    return Answers(
+        [answers.numbers[place] for place in places] if answers.numbers else [],
+        None if answers.labels is None else [answers.labels[place] for place in places],
+    )
+
+
+def _first_difference(left: Answers, right: Answers, tolerance: float) -> int | None:
+    """The first row with another label, or with numbers that differ by more than the tolerance."""
+    if left.row_count != right.row_count:
+        return 0
+    differs = np.zeros(left.row_count, bool)
+    if left.numbers:
+        numbers, others = np.array(left.numbers), np.array(right.numbers)
+        # Not `>`: a NaN would pass.
+        differs |= ~(np.abs(numbers - others) <= tolerance).all(axis=1)
+        if left.labels is None and numbers.shape[1] > 1:
+            differs |= numbers.argmax(axis=1) != others.argmax(axis=1)
+    if left.labels is not None:
+        differs |= np.array(left.labels) != np.array(right.labels)
+    return int(np.flatnonzero(differs)[0]) if differs.any() else None

@@ -1,0 +1,341 @@
+"""The contract's truth is the estimator's own: what `predict` says, asked alone or together, whatever the model is."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
+from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, VotingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.svm import SVC, LinearSVC
+from sklearn.tree import DecisionTreeClassifier
+
+from export.contract import create_contract
+from export.dataset import Table, read_csv, select_features
+from export.errors import ContractError, ContractWarning
+from export.estimator import find_categories, find_feature_names, load_estimator, needs_pandas
+from service.contract import Row
+from service.model import ClassPrediction, LabelPrediction, load_model
+from service.runtimes.sklearn import SklearnPredictor
+
+GENERATOR = np.random.default_rng(7)
+ROWS = GENERATOR.normal(size=(120, 3))
+# One of five is an alarm, and nothing finds all of them.
+ALARMS = (ROWS[:, 0] + GENERATOR.normal(size=120) / 2 > 0.8).astype(int)
+NAMES = ["a", "b", "c"]
+TABLE = Table(NAMES, ROWS.tolist())
+
+# The service asks without the names that a model was trained with, and pytest takes the service's own filter away.
+pytestmark = pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names:UserWarning")
+
+
+def alarms_of(kind: type[Any], names: Sequence[Any] = (0, 1)) -> Any:  # noqa: ANN401
+    return kind().fit(ROWS, np.array(names)[ALARMS])
+
+
+CLASSIFIERS = {
+    "a threshold of 0.2": FixedThresholdClassifier(LogisticRegression(), threshold=0.2),
+    "a search over thresholds": GridSearchCV(FixedThresholdClassifier(LogisticRegression()), {"threshold": [0.1]}),
+    "an SVC": SVC(kernel="rbf"),
+    "a pipeline": make_pipeline(StandardScaler(), FixedThresholdClassifier(LogisticRegression(), threshold=0.2)),
+    "votes": VotingClassifier([("tree", DecisionTreeClassifier(random_state=1)), ("line", LogisticRegression())]),
+    "LinearSVC": LinearSVC(),
+    "RidgeClassifier": RidgeClassifier(),
+    "a forest": RandomForestClassifier(n_estimators=5, random_state=1),
+    "one against the rest": OneVsRestClassifier(LogisticRegression()),
+    "many jobs": BaggingClassifier(n_estimators=4, n_jobs=-1, random_state=1),
+}
+
+
+@pytest.mark.parametrize("names", [("no", "yes"), (0, 1), (False, True), (1.0, 2.0)], ids=str)
+@pytest.mark.parametrize("estimator", CLASSIFIERS.values(), ids=CLASSIFIERS)
+def test_a_label_is_what_predict_says_alone_and_together(
+    estimator: Any,  # noqa: ANN401
+    names: tuple[Any, Any],
+    tmp_path: Path,
+) -> None:
+    targets = np.array(names)[ALARMS]
+    estimator.fit(ROWS, targets)
+    contract = create_contract(estimator, TABLE, targets, tmp_path, name="alarms")
+    expected = estimator.predict(ROWS).tolist()
+    model = load_model(tmp_path)
+    together = model.predict(TABLE.rows)
+    alone = [model.predict([row])[0] for row in TABLE.rows]
+    for answers in (together, alone):
+        assert [answer.label for answer in answers] == expected
+        assert {type(answer.label) for answer in answers} == {type(name) for name in names}
+    assert contract.holdout.scores["accuracy"] == pytest.approx(np.mean(expected == targets), abs=1e-4)
+    assert contract.has_probabilities == hasattr(estimator, "predict_proba")
+    for row, answer in zip(ROWS, together, strict=True):
+        if contract.has_probabilities:
+            assert isinstance(answer, ClassPrediction)
+            assert list(answer.probabilities.values()) == pytest.approx(estimator.predict_proba([row])[0])
+        else:
+            assert answer == LabelPrediction(answer.label)
+
+
+def test_the_rows_that_a_dropped_threshold_would_change_are_golden(tmp_path: Path) -> None:
+    estimator = FixedThresholdClassifier(LogisticRegression(), threshold=0.2).fit(ROWS, ALARMS)
+    contract = create_contract(estimator, TABLE, ALARMS, tmp_path, name="alarms")
+    changed = [row for row in contract.golden if max(row.probabilities, key=row.probabilities.__getitem__) == "0"]
+    assert {row.label for row in changed} == {0, 1}
+
+
+class BatchScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Scales each call by itself."""
+
+    def fit(self, X: Any, y: Any = None) -> Any:  # noqa: ANN401, N803
+        self.fitted_ = True
+        return self
+
+    def transform(self, X: Any) -> Any:  # noqa: ANN401, N803
+        return X - X.mean(axis=0)
+
+
+class Renamer(BatchScaler):
+    """Keeps no names, and hands on others."""
+
+    def transform(self, X: Any) -> Any:  # noqa: ANN401, N803
+        return X.rename(columns=str.upper)
+
+
+class Noise(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Says something else each time."""
+
+    def fit(self, X: Any, y: Any) -> Any:  # noqa: ANN401, N803
+        self.generator_ = np.random.default_rng(1)
+        return self
+
+    def predict(self, X: Any) -> Any:  # noqa: ANN401, N803
+        return X[:, 0] + self.generator_.normal(size=len(X)) / 1000
+
+
+class Constant(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Says the label that it was not fitted with."""
+
+    def fit(self, X: Any, y: Any) -> Any:  # noqa: ANN401, N803
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X: Any) -> Any:  # noqa: ANN401, N803
+        return np.full(len(X), "unheard of")
+
+
+def refusal(estimator: Any, targets: Any, folder: Path) -> str:  # noqa: ANN401
+    with pytest.raises(ContractError) as refused:
+        create_contract(estimator, TABLE, targets, folder, name="refused")
+    assert list(folder.iterdir()) == []
+    return str(refused.value)
+
+
+def test_an_answer_that_depends_on_its_neighbours_is_refused(tmp_path: Path) -> None:
+    estimator = make_pipeline(BatchScaler(), LogisticRegression()).fit(ROWS, ALARMS)
+    assert refusal(estimator, ALARMS, tmp_path) == (
+        "the model gives row 1 of the data another answer when it is asked in another order: the answer depends on the "
+        "rows beside it. Fit what scales or ranks on the training data, not when predicting."
+    )
+
+
+def test_an_answer_that_is_another_one_each_time_is_refused(tmp_path: Path) -> None:
+    assert refusal(Noise().fit(ROWS, ROWS[:, 0]), ROWS[:, 0], tmp_path) == (
+        "the model gives row 1 of the data another answer when it is asked again. A model must answer the same row in "
+        "the same way: give it a fixed random_state."
+    )
+
+
+def test_a_label_that_is_not_one_of_the_classes_is_refused(tmp_path: Path) -> None:
+    assert refusal(Constant().fit(ROWS, ALARMS), ALARMS, tmp_path) == (
+        "the model does not answer these data: predict says unheard of, and that is not one of its classes."
+    )
+
+
+def test_a_regression_that_is_worse_than_the_mean_is_refused(tmp_path: Path) -> None:
+    line = LinearRegression().fit(ROWS, ROWS[:, 0])
+    assert refusal(line, -ROWS[:, 0], tmp_path) == (
+        "the model is worse than always saying the mean of the 120 rows (r2 -3.124). Most often the target is another "
+        "column, or the columns are in another order."
+    )
+
+
+def test_a_classification_that_is_no_better_than_guessing_is_refused(tmp_path: Path) -> None:
+    estimator = LogisticRegression().fit(ROWS, ALARMS)
+    wrong = np.where(np.arange(120) % 5, 0, 1 - estimator.predict(ROWS))
+    assert refusal(estimator, wrong, tmp_path).startswith("the model is right on 68% of the 120 rows; always the same")
+
+
+def test_a_model_that_finds_rare_alarms_is_no_guess_although_its_accuracy_is_lower(tmp_path: Path) -> None:
+    estimator = FixedThresholdClassifier(LogisticRegression(), threshold=0.05).fit(ROWS, ALARMS)
+    contract = create_contract(estimator, TABLE, ALARMS, tmp_path, name="alarms")
+    assert contract.holdout.scores["accuracy"] < 1 - ALARMS.mean()
+
+
+def test_several_labels_for_one_row_are_refused_by_name(tmp_path: Path) -> None:
+    several = OneVsRestClassifier(LogisticRegression()).fit(ROWS, np.column_stack([ALARMS, 1 - ALARMS]))
+    assert refusal(several, ALARMS, tmp_path) == (
+        "OneVsRestClassifier gives several labels to one row; a model gives one. Train one classifier for each label."
+    )
+
+
+def iris_of_named_columns(*first: Any) -> Any:  # noqa: ANN401
+    frame = load_iris(as_frame=True)
+    return make_pipeline(*first, RandomForestClassifier(n_estimators=5, random_state=1)).fit(frame.data, frame.target)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [(), ("passthrough",), (FunctionTransformer(),), (FunctionTransformer(), "passthrough"), (StandardScaler(),)],
+    ids=["none", "passthrough", "a function", "both", "a scaler"],
+)
+def test_columns_come_in_the_order_of_the_first_step_that_knows_their_names(first: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    estimator: Any = iris_of_named_columns(*first)
+    frame = load_iris(as_frame=True)
+    columns = list(frame.data.columns)
+    frame.frame[["target", *columns[::-1]]].to_csv(tmp_path / "data.csv", index=False)
+    table, targets = read_csv(tmp_path / "data.csv", "", (), lambda head: find_feature_names(estimator, head))
+    table = select_features(estimator, table)
+    assert table.features == columns
+    assert table.rows == frame.data.to_numpy().tolist()
+    # The column that is no feature is the target, and it is the first one here.
+    assert targets == [str(target) for target in frame.target]
+
+
+def test_names_of_what_a_step_made_are_no_names_of_columns() -> None:
+    frame = pandas.DataFrame(ROWS, columns=NAMES)
+    estimator = make_pipeline(Renamer(), RandomForestClassifier(n_estimators=2)).fit(frame, ALARMS)
+    assert find_feature_names(estimator, [*NAMES, "target"]) == []
+
+
+def test_a_target_that_is_a_feature_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("a,b,c,alarm\n1,2,3,0\n")
+    with pytest.raises(ContractError, match=r"^b is a feature of the model, so it cannot be the target; name another"):
+        read_csv(tmp_path / "data.csv", "b", (), lambda _: NAMES)
+    (tmp_path / "data.csv").write_text("alarm,time,a,b,c\n0,1,1,2,3\n")
+    with pytest.raises(ContractError) as refused:
+        read_csv(tmp_path / "data.csv", "", (), lambda _: NAMES)
+    assert str(refused.value) == (
+        "the last column of data.csv, c, is a feature of the model; name the right answers with --target."
+    )
+
+
+@pytest.mark.parametrize("gap", ["", "nan", "NaN", "NA", "N/A", "null", "None", " ", "<NA>", "#N/A"])
+def test_a_gap_among_numbers_is_no_word(gap: str, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text(f"age,alarm\n1,0\n{gap or ' '},1\n")
+    with pytest.raises(ContractError) as refused:
+        read_csv(tmp_path / "data.csv", "", ())
+    assert str(refused.value).startswith("row 3 of data.csv has no age.")
+
+
+def test_a_whole_number_that_no_double_holds_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text(f"shop,alarm\n{2**53},0\n{2**53 + 1},1\n")
+    with pytest.raises(ContractError) as refused:
+        read_csv(tmp_path / "data.csv", "", ())
+    assert str(refused.value) == (
+        "row 3 of data.csv has shop 9007199254740993: no 64-bit float holds this number, so it would be taken for "
+        "9007199254740992. An identifier is no feature: leave it out, or train with it as a string and say "
+        "--string-columns shop."
+    )
+    assert read_csv(tmp_path / "data.csv", "", ("shop",))[0].kinds == ["string"]
+
+
+def test_what_hands_on_data_frames_needs_pandas(tmp_path: Path) -> None:
+    frame = load_iris(as_frame=True)
+    estimator: Any = iris_of_named_columns(StandardScaler().set_output(transform="pandas"))
+    assert needs_pandas(estimator)
+    assert not needs_pandas(iris_of_named_columns(StandardScaler()))
+    table = Table(list(frame.data.columns), frame.data.to_numpy().tolist())
+    assert create_contract(estimator, table, list(frame.target), tmp_path, name="iris").runtime == "pandas"
+
+
+@pytest.mark.parametrize("protocol", range(1, 6))
+def test_both_versions_are_named_whatever_breaks_first(protocol: int) -> None:
+    estimator = LogisticRegression().fit(ROWS, ALARMS)
+    plain, compressed = io.BytesIO(), io.BytesIO()
+    joblib.dump(estimator, plain, protocol=protocol)
+    old = re.sub(rb"(_sklearn_version.{1,12}?)\d\.\d\.\d", rb"\g<1>1.2.2", plain.getvalue(), flags=re.DOTALL)
+    # The pickle asks for a module that this version does not have.
+    old = old.replace(b"sklearn.linear_model._logistic", b"sklearn.linear_model._vanished")
+    assert b"1.2.2" in old
+    joblib.dump(estimator, compressed, protocol=protocol, compress=3)
+    for content in (old, __import__("zlib").compress(old)):
+        with pytest.raises(ContractError) as refused:
+            load_estimator(content)
+        assert str(refused.value).startswith("the model was saved with scikit-learn 1.2.2, but this is ")
+    assert load_estimator(compressed.getvalue()).classes_.tolist() == [0, 1]
+
+
+def test_a_model_answers_in_one_thread_and_process(tmp_path: Path) -> None:
+    inner = RandomForestClassifier(n_estimators=3, n_jobs=4, random_state=1)
+    estimator = make_pipeline(StandardScaler(), VotingClassifier([("forest", inner)], n_jobs=2)).fit(ROWS, ALARMS)
+    create_contract(estimator, TABLE, ALARMS, tmp_path, name="alarms")
+    predictor = load_model(tmp_path).predictor
+    assert isinstance(predictor, SklearnPredictor)
+    voting = predictor.estimator[-1]
+    assert (voting.n_jobs, [each.n_jobs for each in voting.estimators_]) == (1, [1])
+
+
+def members(encoder: Any, values: list[Any]) -> Any:  # noqa: ANN401
+    """A model of a column that is encoded and one that is not."""
+    frame = pandas.DataFrame({"member": values * 20, "age": np.arange(40.0)})
+    columns = ColumnTransformer([("member", encoder, ["member"])], remainder="passthrough")
+    return make_pipeline(columns, LogisticRegression(max_iter=1000)).fit(frame, np.tile(["no", "yes"], 20))
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "values", "rows", "why"),
+    [
+        (False, [False, True], ["True", "False"], "The data have 'True', 'False'; the model was trained with False"),
+        (False, [False, True], ["yes", "no"], "The data have 'yes', 'no'; the model was trained with False, True."),
+        (True, [1067, 8001], ["01067", "08001"], "The data have '01067', '08001'; the model was trained with 1067"),
+    ],
+)
+def test_a_column_of_which_the_model_knows_nothing_is_refused(
+    wrapped: bool, values: list[Any], rows: list[str], why: str, tmp_path: Path
+) -> None:
+    encoder: Any = OneHotEncoder(handle_unknown="ignore")
+    encoder = make_pipeline(SimpleImputer(strategy="most_frequent"), encoder) if wrapped else encoder
+    table = Table(["member", "age"], [[row, 1.0] for row in rows], ["string", "number"])
+    with pytest.raises(ContractError) as refused:
+        create_contract(members(encoder, values), table, ["no", "yes"], tmp_path, name="members")
+    assert str(refused.value).startswith(f"the model knows none of the values of member. {why}")
+
+
+def test_a_value_that_the_model_does_not_know_is_warned_of(tmp_path: Path) -> None:
+    estimator = members(OneHotEncoder(handle_unknown="ignore"), ["Bern", "Basel"])
+    table = Table(["member", "age"], [["Bern", 1.0], ["Chur", 2.0]], ["string", "number"])
+    with pytest.warns(ContractWarning) as warned:
+        create_contract(estimator, table, ["no", "yes"], tmp_path, name="members")
+    assert [str(each.message) for each in warned] == [
+        "member has values that the model was not trained with: 'Chur'. It knows 'Basel', 'Bern', and may ignore "
+        "others."
+    ]
+
+
+@pytest.mark.parametrize("selected", [["b"], [1], slice(1, 2), [False, True]], ids=str)
+def test_categories_are_found_by_whatever_selects_their_column(selected: Any) -> None:  # noqa: ANN401
+    frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
+    columns = ColumnTransformer([("b", OrdinalEncoder(), selected)], remainder="passthrough")
+    search = FixedThresholdClassifier(make_pipeline(columns, LogisticRegression())).fit(frame, [0, 1])
+    assert find_categories(search, ["a", "b"]) == {"b": [3.0, 4.0]}
+
+
+def test_a_row_has_a_row_of_numbers() -> None:
+    rows: list[Row] = [[1.0, 2.0, 3.0]]
+    buffer = io.BytesIO()
+    joblib.dump(alarms_of(LinearSVC), buffer)
+    answers = SklearnPredictor(buffer.getvalue(), "classification", has_probabilities=False).predict(rows)
+    assert (answers.numbers, answers.row_count) == ([], 1)
