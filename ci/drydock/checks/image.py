@@ -33,7 +33,7 @@ def check_image_size(image: report.Image, policy: Policy) -> Outcome:
     passed = image.size_bytes <= limit_bytes
     everything = (owner for layer in image.layers for owner in layer.largest)
     details = [] if passed else [f"largest: {_list_contributors(everything)}"]
-    if image.waste and not passed:
+    if round(image.wasted_bytes / MB) and not passed:
         details.append(f"waste: {_list_waste(image)}")
     return Outcome(
         pass_if(passed), units.format_against_limit(image.size_bytes, limit_bytes), f"{limit_bytes // MB} MB", details

@@ -129,12 +129,14 @@ def test_an_image_that_is_too_large_names_its_waste_and_one_that_is_not_does_not
         Waste(path="app/model.pkl", size_bytes=9 * MB, layer=2, why="duplicate"),
         Waste(path="etc/passwd", size_bytes=1_000, layer=1, why="replaced"),
     )
-    image = examples.image().model_copy(update={"waste": waste})
+    image = examples.image().model_copy(update={"waste": waste, "wasted_bytes": 49 * MB})
     small = examples.policy(limits={"image_size_mb": 200})
     assert examples.judge("image size", Facts(image=image), small).details == (
         "largest: scipy 93 MB, sklearn 52 MB",
         "waste: /srv/train.csv removed 40 MB, /app/model.pkl duplicate 9 MB",
     )
+    nothing = image.model_copy(update={"waste": waste[2:], "wasted_bytes": 1_000})
+    assert examples.judge("image size", Facts(image=nothing), small).details == ("largest: scipy 93 MB, sklearn 52 MB",)
     crumbs = image.model_copy(update={"waste": waste[2:]})
     assert examples.judge("image size", Facts(image=crumbs), small).details[1] == "waste: many small files"
     assert examples.judge("image size", Facts(image=image)).details == ()
