@@ -101,6 +101,7 @@ def render(report: Report) -> str:
         word=word,
         words=words,
         echo=ECHOES[word],
+        local_consequence=text.local_consequence(report),
         counts=[(verdict, count) for verdict in Verdict if (count := _count(report, verdict))],
         findings=list(_group_findings(report.findings)),
         scale_bytes=scale_bytes(image, limit_bytes) if image else 0,

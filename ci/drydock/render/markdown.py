@@ -35,8 +35,8 @@ def render(report: Report) -> str:
         lines += _bytes(report.image)
     if report.comparison:
         lines += ["", _changes(report.comparison)]
-    if report.images.base_images == "local":
-        lines += ["", "Built on base images made on this machine; the result cannot be released."]
+    if consequence := text.local_consequence(report):
+        lines += ["", f"Built on base images made on this machine; {consequence}."]
     return "\n".join([*lines, ""])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from drydock.errors import VersionTaken
+from drydock.oci.tags import is_version
 from drydock.render import layers
 from drydock.report import Assessment, CheckResult, Disposition, Failure, Publication, Report, Verdict, units
 
@@ -28,8 +29,8 @@ def render(report: Report) -> str:
         if failure.likely_cause:
             lines.append(f"  usually   {failure.likely_cause}")
         lines.append(f"  next      {failure.next_step}")
-    if report.images.base_images == "local":
-        lines += ["", "local      base images and advisories were made on this machine; the result cannot be released"]
+    if consequence := local_consequence(report):
+        lines += ["", f"local      base images and advisories were made on this machine; {consequence}"]
     lines.append("")
     if report.publication:
         lines += _publication_lines(report.publication)
@@ -59,6 +60,15 @@ def verdict(report: Report) -> str:
         digest = report.image.manifest_digest if report.image else ""
         return f"approved   {report.image_name}@{digest}; not pushed, as asked"
     return "rejected   no check passed; nothing was pushed"
+
+
+def local_consequence(report: Report) -> str:
+    """What follows for the image if its base images were made on this machine; empty if they were not."""
+    if report.images.base_images == "official":
+        return ""
+    if report.publication and is_version(report.publication.tag):
+        return "published for trying out, and verify warns of it"
+    return "the result cannot be released"
 
 
 def _publication_lines(publication: Publication) -> list[str]:

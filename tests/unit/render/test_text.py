@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from drydock.errors import ScanError
-from drydock.render import text
+from drydock.render import html, markdown, text
 from drydock.report import Assessment, CheckResult, Disposition, Failure, JudgedFinding, Verdict
 from tests.support import examples
 
@@ -99,6 +99,19 @@ local      base images and advisories were made on this machine; the result cann
 rejected   1 of 4 checks failed; nothing was pushed
 """
     )
+
+
+def test_a_version_on_local_bases_is_published_for_trying_out() -> None:
+    """Such a version is in a registry on this machine only."""
+    said = "base images and advisories were made on this machine; published for trying out, and verify warns of it"
+    report = examples.report(images=examples.LOCAL)
+    assert f"local      {said}" in text.render(report).splitlines()
+    assert f"Local. {said.capitalize()}." in html.render(report).replace("<strong>", "").replace("</strong>", "")
+    assert markdown.render(report).endswith(
+        "Built on base images made on this machine; published for trying out, and verify warns of it.\n"
+    )
+    unpublished = examples.report(images=examples.LOCAL, publication=examples.publication("mine"))
+    assert "this machine; the result cannot be released\n" in text.render(unpublished)
 
 
 def test_a_run_without_a_verdict() -> None:
