@@ -54,7 +54,7 @@ async def wait_until_ready(base_url: str, limits: LimitsSection) -> tuple[float 
                         return time.monotonic() - started, ""
                     reason = f"/readyz answered {response.status_code}: {response.text[:200]}"
                 except httpx.HTTPError as error:
-                    reason = f"no answer on the exposed port: {error or type(error).__name__}"
+                    reason = f"no answer on the exposed port: {str(error).rstrip('.') or type(error).__name__}"
                 await anyio.sleep(POLL_SECONDS)
     return None, reason
 

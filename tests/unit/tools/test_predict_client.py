@@ -278,6 +278,10 @@ def test_waiting_for_readiness_ends_with_the_last_reason() -> None:
     with serve(lambda _: Response(503, b"the first golden row is wrong")) as host:
         ended = anyio.run(predict_client.wait_until_ready, f"http://{host}", LIMITS)
     assert ended == (None, "/readyz answered 503: the first golden row is wrong")
+    # A sentence of the client's, which goes on here.
+    with serve(lambda _: None) as host:
+        ended = anyio.run(predict_client.wait_until_ready, f"http://{host}", LIMITS)
+    assert ended == (None, "no answer on the exposed port: Server disconnected without sending a response")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
