@@ -36,7 +36,7 @@ from drydock.render import github_annotations, layers, text
 from drydock.render.files import write_reports
 from drydock.render.progress import ConsoleProgress
 from drydock.report import MB, Assessment, Report, Verdict, files, publication, units
-from drydock.tools import cosign, github_issue
+from drydock.tools import cosign, dockerfile, git, github_issue
 
 Result = TypeVar("Result")
 DATA_LIMIT_MB = 50
@@ -102,6 +102,7 @@ def _train(args: Namespace, terminal: Terminal) -> int:
 
 def _contract(args: Namespace, terminal: Terminal) -> int:
     plan = _create_plan(args, mounts_secrets=True)
+    _require_stage(plan, "contract")
     model, data = (_resolve_file(path) for path in (args.model, args.data))
     size_bytes, limit_bytes = data.stat().st_size, DATA_LIMIT_MB * MB
     if size_bytes > limit_bytes:
@@ -125,6 +126,17 @@ def _contract(args: Namespace, terminal: Terminal) -> int:
         lines.append(f'next       set train = "" under [model] in {args.config}, or the next run trains its own model')
     terminal.show("".join(f"{line}\n" for line in lines))
     return 0
+
+
+def _require_stage(plan: Plan, stage: str) -> None:
+    """Raise UsageError if the Dockerfile has no such stage; one that cannot be read is for the build to report."""
+    text = dockerfile.read_dockerfile(plan.root / plan.policy.build.dockerfile)
+    if text and stage not in dockerfile.find_stages(text):
+        raise UsageError(
+            f"{plan.policy.build.dockerfile} has no stage `{stage}`",
+            likely_cause="it is a Dockerfile of your own",
+            next_step=f"run drydock {stage} in a clone of Drydock, and copy model.json and the model",
+        )
 
 
 def _resolve_file(path: Path) -> Path:
@@ -160,8 +172,10 @@ def _generate_key_pair(args: Namespace, terminal: Terminal) -> int:
         pair = run_cancellable(generate())
     cosign.write_key_pair(pair, folder)
     fingerprint = cosign.compute_fingerprint(pair.public_key)
+    note = "note       this folder is in a git work tree: better keep the private key outside it\n"
     terminal.show(
         f"private    {folder / cosign.PRIVATE_KEY}: keep it, and its password, where nobody else can read them\n"
+        f"{note if git.is_in_work_tree(folder) else ''}"
         f"public     {folder / cosign.PUBLIC_KEY}: give it to those who verify; key {fingerprint}\n"
         f"next       {cosign.KEY_VARIABLE}={folder / cosign.PRIVATE_KEY} make run signs with it\n"
     )

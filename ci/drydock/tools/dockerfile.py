@@ -67,6 +67,13 @@ def find_instructions(text: str) -> dict[str, int]:
     return {_normalize(instruction): begins for begins, instruction in _iter_instructions(text)}
 
 
+def find_stages(text: str) -> set[str]:
+    """The names of the stages of a Dockerfile, in lower case, as a build compares them."""
+    instructions = (each.partition(" ") for each in find_instructions(text))
+    bases = (FROM.fullmatch(words) for name, _, words in instructions if name.upper() == "FROM")
+    return {base["name"].lower() for base in bases if base and base["name"]}
+
+
 def find_secrets(text: str) -> dict[str, bool]:
     """The id of each secret that instructions mount, and whether a step fails without it.
 

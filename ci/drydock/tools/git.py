@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from drydock.errors import UsageError
@@ -78,6 +79,13 @@ def try_git(root: Path, *arguments: str) -> str | None:
     """What git prints about `root`, without the line's end; None if git has no answer."""
     done = _start_git(root, *arguments)
     return decode_path(done.stdout).removesuffix("\n") if done.returncode == 0 else None
+
+
+def is_in_work_tree(folder: Path) -> bool:
+    """Whether a folder is in a work tree of git's; no, if git is not there or cannot read the repository."""
+    with suppress(NoRepository, UsageError):
+        return try_git(folder.resolve(), "rev-parse", "--is-inside-work-tree") == "true"
+    return False
 
 
 def decode_path(name: bytes) -> str:

@@ -475,6 +475,10 @@ def test_a_new_key_pair_is_its_owners_and_never_in_the_place_of_another(
         f"public     {folder}/cosign.pub: give it to those who verify; key SHA256:709e80c88487a241\n"
         f"next       COSIGN_KEY={folder}/cosign.key make run signs with it\n"
     )
+    subprocess.run(["git", "init", "--quiet", str(project)], check=True)
+    assert commands.main(["generate-key-pair", str(project / "inside"), *of(project)]) == 0
+    note = "note       this folder is in a git work tree: better keep the private key outside it"
+    assert note in capsys.readouterr().out.splitlines()
     assert commands.main(asked) == 2
     assert capsys.readouterr().err.startswith(f"{folder}/cosign.key exists, and no key is ever written over another\n")
     assert commands.main(["generate-key-pair", str(project / "rows.csv"), *of(project)]) == 2
@@ -512,6 +516,19 @@ def test_contract_takes_its_columns_and_a_name_and_says_what_would_pass_over_the
     assert shown == f"model      of a test\nnext       {following.format(project / 'pipeline.toml')}"
     page = (ROOT / "docs" / "your-model.md").read_text(encoding="utf-8")
     assert f"next       {following.format('pipeline.toml')}" in page
+
+
+def test_contract_says_that_a_dockerfile_of_ones_own_makes_none(
+    fake_stages: FakeStages, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "Dockerfile").write_text("FROM base AS train\nFROM base\n")
+    assert commands.main(["contract", str(project / "fitted.pkl"), str(project / "rows.csv"), *of(project)]) == 2
+    assert capsys.readouterr().err == (
+        "Dockerfile has no stage `contract`\n"
+        "  usually   it is a Dockerfile of your own\n"
+        "  next      run drydock contract in a clone of Drydock, and copy model.json and the model\n"
+    )
+    assert fake_stages.called == []
 
 
 def test_contract_gives_github_no_command(

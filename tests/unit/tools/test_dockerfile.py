@@ -24,6 +24,11 @@ RUN echo a\\b
 """
 
 
+def test_each_stage_is_found_by_its_name() -> None:
+    text = f"{TEXT}FROM --platform=linux/amd64 \\\n  base as Contract\nRUN echo FROM base AS none\n"
+    assert dockerfile.find_stages(text) == {"build", "contract"}
+
+
 def test_each_instruction_is_found_on_the_line_on_which_it_begins() -> None:
     assert dockerfile.find_instructions(TEXT) == {
         "FROM base AS build": 2,
