@@ -18,6 +18,9 @@ from service.http.page import CONTENT_SECURITY_POLICY, Limit, render_page
 from service.http.parsing import MAX_FLOAT32
 from service.settings import Settings, iter_settings, redact_uri
 
+NUMBER = {"type": "number", "minimum": -MAX_FLOAT32, "maximum": MAX_FLOAT32}
+STRING = {"type": "string"}
+MAX_NAMED_FEATURES = 1_000
 REF = "#/components/schemas/{name}"
 ERROR_RESPONSES = {
     400: "the body is empty, or not JSON",
@@ -147,22 +150,41 @@ def _response_schema(body: type, why: str = "") -> dict[str, Any]:
 
 def _request_body(contract: Contract, max_rows: int) -> dict[str, Any]:
     features, kinds = contract.features, contract.feature_kinds
-    number, string = {"type": "number", "minimum": -MAX_FLOAT32, "maximum": MAX_FLOAT32}, {"type": "string"}
-    values = [number if kind == "number" else string for kind in kinds]
+    values = [NUMBER if kind == "number" else STRING for kind in kinds]
     row = {
         "type": "array",
-        **({"prefixItems": values} if string in values else {"items": number}),
+        **({"prefixItems": values} if STRING in values else {"items": NUMBER}),
         "minItems": len(features),
         "maxItems": len(features),
         "description": ", ".join(features),
     }
-    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": max_rows}
+    named = _named_row(features, values)
+    rows = {"type": "array", "items": {"oneOf": [row, named]}, "minItems": 1, "maxItems": max_rows}
     schema = {
         "type": "object",
-        "properties": {"features": {"oneOf": [row, rows]}},
+        "properties": {"features": {"oneOf": [row, named, rows]}},
         "required": ["features"],
         "additionalProperties": False,
         # Made up: the golden rows are somebody's data.
         "example": {"features": [0.0 if kind == "number" else "words" for kind in kinds]},
     }
     return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _named_row(features: list[str], values: list[dict[str, Any]]) -> dict[str, Any]:
+    """A row by name. That of very many features gets no list of them, which would be most of the document."""
+    if len(features) > MAX_NAMED_FEATURES:
+        count = len(features)
+        kinds = [value for value in (NUMBER, STRING) if value in values]
+        return {
+            "type": "object",
+            "minProperties": count,
+            "maxProperties": count,
+            "additionalProperties": {"anyOf": kinds},
+        }
+    return {
+        "type": "object",
+        "properties": dict(zip(features, values, strict=True)),
+        "required": list(features),
+        "additionalProperties": False,
+    }

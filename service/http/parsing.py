@@ -1,4 +1,4 @@
-"""Parses the rows in a request's body, or says in one sentence what is wrong with it, without repeating it."""
+"""Parses the rows in a request's body, or says in one sentence what is wrong with it, without repeating values."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from service.contract import Kind, Row
 MAX_FLOAT32 = 3.4e38
 # A model may have thousands of features, and an error is one sentence.
 MAX_NAMES = 20
+MAX_NAME_CHARACTERS = 60
 
 
 class RequestError(Exception):
@@ -27,11 +28,24 @@ class RequestError(Exception):
         self.headers = headers
 
 
+class JsonObject(dict[str, object]):
+    """An object of JSON, and the first name that stands in it twice: to Python, the last one would count."""
+
+    # A body may have very many of them.
+    __slots__ = ("duplicate",)
+
+    def __init__(self, pairs: Sequence[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self.duplicate = next((name for name in names if names.count(name) > 1), "") if len(self) < len(names) else ""
+
+
 class RequestParser:
     """Parses bodies of at most `max_rows` rows with these features, of these kinds."""
 
     def __init__(self, features: Sequence[str], kinds: Sequence[Kind], max_rows: int) -> None:
         self._features = features
+        self._known = frozenset(features)
         self._kinds = kinds
         self._max_rows = max_rows
         number = Annotated[float, Meta(ge=-MAX_FLOAT32, le=MAX_FLOAT32)]
@@ -45,7 +59,8 @@ class RequestParser:
     def parse(self, body: bytes | bytearray) -> list[Row]:
         """The rows of a body: `features` is one row, or a list of rows. Raises RequestError.
 
-        C code decodes and validates a good body in one pass. Only a bad one is looked at again, for its error sentence.
+        C code decodes and validates a good body of lists in one pass. Rows by name are looked at again, and so is a
+        bad body, for its error sentence.
         """
         try:
             return [self._one.decode(body).features]
@@ -59,14 +74,19 @@ class RequestParser:
 
     def validate(self, content: object) -> list[Row]:
         """The rows of a parsed body, checked one by one. Raises RequestError."""
-        if not isinstance(content, dict) or set(content) != {"features"}:
+        if not isinstance(content, JsonObject) or set(content) != {"features"}:
             raise RequestError(422, 'Send an object with the one field "features".')
         features = content["features"]
-        if not isinstance(features, list) or not features:
+        if not isinstance(features, list | JsonObject) or not features:
             raise RequestError(
-                422, f'"features" is a list of {len(self._features)} {self._values}, or a list of such lists.'
+                422,
+                f'"features" is a row, or a list of rows. A row is a list of {len(self._features)} {self._values}, or '
+                "an object with the names of the features.",
             )
-        rows = features if any(isinstance(item, list) for item in features) else [features]
+        is_one = isinstance(features, JsonObject) or not (
+            isinstance(features[0], JsonObject) or any(isinstance(item, list) for item in features)
+        )
+        rows = [features] if is_one else features
         if len(rows) > self._max_rows:
             raise RequestError(413, f"A request has at most {self._max_rows} rows; send them in several requests.")
         return [self._row(row) for row in rows]
@@ -75,19 +95,43 @@ class RequestParser:
     def _values(self) -> str:
         return "numbers and strings" if "string" in self._kinds else "numbers"
 
-    @property
-    def _names(self) -> str:
-        more = len(self._features) - MAX_NAMES
-        names = ", ".join(self._features[:MAX_NAMES])
-        return f"{names} and {more:,} more; GET /model has all of them" if more > 0 else names
-
     def _row(self, row: object) -> Row:
+        if isinstance(row, JsonObject):
+            row = self._values_by_name(row)
         if not isinstance(row, list) or len(row) != len(self._features):
-            raise RequestError(422, f"A row has {len(self._features)} {self._values}: {self._names}.")
+            hint = "; GET /model has all of them" if len(self._features) > MAX_NAMES else ""
+            raise RequestError(
+                422, f"A row has {len(self._features)} {self._values}: {_list_names(self._features)}{hint}."
+            )
         return [
             _number(value, name) if kind == "number" else _string(value, name)
             for value, name, kind in zip(row, self._features, self._kinds, strict=True)
         ]
+
+    def _values_by_name(self, row: JsonObject) -> list[object]:
+        """The values of a row in the model's order. Raises RequestError."""
+        if row.duplicate:
+            raise RequestError(422, f"A row has {_shorten(row.duplicate)} twice.")
+        if row.keys() != self._known:
+            missing = [name for name in self._features if name not in row]
+            unknown = [name for name in row if name not in self._known]
+            parts = [f"lacks {_list_names(missing)}"] if missing else []
+            parts += [f"has {_list_names(unknown)}, which the model does not know"] if unknown else []
+            raise RequestError(422, f"A row {' and '.join(parts)}.")
+        return [row[name] for name in self._features]
+
+
+def _list_names(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMES
+    listed = ", ".join(map(_shorten, names[:MAX_NAMES]))
+    return f"{listed} and {more:,} more" if more > 0 else listed
+
+
+def _shorten(name: str) -> str:
+    """A name on one line, which no client can make long. It may hold half of a surrogate pair."""
+    printable = name.encode("utf-8", "backslashreplace").decode()
+    printable = "".join(each if each.isprintable() else "\ufffd" for each in printable)
+    return printable if len(printable) <= MAX_NAME_CHARACTERS else f"{printable[: MAX_NAME_CHARACTERS - 1]}…"
 
 
 def parse_json(body: bytes | bytearray) -> object:
@@ -95,7 +139,7 @@ def parse_json(body: bytes | bytearray) -> object:
     if not body:
         raise RequestError(400, 'The body is empty; send {"features": [...]}.')
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=JsonObject)
     # ValueError is also bad UTF-8 and a number of too many digits; deep nesting ends in RecursionError.
     except (ValueError, RecursionError) as error:
         raise RequestError(400, "The body is not JSON.") from error

@@ -38,7 +38,9 @@ REVISION = "1f3c9e2"
 
 NOT_JSON = "The body is not JSON."
 ONE_FIELD = 'Send an object with the one field "features".'
-A_LIST = '"features" is a list of 4 numbers, or a list of such lists.'
+A_LIST = (
+    '"features" is a row, or a list of rows. A row is a list of 4 numbers, or an object with the names of the features.'
+)
 FOUR_NUMBERS = "A row has 4 numbers: sepal length (cm), sepal width (cm), petal length (cm), petal width (cm)."
 NO_NUMBER = "petal width (cm) is not a number."
 TOO_LARGE = "petal width (cm) is too large, or not finite."
@@ -134,7 +136,13 @@ def test_json_is_json_however_its_type_is_written(content_type: str, model: Mode
         pytest.param(b'{"features": [5.1, 3.5, 1.4, 0.2], "id": 1}', 422, ONE_FIELD, id="extra field"),
         pytest.param(features(b"null"), 422, A_LIST, id="features null"),
         pytest.param(features(b'"5.1"'), 422, A_LIST, id="features a string"),
-        pytest.param(features(b'{"0": 5.1}'), 422, A_LIST, id="features an object"),
+        pytest.param(features(b"{}"), 422, A_LIST, id="features an empty object"),
+        pytest.param(
+            features(b'{"sepal length (cm)": 5.1, "sepal width (cm)": 3.5, "petal length (cm)": 1.4, "width": 0.2}'),
+            422,
+            "A row lacks petal width (cm) and has width, which the model does not know.",
+            id="another name",
+        ),
         pytest.param(features(b"5.1"), 422, A_LIST, id="features a number"),
         pytest.param(features(b"[]"), 422, A_LIST, id="0 features"),
         pytest.param(features(b"[5.1, 3.5, 1.4]"), 422, FOUR_NUMBERS, id="one feature less"),
@@ -282,6 +290,13 @@ def test_predict_is_documented_with_its_form_and_its_limits(model: Model) -> Non
         "maxItems": 4,
         "description": "sepal length (cm), sepal width (cm), petal length (cm), petal width (cm)",
     }
+    names = ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
+    named = {
+        "type": "object",
+        "properties": dict.fromkeys(names, row["items"]),
+        "required": names,
+        "additionalProperties": False,
+    }
     assert response.json()["paths"]["/predict"]["post"]["requestBody"] == {
         "required": True,
         "content": {
@@ -289,7 +304,13 @@ def test_predict_is_documented_with_its_form_and_its_limits(model: Model) -> Non
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "features": {"oneOf": [row, {"type": "array", "items": row, "minItems": 1, "maxItems": 1000}]}
+                        "features": {
+                            "oneOf": [
+                                row,
+                                named,
+                                {"type": "array", "items": {"oneOf": [row, named]}, "minItems": 1, "maxItems": 1000},
+                            ]
+                        }
                     },
                     "required": ["features"],
                     "additionalProperties": False,
@@ -770,7 +791,13 @@ def test_words_are_answered(mixed: Model) -> None:
         ([7, "phone", 2, 1.5], "subject is not a string."),
         (["printer", None, 2, 1.5], "channel is not a string."),
         (["printer", "phone", 2], "A row has 4 numbers and strings: subject, channel, customer_years, waiting_hours."),
-        ([], '"features" is a list of 4 numbers and strings, or a list of such lists.'),
+        (
+            [],
+            (
+                '"features" is a row, or a list of rows. A row is a list of 4 numbers and strings, or an object with '
+                "the names of the features."
+            ),
+        ),
     ],
 )
 def test_a_row_of_other_kinds_is_refused(row: list[object], sentence: str, mixed: Model) -> None:
@@ -821,9 +848,15 @@ def test_words_are_documented_at_their_places(mixed: Model) -> None:
     }
     documented, _ = operation(mixed)
     schema = documented["requestBody"]["content"]["application/json"]["schema"]
-    assert schema["properties"] == {
-        "features": {"oneOf": [row, {"type": "array", "items": row, "minItems": 1, "maxItems": 1000}]}
+    names = ["subject", "channel", "customer_years", "waiting_hours"]
+    named = {
+        "type": "object",
+        "properties": dict(zip(names, [word, word, number, number], strict=True)),
+        "required": names,
+        "additionalProperties": False,
     }
+    rows = {"type": "array", "items": {"oneOf": [row, named]}, "minItems": 1, "maxItems": 1000}
+    assert schema["properties"] == {"features": {"oneOf": [row, named, rows]}}
     assert schema["example"] == {"features": ["words", "words", 0.0, 0.0]}
     assert predict(mixed, schema["example"]["features"]).status_code == 200
 

@@ -131,6 +131,12 @@ def test_words_arrive_as_they_were_sent() -> None:
     assert slow(b'{"features": ["7", 7, "b"]}', MIXED) == [["7", 7.0, "b"]]
 
 
+FORM = (
+    '"features" is a row, or a list of rows. A row is a list of 3 numbers and strings, or an object with the names of '
+    "the features."
+)
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -146,11 +152,49 @@ def test_words_arrive_as_they_were_sent() -> None:
         (["a", 1], "A row has 3 numbers and strings: subject, hours, channel."),
         (["a", 1, ["b"]], "A row has 3 numbers and strings: subject, hours, channel."),
         ([["a", 1, "b"], "a"], "A row has 3 numbers and strings: subject, hours, channel."),
-        ([], '"features" is a list of 3 numbers and strings, or a list of such lists.'),
-        ("a", '"features" is a list of 3 numbers and strings, or a list of such lists.'),
+        ([], FORM),
+        ({}, FORM),
+        ("a", FORM),
+        ({"subject": "a", "hours": "1", "channel": "b"}, "hours is not a number."),
+        ({"subject": "a", "hours": 1}, "A row lacks channel."),
+        (
+            {"Subject": "a", "hours": 1, "channel": "b"},
+            "A row lacks subject and has Subject, which the model does not know.",
+        ),
+        (
+            {"subject": "a", "hours": 1, "channel": "b", "x\n" * 40: 1},
+            "A row has " + "x\ufffd" * 29 + "x…, which the model does not know.",
+        ),
+        ([["a", 1, "b"], {"subject": "a"}], "A row lacks hours, channel."),
+        (
+            [{"subject": "a", "hours": 1, "channel": "b"}, 7],
+            "A row has 3 numbers and strings: subject, hours, channel.",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_row_is_told_by_the_name_of_its_feature(given: object, sentence: str) -> None:
     with pytest.raises(RequestError) as refused:
         MIXED.parse(json.dumps({"features": given}).encode())
     assert (refused.value.status, str(refused.value)) == (422, sentence)
+
+
+def test_a_row_by_name_is_the_row_in_the_models_order() -> None:
+    row = {"channel": "b", "hours": 1, "subject": "a"}
+    assert MIXED.parse(json.dumps({"features": row}).encode()) == [["a", 1.0, "b"]]
+    body = json.dumps({"features": [row, ["c", 2, "d"], row]}).encode()
+    assert MIXED.parse(body) == [["a", 1.0, "b"], ["c", 2.0, "d"], ["a", 1.0, "b"]]
+    with pytest.raises(RequestError) as refused:
+        MIXED.parse(json.dumps({"features": [row] * 4}).encode())
+    assert refused.value.status == 413
+
+
+def test_a_name_that_stands_twice_is_refused_since_nobody_knows_which_value_was_meant() -> None:
+    with pytest.raises(RequestError) as refused:
+        READER.parse(b'{"features": {"length": 1, "width": 2, "length": 3}}')
+    assert (refused.value.status, str(refused.value)) == (422, "A row has length twice.")
+
+
+def test_of_very_many_names_some_are_listed() -> None:
+    wide = RequestParser([f"f{number}" for number in range(60_000)], ["number"] * 60_000, max_rows=3)
+    with pytest.raises(RequestError, match=r"^A row lacks f0, f1, .*, f19 and 59,979 more\.$"):
+        wide.parse(b'{"features": {"f59999": 1}}')
