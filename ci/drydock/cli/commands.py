@@ -36,7 +36,7 @@ from drydock.render import github_annotations, layers, text
 from drydock.render.files import write_reports
 from drydock.render.progress import ConsoleProgress
 from drydock.report import MB, Assessment, Report, Verdict, files, publication, units
-from drydock.tools import cosign, dockerfile, git, github_issue
+from drydock.tools import cosign, dockerfile, git, github_issue, revision
 
 Result = TypeVar("Result")
 DATA_LIMIT_MB = 50
@@ -246,7 +246,9 @@ def describe_plan(plan: Plan) -> str:
     images = f"{plan.images.base_images} images"
     here = Path.cwd()
     folder = plan.report_dir.relative_to(here) if plan.report_dir.is_relative_to(here) else plan.report_dir
-    return f"policy     {plan.root.name}: {target} ({origins}); {images}; report in {folder}/\n"
+    changes = revision.describe_changes(plan.root, plan.inputs) if plan.revision.dirty else ""
+    dirty = f"dirty      {changes}\n" if changes else ""
+    return f"policy     {plan.root.name}: {target} ({origins}); {images}; report in {folder}/\n{dirty}"
 
 
 def explain_archive(path: Path, layer: int | None, report_dir: Path) -> str:

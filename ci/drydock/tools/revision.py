@@ -145,11 +145,17 @@ def require_release(root: Path, revision: Revision, version: str, inputs: Inputs
         )
     if revision.dirty:
         raise UsageError(
-            f"{git_tag} would be built from a work tree that is not the tag's commit:"
-            f" {_list_changes(worktree.list_changes(root, inputs))}",
+            f"{git_tag} would be built from a work tree that is not the tag's commit: {describe_changes(root, inputs)}",
             likely_cause="these files were changed or added after the commit, or git skips them (git ls-files -v)",
             next_step="commit them (git add --force takes ignored ones), or remove them; then run again",
         )
+
+
+def describe_changes(root: Path, inputs: Inputs) -> str:
+    """The first files that are not as the commit has them, and how many more; empty if there is no commit."""
+    with suppress(git.NoRepository):
+        return _list_changes(worktree.list_changes(root, inputs))
+    return ""
 
 
 def _points_at(root: Path, git_tag: str, commit: str) -> bool:

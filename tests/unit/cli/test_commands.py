@@ -17,6 +17,7 @@ from drydock.report import Archive, Scan
 from tests.support import examples
 from tests.support.fake_stages import FakeStages
 from tests.unit.oci.test_archive import layout
+from tests.unit.tools.test_revision import git
 
 pytestmark = pytest.mark.slow
 
@@ -424,6 +425,23 @@ def project(tmp_path: Path) -> Path:
 
 def of(project: Path) -> list[str]:
     return ["--config", str(project / "pipeline.toml"), "--report-dir", str(project / "dist")]
+
+
+def test_a_run_names_the_files_that_the_commit_does_not_have(
+    fake_stages: FakeStages, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["run", "--tag", "mine", *of(project)]
+    assert commands.main(asked) == 0
+    assert "dirty " not in capsys.readouterr().err
+    (project / ".gitignore").write_text("dist/\n")
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "one"]):
+        git(project, *words)
+    assert commands.main(asked) == 0
+    assert "dirty " not in capsys.readouterr().err
+    (project / "note.txt").write_text("x")
+    (project / "rows.csv").write_text("y")
+    assert commands.main(asked) == 0
+    assert "\ndirty      note.txt (new), rows.csv (changed)\n" in capsys.readouterr().err
 
 
 def test_train_puts_the_model_where_the_policy_says(
