@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
-from sklearn.metrics import mean_absolute_error, r2_score
 
 from export.compiled import TRAINING_ROWS, check_features, flatten_trees
 from export.dataset import BOOLEANS, Table, parse_number, read_csv, select_features
 from export.errors import ContractError, ContractWarning, ConversionError
 from export.estimator import find_categories, find_feature_names, find_task, load_estimator, needs_pandas
+from export.scores import describe_scores, score_classifier, score_regressor
 from export.stability import require_stable_answers
 from service.contract import (
     Artifact,
@@ -59,7 +59,7 @@ TOLERANCE = 1e-6
 
 class _Evaluation(NamedTuple):
     labels: list[Label]
-    scores: dict[str, float]
+    holdout: Holdout
     golden: list[GoldenRow]
     tolerance: float
 
@@ -103,7 +103,7 @@ def create_contract(
         libraries={
             library: metadata.version(library) for library in (*LIBRARIES, *(["pandas"] if runtime == "pandas" else []))
         },
-        holdout=Holdout(rows=len(rows), scores=evaluation.scores),
+        holdout=evaluation.holdout,
         golden=evaluation.golden,
         tolerance=evaluation.tolerance,
         kinds=kinds if "string" in kinds else [],
@@ -199,7 +199,7 @@ def _evaluate_classifier(
         )
         for row in least_certain_rows(places, certainty)
     ]
-    return _Evaluation(labels, {"accuracy": round(float((places == right).mean()), 4)}, golden, TOLERANCE)
+    return _Evaluation(labels, score_classifier(texts, right, places, numbers), golden, TOLERANCE)
 
 
 def _plain_label(label: Any) -> Label:  # noqa: ANN401
@@ -238,15 +238,15 @@ def _evaluate_regressor(
     values, expected = np.array(answers.numbers)[:, 0], _values(targets)
     if len(expected) < 2:
         raise ContractError("the data have one row, but the score of a regression needs at least two.")
-    r2 = float(r2_score(expected, values))
+    holdout = score_regressor(np.array(expected), values)
+    r2 = holdout.scores.get("r2", 0)
     if r2 < 0 and len(expected) >= MIN_SCORED_ROWS:
         raise ContractError(
             f"the model is worse than always saying the mean of the {len(expected)} rows (r2 {r2:.4g}). Most often the "
             "target is another column, or the columns are in another order."
         )
-    scores = {"r2": round(r2, 4), "mean absolute error": float(f"{mean_absolute_error(expected, values):.4g}")}
     golden = [GoldenRow(features=list(rows[row]), value=float(values[row])) for row in evenly_spaced_rows(values)]
-    return _Evaluation([], scores, golden, float(f"{TOLERANCE * float(np.abs(values).max()):.0e}"))
+    return _Evaluation([], holdout, golden, float(f"{TOLERANCE * float(np.abs(values).max()):.0e}"))
 
 
 def _choose_runtime(
@@ -320,9 +320,8 @@ def summary(contract: Contract, conversion_error: str, warned: Sequence[str] = (
     kinds = Counter(contract.feature_kinds)
     takes = " and ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
     gives = f"{len(contract.labels)} labels" if contract.labels else "a value"
-    scores = ", ".join(f"{name} {score:g}" for name, score in contract.holdout.scores.items())
     lines = [
-        f"model      {contract.task}: {takes} → {gives}; {scores} on {contract.holdout.rows} rows",
+        f"model      {contract.task}: {takes} → {gives}; {describe_scores(contract.holdout)}",
         f"contract   {len(contract.golden)} golden rows, tolerance {contract.tolerance:g}, "
         f"sha256 {contract.artifact.sha256[:12]}",
     ]

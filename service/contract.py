@@ -37,10 +37,11 @@ class Artifact(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Holdout(Struct, frozen=True, forbid_unknown_fields=True):
-    """How good the model was on rows that it had not seen: each score by its name."""
+    """How good the model was on rows that it had not seen: each score by its name, and its interval of 95 %."""
 
     rows: int
     scores: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = {}
 
 
 class GoldenRow(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from export.scores import describe_scores
 from service.contract import Contract
 
 
@@ -15,8 +16,7 @@ def run_training(train: Callable[[Path], Contract]) -> None:
     parser.add_argument("--out", type=Path, default=Path("artifacts"), help="the folder for the model and its contract")
     directory = parser.parse_args().out
     contract = train(directory)
-    scores = ", ".join(f"{name} {score:g}" for name, score in contract.holdout.scores.items())
     print(
-        f"trained    {directory / contract.artifact.file}: {scores} on {contract.holdout.rows} rows, "
+        f"trained    {directory / contract.artifact.file}: {describe_scores(contract.holdout)}, "
         f"{len(contract.golden)} golden rows, sha256 {contract.artifact.sha256[:12]}"
     )

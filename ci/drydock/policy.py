@@ -11,7 +11,16 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from drydock.errors import UsageError
@@ -108,6 +117,27 @@ class LimitsSection(_Section):
     log_lines: Count = 15
 
 
+def _flatten_scores(values: object) -> object:
+    """Scores by name: in TOML, recall.virginica = 0.8 is a table in a table."""
+    if not isinstance(values, dict):
+        return values
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        inner = _flatten_scores(value) if isinstance(value, dict) else None
+        flat |= {f"{name}.{key}": each for key, each in inner.items()} if isinstance(inner, dict) else {name: value}
+    return flat
+
+
+ScoreLimits = Annotated[dict[str, Annotated[float, Field(strict=False)]], BeforeValidator(_flatten_scores)]
+
+
+class QualitySection(_Section):
+    """How good the model must be on its held-out rows, by the names of the contract's scores."""
+
+    min: ScoreLimits = {}
+    max: ScoreLimits = {}
+
+
 class ScanSection(_Section):
     """What a finding has to be to reject the image."""
 
@@ -160,6 +190,7 @@ class Policy(_Section):
     build: BuildSection = BuildSection()
     model: ModelSection = ModelSection()
     limits: LimitsSection = LimitsSection()
+    quality: QualitySection = QualitySection()
     scan: ScanSection = ScanSection()
     trust: TrustSection = TrustSection()
     ignore: list[IgnoreEntry] = []

@@ -128,6 +128,8 @@ HIDDEN = (
 )
 HIDDEN_PICKLE = "app/artifacts/weights.pkl"
 PARTS = ((4, "one"), (5, "two"), (6, "three"))
+# Of the label that the model says, as one with a threshold has it.
+LESS_PROBABLE = '"probabilities": {"small": 0.25, "large": 0.75}'
 IMPATIENT = Edit("pipeline.toml", "start_seconds = 60", "start_seconds = 10")
 
 GOOD = (
@@ -237,17 +239,49 @@ MUTANTS = (
         (
             Edit(
                 "service/model.py",
-                "labels = self.contract.labels\n",
-                "labels = [self.contract.labels[0], *reversed(self.contract.labels[1:])]\n",
+                "labels, numbers = contract.labels, ",
+                "labels, numbers = [contract.labels[0], *reversed(contract.labels[1:])], ",
             ),
         ),
         shipped=True,
     ),
     Mutant(
+        "columns in another order",
+        ANSWERS,
+        "expected ",
+        (
+            Edit(
+                "service/http/parsing.py",
+                "return [self._one.decode(body).features]",
+                "return [self._one.decode(body).features[::-1]]",
+            ),
+        ),
+        shipped=True,
+    ),
+    Mutant(
+        "a threshold that the server drops",
+        ANSWERS,
+        "expected small, got large",
+        (
+            Edit("service/train.py", '"probabilities": {"small": 0.75, "large": 0.25}', LESS_PROBABLE),
+            Edit("service/server.py", '{"label": row["label"],', '{"label": max(row[P], key=row[P].get),'),
+            Edit("service/server.py", 'HOST = "0.0.0.0"\n', 'HOST = "0.0.0.0"\nP = "probabilities"\n'),
+        ),
+    ),
+    Mutant(
+        "a model that is worse than the policy allows",
+        "model is good enough",
+        "accuracy 0.85, limit >= 0.9",
+        (
+            Edit("service/train.py", '"accuracy": 1.0', '"accuracy": 0.85'),
+            Edit("pipeline.toml", "[limits]", "[quality]\nmin = {accuracy = 0.9}\n\n[limits]"),
+        ),
+    ),
+    Mutant(
         "probabilities that are rounded",
         ANSWERS,
         "expected probabilities {",
-        (Edit("service/model.py", "dict(zip(labels, row,", "dict(zip(labels, [round(each, 1) for each in row],"),),
+        (Edit("service/model.py", "dict(zip(names, row,", "dict(zip(names, [round(each, 1) for each in row],"),),
         shipped=True,
     ),
     Mutant(

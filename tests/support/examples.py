@@ -68,7 +68,7 @@ CONTRACT = Contract(
     labels=("small", "large"),
     python="3.13",
     libraries={"scikit-learn": "1.7.0"},
-    holdout=Holdout(rows=38, scores={"accuracy": 0.95}),
+    holdout=Holdout(rows=38, scores={"accuracy": 0.95}, intervals={"accuracy": (0.86, 1.0)}),
     golden=(SMALL, LARGE),
     tolerance=1e-6,
 )
@@ -91,7 +91,11 @@ REGRESSION = Contract(
     labels=(),
     python="3.13",
     libraries={"scikit-learn": "1.7.0"},
-    holdout=Holdout(rows=111, scores={"r2": 0.4511, "mean absolute error": 44.1}),
+    holdout=Holdout(
+        rows=111,
+        scores={"r2": 0.4511, "mean_absolute_error": 44.1},
+        intervals={"r2": (0.31, 0.55), "mean_absolute_error": (39.2, 49.7)},
+    ),
     golden=(CHEAP, DEAR),
     # In the unit of the value.
     tolerance=1.5,
@@ -110,7 +114,7 @@ MIXED = Contract(
     labels=("urgent", "later"),
     python="3.13",
     libraries={"pandas": "2.3.0", "scikit-learn": "1.7.0"},
-    holdout=Holdout(rows=20, scores={"accuracy": 0.9}),
+    holdout=Holdout(rows=20, scores={"accuracy": 0.9}, intervals={"accuracy": (0.75, 1.0)}),
     golden=(OPEN, SHUT),
     tolerance=1e-6,
     runtime="pandas",
@@ -259,7 +263,7 @@ def ignoring(
 
 
 def facts() -> Facts:
-    return Facts(image(), smoke(), scan(), Updates())
+    return Facts(image(), smoke(), scan(), Updates(), model=CONTRACT)
 
 
 def plan(

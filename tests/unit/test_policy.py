@@ -36,12 +36,22 @@ def refused(path: Path, environment: dict[str, str] | None = None) -> UsageError
     return error.value
 
 
+def test_the_scores_of_a_label_are_a_table_in_toml(tmp_path: Path) -> None:
+    policy = tmp_path / "pipeline.toml"
+    policy.write_text(
+        '[quality]\nmin = {accuracy = 1, recall.virginica = 0.8, "precision.a b" = 0.5}\nmax.log_loss = 0.3\n'
+    )
+    quality = config.load_policy(policy, {}).quality
+    assert quality.min == {"accuracy": 1.0, "recall.virginica": 0.8, "precision.a b": 0.5}
+    assert quality.max == {"log_loss": 0.3}
+
+
 def test_the_shipped_policy_is_the_default_one_spelt_out() -> None:
     shipped = config.load_policy(ROOT / "pipeline.toml", {})
     assert shipped.model_dump() == Policy().model_dump()
     every_key = {f"{section}.{key}" for section, keys in shipped.model_dump(exclude={"skip"}).items() for key in keys}
-    # A table has a line for each of its keys, and it has none.
-    assert set(shipped.origins) == every_key - {"build.secrets"}
+    # A table has a line for each of its keys, and these have none.
+    assert set(shipped.origins) == every_key - {"build.secrets", "quality.min", "quality.max"}
 
 
 def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ class Facts:
     scan: report.Scan | None = None
     updates: report.Updates | None = None
     reasons: dict[str, str] = field(default_factory=dict)
+    model: report.ModelDescription | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Judges what the running image answers to the golden rows of its contract."""
+"""Judges what the running image answers to the golden rows of its contract, and how good the model is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from drydock.policy import Policy
 from drydock.report import Verdict
 
 MAX_TEXT_CHARACTERS = 40
+# What is shown of a model if nothing else is asked for.
+MAIN_SCORES = ("accuracy", "r2", "mean_absolute_error")
 
 
 def check_answers(smoke: report.Smoke, policy: Policy) -> Outcome:
@@ -21,6 +23,40 @@ def check_answers(smoke: report.Smoke, policy: Policy) -> Outcome:
     complaints = (_describe_mistake(number, answer, smoke.tolerance) for number, answer in enumerate(smoke.answers, 1))
     wrong = [complaint for complaint in complaints if complaint]
     return Outcome(pass_if(total > 0 and not wrong), f"{total - len(wrong)} of {total} rows", str(total), wrong[:3])
+
+
+def check_quality(model: report.ModelDescription, policy: Policy) -> Outcome:
+    """Each score that the policy limits must be within its limit, on the held-out rows of the contract."""
+    holdout = model.holdout
+    limits = [(name, limit, ">=") for name, limit in policy.quality.min.items()]
+    limits += [(name, limit, "<=") for name, limit in policy.quality.max.items()]
+    if not limits:
+        main = [name for name in MAIN_SCORES if name in holdout.scores]
+        scores = ", ".join(_format_score(holdout, name) for name in main)
+        return Outcome(Verdict.SKIP, "", "", (f"[quality] has no limit; {scores} on {holdout.rows} rows",))
+    details = []
+    for name, limit, sign in limits:
+        score = holdout.scores.get(name)
+        if score is None:
+            details.append(f"the contract has no {name}; it has {', '.join(holdout.scores)}")
+        # NaN is within no limit.
+        elif not (score >= limit if sign == ">=" else score <= limit):
+            details.append(f"{_format_score(holdout, name)}, limit {sign} {limit:g}")
+    known = [_format_score(holdout, name) for name, _, _ in limits if name in holdout.scores]
+    return Outcome(
+        pass_if(not details),
+        f"{', '.join(known) or 'no such score'} on {holdout.rows} rows",
+        ", ".join(f"{sign} {limit:g}" for _, limit, sign in limits),
+        details,
+    )
+
+
+def _format_score(holdout: report.Holdout, name: str) -> str:
+    score = f"{name.replace('_', ' ')} {holdout.scores[name]:g}"
+    if name not in holdout.intervals:
+        return score
+    low, high = holdout.intervals[name]
+    return f"{score} ({low:g} to {high:g})"
 
 
 def _describe_mistake(number: int, answer: report.Answer, tolerance: float) -> str:

@@ -17,10 +17,12 @@ IMAGE_AND_SMOKE = Input(
     ("inspect", "smoke"), lambda facts: (facts.image, facts.smoke) if facts.image and facts.smoke else None
 )
 SCAN = Input(("scan", "coverage"), lambda facts: facts.scan)
+MODEL = Input(("train",), lambda facts: facts.model)
 UPDATES = Input(("pending-updates",), lambda facts: facts.updates)
 
 CHECKS: tuple[Check[Any], ...] = (
     Check("answers /predict as trained", SMOKE, model.check_answers),
+    Check("model is good enough", MODEL, model.check_quality),
     Check("starts in time", SMOKE, serving.check_startup),
     Check("answers in time", SMOKE, serving.check_latency),
     Check("refuses malformed requests", SMOKE, serving.check_malformed_requests),

@@ -11,6 +11,7 @@ from typing import Any
 
 from drydock import checks
 from drydock.checks import Facts
+from drydock.checks.model import MAIN_SCORES
 from drydock.oci import tags
 from drydock.policy import Policy, TrustSection
 from drydock.report import CheckResult, Report, Verdict, units
@@ -147,7 +148,8 @@ def _check_model(evidence: Evidence, report: Report | None) -> CheckResult:
     if judged != labelled:
         return _create_result(name, f"sha256 {labelled[:12] or 'not named'}", Verdict.FAIL, f"judged was {judged}")
     holdout = report.contract.holdout
-    scores = ", ".join(f"{score} {units.format_number(value)}" for score, value in holdout.scores.items())
+    main = {score: value for score, value in holdout.scores.items() if score in MAIN_SCORES}
+    scores = ", ".join(f"{score.replace('_', ' ')} {units.format_number(value)}" for score, value in main.items())
     return _create_result(name, f"sha256 {judged[:12]}, {scores} on {holdout.rows} rows", Verdict.PASS)
 
 
@@ -155,7 +157,7 @@ def _check_verdict(evidence: Evidence, report: Report | None, policy: Policy) ->
     name = "verdict"
     if report is None:
         return _missing_statement(name, evidence, cosign.VERDICT)
-    facts = Facts(report.image, report.smoke, report.scan, report.updates)
+    facts = Facts(report.image, report.smoke, report.scan, report.updates, model=report.contract)
     results = checks.judge(facts, policy)
     against = [result for result in results if result.verdict in (Verdict.FAIL, Verdict.NOT_RUN)]
     measured = f"{len(results) - len(against)} of {len(results)} checks allow it"

@@ -82,7 +82,7 @@ async def run(plan: Plan, connect: Connect, listener: ProgressListener, interrup
                 )
             covered = await recorder.run_optional("coverage", trivy.require_coverage(scan.result(), image.result()))
             shown = trivy.hide_instructions(image.result(), covered)
-            facts = Facts(shown, smoke.result(), covered, updates.result(), recorder.reasons)
+            facts = Facts(shown, smoke.result(), covered, updates.result(), recorder.reasons, model.contract)
             results = checks.judge(facts, plan.policy)
             approval = checks.approve(archive, facts, results)
             if plan.push and approval:

@@ -63,6 +63,9 @@ class Holdout(Value):
     scores: dict[str, float] = Field(
         description="by name; accuracy is the share of rows with the right label, from 0 to 1"
     )
+    intervals: dict[str, tuple[float, float]] = Field(
+        default={}, description="by the score's name: in 95 of 100 samples of such rows, the score lies between these"
+    )
 
 
 class Equivalence(Value):

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
 from drydock.checks import Facts
-from drydock.report import Answer, Verdict
+from drydock.report import Answer, CheckResult, Contract, Verdict
 from tests.support import examples
 
 ANSWERS = "answers /predict as trained"
@@ -108,3 +109,52 @@ def test_a_container_that_never_got_ready_shows_the_tail_of_its_log() -> None:
 def test_only_three_wrong_answers_are_shown() -> None:
     wrong = [examples.answer(examples.SMALL, status=500)] * 5
     assert len(examples.judge(ANSWERS, Facts(smoke=examples.smoke(*wrong))).details) == 3
+
+
+def judge_quality(contract: Contract, **limits: object) -> CheckResult:
+    facts = examples.facts()
+    facts.model = contract
+    return examples.judge("model is good enough", facts, examples.policy(quality=limits))
+
+
+@pytest.mark.parametrize(
+    ("contract", "limits", "verdict", "measured", "limit"),
+    [
+        (examples.CONTRACT, {"min": {"accuracy": 0.95}}, "PASS", "accuracy 0.95 (0.86 to 1) on 38 rows", ">= 0.95"),
+        (examples.CONTRACT, {"min": {"accuracy": 0.951}}, "FAIL", "accuracy 0.95 (0.86 to 1) on 38 rows", ">= 0.951"),
+        (
+            examples.REGRESSION,
+            {"min": {"r2": 0}, "max": {"mean_absolute_error": 44}},
+            "FAIL",
+            "r2 0.4511 (0.31 to 0.55), mean absolute error 44.1 (39.2 to 49.7) on 111 rows",
+            ">= 0, <= 44",
+        ),
+        (examples.CONTRACT, {"min": {"recall": {"small": 0.5}}}, "FAIL", "no such score on 38 rows", ">= 0.5"),
+    ],
+)
+def test_a_model_must_be_as_good_as_the_policy_says(
+    contract: Contract, limits: dict[str, Any], verdict: str, measured: str, limit: str
+) -> None:
+    judged = judge_quality(contract, **limits)
+    assert (judged.verdict, judged.measured, judged.limit) == (Verdict(verdict), measured, limit)
+
+
+def test_a_score_beyond_its_limit_or_a_score_that_is_not_there_is_named() -> None:
+    worse = judge_quality(examples.REGRESSION, max={"mean_absolute_error": 44})
+    assert worse.details == ("mean absolute error 44.1 (39.2 to 49.7), limit <= 44",)
+    unknown = judge_quality(examples.CONTRACT, min={"recall": {"small": 0.5}})
+    assert unknown.details == ("the contract has no recall.small; it has accuracy",)
+
+
+def test_without_limits_the_score_is_shown_and_not_judged() -> None:
+    judged = judge_quality(examples.REGRESSION)
+    assert (judged.verdict, judged.details) == (
+        Verdict.SKIP,
+        ("[quality] has no limit; r2 0.4511 (0.31 to 0.55), mean absolute error 44.1 (39.2 to 49.7) on 111 rows",),
+    )
+
+
+def test_a_score_that_is_no_number_is_within_no_limit() -> None:
+    holdout = examples.CONTRACT.holdout.model_copy(update={"scores": {"accuracy": float("nan")}})
+    contract = examples.CONTRACT.model_copy(update={"holdout": holdout})
+    assert judge_quality(contract, min={"accuracy": 0}).verdict is Verdict.FAIL

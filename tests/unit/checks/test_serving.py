@@ -11,12 +11,13 @@ from drydock.report import Malformed, Verdict
 from tests.support import examples
 
 ANSWERS = "answers /predict as trained"
+QUALITY = examples.policy(quality={"min": {"accuracy": 0.9}})
 
 
 def test_a_container_that_never_got_ready_is_one_fault_and_one_red_row() -> None:
     facts = examples.facts()
     facts.smoke = examples.smoke(ready_seconds=None, not_ready="it ended with exit code 1")
-    rows = {row.name: (row.verdict, row.measured, row.limit, row.details) for row in checks.judge(facts, Policy())}
+    rows = {row.name: (row.verdict, row.measured, row.limit, row.details) for row in checks.judge(facts, QUALITY)}
     unasked = (Verdict.NOT_RUN, "", "", ("the image never became ready",))
     assert rows["starts in time"] == rows["answers in time"] == rows["refuses malformed requests"] == unasked
     assert [name for name, (verdict, *_) in rows.items() if verdict is Verdict.FAIL] == [ANSWERS]
@@ -45,7 +46,7 @@ def test_a_container_may_take_30_s_to_get_ready_and_no_longer(
     cause = "the imports or the model take this long to load, or the machine is busy"
     words = f"{cause}: measure again, load less, or raise limits.ready_seconds"
     assert judged.details == ((words,) if verdict is Verdict.FAIL else ())
-    others = {each.verdict for each in checks.judge(facts, Policy()) if each.name != "starts in time"}
+    others = {each.verdict for each in checks.judge(facts, QUALITY) if each.name != "starts in time"}
     assert others == {Verdict.PASS}
     assert (
         examples.judge("starts in time", facts, examples.policy(limits={"ready_seconds": 31})).verdict is Verdict.PASS
@@ -70,7 +71,7 @@ def test_an_answer_over_the_budget_is_told_and_does_not_reject(
     assert (judged.verdict, judged.measured, judged.limit) == (verdict, measured, "100 ms")
     words = "the machine may be busy: measure again, or raise limits.latency_ms"
     assert judged.details == ((words,) if verdict is Verdict.WARN else ())
-    assert checks.approve(examples.archive(tmp_path), facts, checks.judge(facts, Policy()))
+    assert checks.approve(examples.archive(tmp_path), facts, checks.judge(facts, QUALITY))
 
 
 def test_no_answer_at_all_is_no_fast_one() -> None:

@@ -27,6 +27,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from export.contract import create_contract, evenly_spaced_rows, least_certain_rows, main
 from export.dataset import Table
 from export.errors import ContractError
+from export.scores import describe_scores
 from service.contract import Contract, Label, Row
 from service.model import Model, load_model
 from service.runtimes.sklearn import SklearnPredictor
@@ -49,7 +50,7 @@ def test_a_second_training_gives_the_same_bytes_and_says_what_came_out_in_one_li
     done = run("-m", "training.iris", "--out", str(again), folder=REPOSITORY_ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
-        f"trained    {again}/model.pkl: accuracy {model.contract.holdout.scores['accuracy']} on 38 rows, "
+        f"trained    {again}/model.pkl: {describe_scores(model.contract.holdout)}, "
         f"12 golden rows, sha256 {model.contract.artifact.sha256[:12]}\n"
     )
     assert sorted(path.name for path in again.iterdir()) == ["model.json", "model.pkl", "training.npy"]
@@ -142,7 +143,7 @@ def test_the_examples_are_good_enough_to_be_shown(diabetes: Path, mixed: Model) 
     regression = load_model(diabetes).contract
     assert regression.holdout.rows == 111
     assert regression.holdout.scores["r2"] > 0.4
-    assert regression.holdout.scores["mean absolute error"] < 50
+    assert regression.holdout.scores["mean_absolute_error"] < 50
     # Tickets that say nothing are among them, and of these nobody could tell whose they are.
     assert 0.9 < mixed.contract.holdout.scores["accuracy"] < 1
     assert {row.label for row in mixed.contract.golden} == {"account", "billing", "technical"}
@@ -242,7 +243,7 @@ def test_words_without_names_are_asked_without_a_warning(tmp_path: Path) -> None
     pipeline = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
     given(tmp_path, pipeline.fit(np.array([["a"], ["b"]], dtype=object), ["yes", "no"]), "word,right\na,yes\nb,no\n")
     _, contract = described(tmp_path)
-    assert (contract.runtime, contract.holdout.scores) == ("pandas", {"accuracy": 1.0})
+    assert (contract.runtime, contract.holdout.scores["accuracy"]) == ("pandas", 1.0)
 
 
 def test_a_model_with_words_is_a_frame(tmp_path: Path) -> None:
@@ -341,7 +342,7 @@ def test_a_right_answer_is_known_in_whatever_type_it_comes(
     tree = DecisionTreeClassifier(random_state=1).fit([[1.0], [2.0]], np.array(classes))
     rows: list[Row] = [[1.0], [2.0], [3.0]]
     contract = create_contract(tree, Table(["a"], rows), targets, tmp_path, name="values")
-    assert (contract.labels, contract.holdout.scores) == (labels, {"accuracy": accuracy})
+    assert (contract.labels, contract.holdout.scores["accuracy"]) == (labels, accuracy)
     # In Python, True is 1 and 1 is 1.0.
     assert [type(label) for label in contract.labels] == [type(label) for label in labels]
     assert load_model(tmp_path).self_test() == ""
@@ -364,7 +365,7 @@ def test_a_search_for_the_best_model_is_that_model(tmp_path: Path) -> None:
     targets = ["low"] * 4 + ["high"] * 4
     search = GridSearchCV(DecisionTreeClassifier(random_state=1), {"max_depth": [1]}, cv=2).fit(rows, targets)
     contract = create_contract(search, Table(["a"], rows), targets, tmp_path, name="search")
-    assert (contract.labels, contract.runtime, contract.holdout.scores) == (["high", "low"], "sklearn", {"accuracy": 1})
+    assert (contract.labels, contract.runtime, contract.holdout.scores["accuracy"]) == (["high", "low"], "sklearn", 1)
 
 
 def in_process(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

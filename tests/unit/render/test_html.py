@@ -203,8 +203,8 @@ def test_a_lean_model_is_said_to_be_equal() -> None:
 def test_a_regression_has_its_scores_and_no_labels() -> None:
     shown = page(examples.report(contract=examples.REGRESSION)).words("model")
     assert shown == (
-        "Model name house-prices, regression r2 0.451 on 111 rows that it had not seen "
-        "mean absolute error 44.1 on 111 rows that it had not seen features width, height "
+        "Model name house-prices, regression r2 0.451 (0.310 to 0.550) on 111 rows that it had not seen "
+        "mean absolute error 44.1 (39.2 to 49.7) on 111 rows that it had not seen features width, height "
         f"file model.pkl, 42 bytes sha256 {examples.MODEL_SHA256}"
     )
 
@@ -212,7 +212,7 @@ def test_a_regression_has_its_scores_and_no_labels() -> None:
 def test_features_that_are_words_say_so() -> None:
     shown = page(examples.report(contract=examples.MIXED)).words("model")
     assert shown == (
-        "Model name ticket-router, classification accuracy 90.0 % on 20 rows that it had not seen "
+        "Model name ticket-router, classification accuracy 90.0 % (75.0 % to 100.0 %) on 20 rows that it had not seen "
         "features state (string), age, text (string) labels urgent, later "
         f"file model.pkl, 42 bytes sha256 {examples.MODEL_SHA256}"
     )
