@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,16 +27,67 @@ TREES = (DecisionTreeClassifier, ExtraTreeClassifier, DecisionTreeRegressor, Ext
 RANDOM_ROWS = 10_000
 # Each split gets three rows. A large forest has too many splits to compare them all.
 MAX_SPLITS = 10_000
+# Of a piece of rows. As Python's lists they take four times as much.
+PIECE_BYTES = 16_000_000
 # The layout of NODE in service/runtimes/compiled.py.
 NODES = np.dtype([("threshold", "<f8"), ("feature", "<i4"), ("left", "<i4"), ("right", "<i4"), ("unused", "<i4")])
 
 
-class ComparisonRows(NamedTuple):
-    """The rows that both models are compared on, as 64-bit floats, by where they come from."""
+class ComparisonRows:
+    """The rows that both models are compared on, as 64-bit floats, in pieces: all at once can be gigabytes.
 
-    training: np.ndarray
-    edges: np.ndarray
-    random: np.ndarray
+    `training` are all known rows. `edges` are rows near at most MAX_SPLITS splits: for each, three known rows get its
+    feature's value just before the threshold, on it and just behind it. A row need not reach that split. `random` are
+    RANDOM_ROWS rows in the range of all others.
+    """
+
+    def __init__(self, estimator: Any, contract: Contract, training: Path) -> None:  # noqa: ANN401
+        """Read the known rows from the file `training`, or take the golden ones if there is none."""
+        golden = np.array([row.features for row in contract.golden])
+        self._known = np.load(training, allow_pickle=False) if training.exists() else golden
+        trees = [tree.tree_ for tree in _estimators(estimator)]
+        feature = np.concatenate([tree.feature for tree in trees])
+        threshold = np.concatenate([tree.threshold for tree in trees])
+        self._generator = np.random.default_rng(42)
+        splits = np.flatnonzero(feature >= 0)
+        splits = self._generator.permutation(splits)[:MAX_SPLITS]
+        self._features = feature[splits]
+        # Features are compared as 32-bit floats: the last that goes left, the one between, the first that goes right.
+        value = threshold[splits].astype(np.float32)
+        sides = [np.nextafter(value, np.float32(-np.inf)), value, np.nextafter(value, np.float32(np.inf))]
+        self._sides = np.stack(sides).astype(np.float64)
+        self._places = self._generator.integers(len(self._known), size=len(splits))
+        span = np.concatenate([self._known, golden])
+        self._low, self._high = span.min(axis=0), span.max(axis=0)
+        np.minimum.at(self._low, self._features, self._sides[0])
+        np.maximum.at(self._high, self._features, self._sides[2])
+        self._piece = max(1, PIECE_BYTES // (8 * len(contract.features)))
+
+    def training(self) -> Iterator[np.ndarray]:
+        """The known rows, in pieces."""
+        return (self._known[start : start + self._piece] for start in range(0, len(self._known), self._piece))
+
+    def edges(self) -> Iterator[np.ndarray]:
+        """The rows near splits, in pieces."""
+        for side in self._sides:
+            for start in range(0, len(side), self._piece):
+                chosen = slice(start, start + self._piece)
+                rows = self._known[self._places[chosen]]
+                rows[np.arange(len(rows)), self._features[chosen]] = side[chosen]
+                yield rows
+
+    def random(self) -> Iterator[np.ndarray]:
+        """The random rows, in pieces."""
+        for start in range(0, RANDOM_ROWS, self._piece):
+            count = min(self._piece, RANDOM_ROWS - start)
+            yield self._generator.uniform(self._low, self._high, (count, len(self._low)))
+
+
+class Comparison(NamedTuple):
+    """How many rows two models were asked, and the largest difference between two answers."""
+
+    rows: int
+    max_abs_difference: float
 
 
 def convert(source: Path, target: Path) -> str:
@@ -49,22 +101,27 @@ def convert(source: Path, target: Path) -> str:
         raise ConversionError(f"a model of the {contract.runtime} runtime cannot be converted")
     check_features(contract)
     content = flatten_trees(predictor.estimator)
-    rows = comparison_rows(predictor.estimator, contract, source / TRAINING_ROWS)
-    all_rows = np.concatenate(rows)
     artifact = Artifact(MODEL_FILE, hashlib.sha256(content).hexdigest(), len(content))
-    difference = compare(contract, all_rows, predictor, compiled.load(contract, content))
+    rows, forest = (
+        ComparisonRows(predictor.estimator, contract, source / TRAINING_ROWS),
+        compiled.load(contract, content),
+    )
+    training, edges, random = (
+        compare(contract, pieces, predictor, forest) for pieces in (rows.training(), rows.edges(), rows.random())
+    )
+    difference = max(part.max_abs_difference for part in (training, edges, random))
     converted = msgspec.structs.replace(
         contract,
         runtime="compiled",
         artifact=artifact,
-        equivalence=Equivalence(contract.artifact.sha256, len(all_rows), difference),
+        equivalence=Equivalence(contract.artifact.sha256, training.rows + edges.rows + random.rows, difference),
     )
     target.mkdir(parents=True, exist_ok=True)
     (target / MODEL_FILE).write_bytes(content)
     write_contract(converted, target)
     return (
-        f"{target / MODEL_FILE}: equivalent on {len(rows.training)} training, {len(rows.edges)} edge and "
-        f"{len(rows.random)} random rows, largest difference {difference:g}, limit {contract.tolerance:g}"
+        f"{target / MODEL_FILE}: equivalent on {training.rows} training, {edges.rows} edge and "
+        f"{random.rows} random rows, largest difference {difference:g}, limit {contract.tolerance:g}"
     )
 
 
@@ -100,46 +157,32 @@ def flatten_trees(estimator: Any) -> bytes:  # noqa: ANN401 - whatever was pickl
     return header + b"".join(part.tobytes() for part in parts)
 
 
-def comparison_rows(estimator: Any, contract: Contract, training: Path) -> ComparisonRows:  # noqa: ANN401
-    """All known rows, rows near at most MAX_SPLITS splits, and random rows in the range of them all.
-
-    For a split, three known rows get its feature's value just before the threshold, on it and just behind it. A row
-    need not reach that split.
-    """
-    golden = np.array([row.features for row in contract.golden])
-    known = np.load(training, allow_pickle=False) if training.exists() else golden
-    trees = [tree.tree_ for tree in _estimators(estimator)]
-    feature = np.concatenate([tree.feature for tree in trees])
-    threshold = np.concatenate([tree.threshold for tree in trees])
-    generator = np.random.default_rng(42)
-    splits = np.flatnonzero(feature >= 0)
-    splits = generator.permutation(splits)[:MAX_SPLITS]
-    # Features are compared as 32-bit floats: the last one that goes left, the one between, the first that goes right.
-    value = threshold[splits].astype(np.float32)
-    sides = [np.nextafter(value, np.float32(-np.inf)), value, np.nextafter(value, np.float32(np.inf))]
-    edges = np.tile(known[generator.integers(len(known), size=len(splits))], (3, 1))
-    edges[np.arange(len(edges)), np.tile(feature[splits], 3)] = np.concatenate(sides)
-    span = np.concatenate([known, golden, edges])
-    random = generator.uniform(span.min(axis=0), span.max(axis=0), (RANDOM_ROWS, span.shape[1]))
-    return ComparisonRows(known, edges, random)
-
-
-def compare(contract: Contract, rows: np.ndarray, trained: SklearnPredictor, converted: ForestPredictor) -> float:
-    """The largest difference between two answers. Raises ConversionError, with the row, if it is too large."""
-    inputs = rows.tolist()
-    expected, actual = trained.predict_numbers(rows), np.array(converted.evaluate(inputs))
-    difference = np.abs(expected - actual).max(axis=1)
-    labels = np.array(trained.predict_labels(rows)) if contract.labels else np.zeros(len(rows), int)
-    other_label = labels != actual.argmax(axis=1)
-    # Not `>`: a NaN would pass.
-    wrong = np.flatnonzero(other_label | ~(difference <= contract.tolerance))
-    if len(wrong):
-        row = wrong[0]
-        raise ConversionError(
-            f"the compiled model differs on {len(wrong)} of {len(rows)} rows; on {inputs[row]} it says "
-            f"{_format_answer(contract, actual[row])}, the trained one {_format_answer(contract, expected[row])}"
-        )
-    return float(difference.max())
+def compare(
+    contract: Contract, pieces: Iterable[np.ndarray], trained: SklearnPredictor, converted: ForestPredictor
+) -> Comparison:
+    """Ask both models. Raises ConversionError, with the first row, if a difference is too large, or a label differs."""
+    asked = wrong = 0
+    largest = 0.0
+    first = ""
+    for rows in pieces:
+        inputs = rows.tolist()
+        expected, actual = trained.predict_numbers(rows), np.array(converted.evaluate(inputs))
+        difference = np.abs(expected - actual).max(axis=1)
+        labels = np.array(trained.predict_labels(rows)) if contract.labels else np.zeros(len(rows), int)
+        other_label = labels != actual.argmax(axis=1)
+        # Not `>`: a NaN would pass.
+        differing = np.flatnonzero(other_label | ~(difference <= contract.tolerance))
+        if len(differing) and not wrong:
+            row = differing[0]
+            first = (
+                f"on {inputs[row]} it says {_format_answer(contract, actual[row])}, the trained one "
+                f"{_format_answer(contract, expected[row])}"
+            )
+        asked, wrong = asked + len(rows), wrong + len(differing)
+        largest = max(largest, float(difference.max()))
+    if wrong:
+        raise ConversionError(f"the compiled model differs on {wrong} of {asked} rows; {first}")
+    return Comparison(asked, largest)
 
 
 def _format_answer(contract: Contract, answer: np.ndarray) -> str:

@@ -20,7 +20,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
-from export.compiled import compare, comparison_rows, convert, flatten_trees
+from export import compiled
+from export.compiled import ComparisonRows, compare, convert, flatten_trees
+from export.contract import create_contract
+from export.dataset import Table
 from export.errors import ConversionError
 from service.contract import ModelLoadError
 from service.model import load_model
@@ -156,11 +159,12 @@ def test_a_regression_that_says_another_value_is_found_and_both_are_shown(diabet
     rows = np.array([model.contract.golden[11].features, row])
     # The limit is 0.0003: all leaves are off by less than that at first, and then by 0.02.
     leaves += 0.0002
-    near = compare(model.contract, rows, model.predictor, ForestPredictor(bytes(content)))
-    assert near == pytest.approx(0.0002)
+    near = compare(model.contract, [rows], model.predictor, ForestPredictor(bytes(content)))
+    assert near.rows == 2
+    assert near.max_abs_difference == pytest.approx(0.0002)
     leaves += 0.0198
     with pytest.raises(ConversionError) as found:
-        compare(model.contract, rows[1:], model.predictor, ForestPredictor(bytes(content)))
+        compare(model.contract, [rows[1:]], model.predictor, ForestPredictor(bytes(content)))
     sentence = str(found.value)
     assert sentence.startswith(f"the compiled model differs on 1 of 1 rows; on {row} it says [70.84299802974")
     assert sentence.endswith("], the trained one [70.82299802974802]")
@@ -225,10 +229,10 @@ def test_a_threshold_that_is_off_by_the_smallest_step_is_found_and_the_row_is_sh
     # As a 32-bit float, in which features are compared: a smaller difference is none.
     other = np.nextafter(np.float32(threshold), np.float32(np.inf * ulps))
     NODE.pack_into(content, first, float(other), *rest)
-    rows = comparison_rows(model.predictor.estimator, model.contract, artifacts / "training.npy")
+    rows = ComparisonRows(model.predictor.estimator, model.contract, artifacts / "training.npy")
     forest = ForestPredictor(bytes(content))
     with pytest.raises(ConversionError, match=r"differs on \d+ of 933 rows; on \[[\d., e-]+\] it says \w+ \[") as found:
-        compare(model.contract, rows.edges, model.predictor, forest)
+        compare(model.contract, rows.edges(), model.predictor, forest)
     assert "the trained one" in str(found.value)
 
 
@@ -240,11 +244,11 @@ def test_a_difference_within_the_tolerance_is_told_and_beyond_it_is_refused(arti
     rows = np.load(artifacts / "training.npy")
     # A leaf is a fiftieth of the answer.
     leaf[int(leaf.argmax())] -= 40e-6
-    worst = compare(model.contract, rows, model.predictor, ForestPredictor(bytes(content)))
-    assert worst == pytest.approx(40e-6 / 50)
+    worst = compare(model.contract, [rows], model.predictor, ForestPredictor(bytes(content)))
+    assert worst.max_abs_difference == pytest.approx(40e-6 / 50)
     leaf[int(leaf.argmax())] -= 20e-6
     with pytest.raises(ConversionError, match="the compiled model differs on"):
-        compare(model.contract, rows, model.predictor, ForestPredictor(bytes(content)))
+        compare(model.contract, [rows[:70], rows[70:]], model.predictor, ForestPredictor(bytes(content)))
 
 
 def test_a_model_without_its_training_rows_is_asked_its_golden_ones(breakable: Path, tmp_path: Path) -> None:
@@ -255,13 +259,50 @@ def test_a_model_without_its_training_rows_is_asked_its_golden_ones(breakable: P
 def test_random_rows_span_all_that_is_known(artifacts: Path) -> None:
     model = load_model(artifacts)
     assert isinstance(model.predictor, SklearnPredictor)
-    rows = comparison_rows(model.predictor.estimator, model.contract, artifacts / "training.npy")
-    known = np.concatenate([rows.training, rows.edges])
-    assert (rows.random.min(axis=0) >= known.min(axis=0)).all()
-    assert (rows.random.max(axis=0) <= known.max(axis=0)).all()
+    rows = ComparisonRows(model.predictor.estimator, model.contract, artifacts / "training.npy")
+    known = np.concatenate([*rows.training(), *rows.edges()])
+    random = np.concatenate([*rows.random()])
+    assert (random.min(axis=0) >= known.min(axis=0)).all()
+    assert (random.max(axis=0) <= known.max(axis=0)).all()
     # Ten thousand rows come within a hundredth of both ends, or they are drawn from elsewhere.
-    span = np.ptp(known, axis=0)
-    assert (np.ptp(rows.random, axis=0) > 0.99 * span).all()
+    assert (np.ptp(random, axis=0) > 0.99 * np.ptp(known, axis=0)).all()
+
+
+def test_the_rows_are_the_same_in_pieces_and_at_once(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(artifacts)
+    predictor = model.predictor
+    assert isinstance(predictor, SklearnPredictor)
+
+    def rows() -> list[list[np.ndarray]]:
+        rows = ComparisonRows(predictor.estimator, model.contract, artifacts / "training.npy")
+        return [list(rows.training()), list(rows.edges()), list(rows.random())]
+
+    whole = rows()
+    monkeypatch.setattr(compiled, "PIECE_BYTES", 7 * 8 * 4)
+    pieces = rows()
+    assert [max(map(len, part)) for part in pieces] == [7, 7, 7]
+    for left, right in zip(whole, pieces, strict=True):
+        assert np.array_equal(np.concatenate(left), np.concatenate(right))
+
+
+@pytest.mark.slow
+def test_a_comparison_of_many_features_and_splits_takes_little_memory(tmp_path: Path) -> None:
+    # All rows at once would be 40,000 of 3,000 numbers, which is 960 MB before they are lists.
+    generator = np.random.default_rng(1)
+    wide = generator.normal(size=(60, 3_000)).astype(np.float32).astype(np.float64)
+    forest = ExtraTreesClassifier(n_estimators=100, random_state=1).fit(wide, generator.integers(2, size=60))
+    create_contract(
+        forest, Table([f"f{at}" for at in range(3_000)], wide.tolist()), forest.predict(wide), tmp_path, name="w"
+    )
+    code = (
+        "import sys, resource; from pathlib import Path; from export.compiled import convert;"
+        "print(convert(Path(sys.argv[1]), Path(sys.argv[2])));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = run("-c", code, str(tmp_path), str(tmp_path / "compiled"), folder=REPOSITORY_ROOT)
+    said, kilobytes = done.stdout.splitlines()
+    assert " edge and 10000 random rows, largest difference 0, " in said
+    assert int(kilobytes) < 600_000
 
 
 def test_a_contract_of_fewer_labels_than_the_model_has_is_refused(breakable: Path, tmp_path: Path) -> None:
