@@ -15,10 +15,9 @@ from drydock.errors import BuildError, UsageError
 from drydock.oci import analysis
 from drydock.oci.analysis import Entry, FileChange, LayerDiff
 from drydock.oci.layers import MAX_UNPACKED_BYTES, READ_ERRORS, Budget, iter_layer
-from drydock.oci.layout import Layout, clean_path, hash_file, open_layout
+from drydock.oci.layout import DAGGERS_STEP, Layout, clean_path, hash_file, open_layout
 
-# How Dagger writes an instruction into an image's history.
-DAGGERS_STEP = re.compile(r"^\[[^\]]+ \d+/\d+\] ")
+# How Dagger writes a RUN into an image's history.
 DAGGERS_RUN = re.compile(r"^mount / from exec (/bin/sh -c )?")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,8 @@ from drydock.oci.media_types import GZIP_MAGIC, ZSTD_MAGIC, blob_name
 
 BLOCK_BYTES = 1024 * 1024
 INDEX = "index.json"
+# How Dagger begins an entry of the history: the stage, and the position of the instruction in it.
+DAGGERS_STEP = re.compile(r"^\[[^\]]+ \d+/\d+\] ")
 # A registry takes manifests of 4 MB.
 MAX_DOCUMENT_BYTES = 16_000_000
 # An image has some dozens of blobs, an archive of `docker save` some thousands.

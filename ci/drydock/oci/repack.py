@@ -28,6 +28,7 @@ from typing import IO, Any, NamedTuple
 
 from drydock.oci.layout import (
     BLOCK_BYTES,
+    DAGGERS_STEP,
     INDEX,
     MALFORMED_ERRORS,
     ImageDocuments,
@@ -208,10 +209,20 @@ def _create_config(
     config["history"] = [
         entry
         if entry in of_base[number : number + 1] and entry.get("comment") != BUILDKIT_COMMENT
-        else {**entry, "created": created}
+        else _normalize_history(entry, created)
         for number, entry in enumerate(config.get("history") or [])
     ]
     return config
+
+
+def _normalize_history(entry: dict[str, Any], created: str) -> dict[str, Any]:
+    """An entry of ours, the same on every engine.
+
+    If an engine has built the same instruction in another Dockerfile, it writes the position that it had there.
+    """
+    if "created_by" not in entry:
+        return {**entry, "created": created}
+    return {**entry, "created": created, "created_by": DAGGERS_STEP.sub("", str(entry["created_by"]))}
 
 
 def _create_docker_manifest(config: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def test_a_failing_instruction_is_named_with_its_own_last_words(tiny: Project) -
 
 
 def test_a_package_whose_hash_differs_stops_the_build(shipped: Project) -> None:
-    lock = shipped.root / "requirements" / "image-pandas.txt"
+    lock = shipped.root / "requirements" / "image-compiled.txt"
     comments, first, *others = re.split(r"(?m)^(?=\w)", lock.read_text())
     lock.write_text("".join([comments, re.sub(r"sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", first), *others]))
     finished = shipped.run()
@@ -35,7 +35,7 @@ def test_a_package_that_nobody_has_stops_the_build(shipped: Project) -> None:
         lock.write(f"drydock-nonesuch==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
     finished = shipped.run()
     shipped.assert_broken(finished, "train", 4)
-    assert "pip install -r image-pandas.txt" in finished.report["failures"][0]["message"]
+    assert "pip install -r packages.lock -r image-pandas.txt" in finished.report["failures"][0]["message"]
     assert "No matching distribution found for drydock-nonesuch==1.0" in finished.report["failures"][0]["log"]
 
 

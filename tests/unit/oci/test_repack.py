@@ -548,6 +548,20 @@ def test_the_image_says_the_commits_time_wherever_it_said_the_runs(tmp_path: Pat
     ]
 
 
+def test_the_history_does_not_say_where_the_engine_built_an_instruction_first(tmp_path: Path) -> None:
+    # An engine that has built the same instruction in another Dockerfile writes its position there.
+    here, elsewhere = (
+        archive(
+            tmp_path / f"{step[1:8]}.tar", APP, history=[{"created": BUILT, "created_by": f"{step} COPY app/ /app"}]
+        )
+        for step in ("[stage-1 2/4]", "[stage-3 4/5]")
+    )
+    base = archive(tmp_path / "base.tar")
+    written = [write(tmp_path / f"{path.stem}-image.tar", path, base) for path in (here, elsewhere)]
+    assert written[0].config["history"][-1]["created_by"] == "COPY app/ /app"
+    assert written[0].config == written[1].config
+
+
 def test_an_image_may_say_nothing_of_how_it_was_made(tmp_path: Path) -> None:
     base = archive(tmp_path / "base.tar", history=None)
     written = write(tmp_path / "image.tar", archive(tmp_path / "built.tar", APP, history=None), base)
