@@ -78,7 +78,9 @@ def _with_intervals(count: int, score: Callable[[np.ndarray], Scores]) -> Holdou
         # A small sample may have one value alone, of which there is no r2.
         finite = values[np.isfinite(values)]
         low, high = np.percentile(finite, PERCENTILES) if len(finite) else (scores[name], scores[name])
-        intervals[name] = (_round(float(low)), _round(float(high)))
+        # Beside the other end this is zero, and it would be another one on another processor.
+        smallest = 1e-9 * max(abs(low), abs(high))
+        intervals[name] = (_round(float(low)) if abs(low) > smallest else 0.0, _round(float(high)))
     return Holdout(rows=count, scores={name: _round(value) for name, value in scores.items()}, intervals=intervals)
 
 

@@ -122,8 +122,13 @@ def test_the_golden_rows_are_bounded_and_chosen_over_all_labels(labels: int, row
 @pytest.mark.parametrize(
     ("name", "folder", "score", "golden"),
     [
-        ("diabetes", "diabetes", "r2 0.4764, mean absolute error 42.79 on 111 rows", 12),
-        ("tickets", "tickets", "accuracy 0.9333 on 90 rows", 12),
+        (
+            "diabetes",
+            "diabetes",
+            "r2 0.4764 (0.3139 to 0.5997), mean absolute error 42.79 (36.65 to 49.28) on 111 rows",
+            12,
+        ),
+        ("tickets", "tickets", "accuracy 0.9333 (0.8778 to 0.9778) on 90 rows", 12),
     ],
 )
 def test_a_second_training_of_each_example_gives_the_same_bytes(
@@ -206,7 +211,7 @@ def test_a_classifier_is_described_from_its_file_and_a_table(tmp_path: Path) -> 
     given(tmp_path, doors(), DOORS)
     said, contract = described(tmp_path, "--name", "doors")
     assert said == (
-        "model      classification: 2 numbers → 2 labels; accuracy 0.75 on 4 rows\n"
+        "model      classification: 2 numbers → 2 labels; accuracy 0.75 (0.25 to 1) on 4 rows\n"
         f"contract   4 golden rows, tolerance 1e-06, sha256 {sha256_of(tmp_path)}\n"
         'next       runtime = "compiled" serves it, and "sklearn" as well\n'
     )
@@ -226,7 +231,8 @@ def test_a_regressor_is_described_and_what_the_lean_runtime_lacks_is_named(tmp_p
     said, contract = described(tmp_path)
     assert said == (
         # 1 - 2 / 442, the squares of what it is off by and of what the days differ by.
-        "model      regression: 2 numbers → a value; r2 0.9955, mean absolute error 0.5 on 4 rows\n"
+        "model      regression: 2 numbers → a value; r2 0.9955 (0.9506 to 1), mean absolute error 0.5 (0 to 1) "
+        "on 4 rows\n"
         f"contract   4 golden rows, tolerance 4e-05, sha256 {sha256_of(tmp_path)}\n"
         "note       the compiled runtime has no StandardScaler; it has RandomForestClassifier, ExtraTreesClassifier, "
         "RandomForestRegressor, ExtraTreesRegressor, DecisionTreeClassifier, ExtraTreeClassifier, "
@@ -250,7 +256,7 @@ def test_a_model_with_words_is_a_frame(tmp_path: Path) -> None:
     given(tmp_path, signs(), SIGNS)
     said, contract = described(tmp_path)
     assert said == (
-        "model      classification: 1 string and 1 number → 2 labels; accuracy 1 on 4 rows\n"
+        "model      classification: 1 string and 1 number → 2 labels; accuracy 1 (1 to 1) on 4 rows\n"
         f"contract   4 golden rows, tolerance 1e-06, sha256 {sha256_of(tmp_path)}\n"
         "note       the compiled runtime takes only numbers, but sign is a string\n"
         'next       set runtime = "pandas" under [build]\n'
@@ -286,7 +292,7 @@ def test_words_and_a_target_are_told_on_the_command_line(tmp_path: Path) -> None
     pipeline = make_pipeline(encoder, LogisticRegression()).fit(frame, ["east", "west"])
     given(tmp_path, pipeline, "side,zip,floor\neast,01067,1\nwest,99998,2\n")
     said, contract = described(tmp_path, "--target", "side", "--string-columns", "zip,floor")
-    assert said.startswith("model      classification: 2 strings → 2 labels; accuracy 1 on 2 rows\n")
+    assert said.startswith("model      classification: 2 strings → 2 labels; accuracy 1 (1 to 1) on 2 rows\n")
     assert [row.features for row in contract.golden] == [["01067", "1"], ["99998", "2"]]
 
 
