@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -57,7 +58,12 @@ class Model:
         answers = self.predictor.predict(rows)
         if answers.row_count != len(rows):
             raise RowCountMismatch(answers.row_count, len(rows))
-        return create_predictions(self.contract, answers)
+        return create_predictions(self.contract, self._probability_names, answers)
+
+    @cached_property
+    def _probability_names(self) -> list[str]:
+        """The labels as names of probabilities; empty if the model gives none."""
+        return self.contract.label_texts if self.contract.has_probabilities else []
 
     def self_test(self) -> str:
         """Predict the first golden row; return what is wrong with the answer, or "" if it is right."""
@@ -77,16 +83,15 @@ class Model:
         return "" if right else f"the first golden row is {expected}, this model says {actual}"
 
 
-def create_predictions(contract: Contract, answers: Answers) -> list[Prediction]:
-    """The answers as the contract's labels and probabilities, or values."""
+def create_predictions(contract: Contract, names: Sequence[str], answers: Answers) -> list[Prediction]:
+    """The answers as the contract's labels and probabilities, which have these names, or as values."""
     labels, numbers = contract.labels, answers.numbers
     if not labels:
         return [RegressionPrediction(value) for (value,) in numbers]
     # The first of equal ones, as scikit-learn has it.
     places = [row.index(max(row)) for row in numbers] if answers.labels is None else answers.labels
-    if not contract.has_probabilities:
+    if not names:
         return [LabelPrediction(labels[place]) for place in places]
-    names = contract.label_texts
     return [
         ClassPrediction(labels[place], dict(zip(names, row, strict=True)))
         for place, row in zip(places, numbers, strict=True)
