@@ -28,7 +28,7 @@ from export.dataset import BOOLEANS, Table, parse_number, read_csv, select_featu
 from export.errors import ContractError, ContractWarning, ConversionError
 from export.estimator import find_categories, find_feature_names, find_task, load_estimator, needs_pandas
 from export.scores import describe_scores, score_classifier, score_regressor
-from export.stability import require_stable_answers
+from export.stability import predict_rows, require_stable_answers
 from service.contract import (
     Artifact,
     Contract,
@@ -89,7 +89,7 @@ def create_contract(
         raise ContractError(f"two features are called {twice[0]}; give each its own name.")
     _check_categories(estimator, held_out)
     runtime, predictor = _choose_runtime(estimator, content, task, held_out)
-    answers = _predict(predictor, rows)
+    answers = predict_rows(predictor, rows)
     evaluate = _evaluate_classifier if task == "classification" else _evaluate_regressor
     evaluation = evaluate(estimator, rows, answers, list(targets), list(labels))
     require_stable_answers(predictor, rows, answers, evaluation.tolerance)
@@ -131,8 +131,8 @@ def _check_categories(estimator: Any, table: Table) -> None:  # noqa: ANN401
     for place, name in enumerate(table.features):
         if name not in categories:
             continue
-        values = dict.fromkeys(row[place] for row in table.rows)
-        unknown = [value for value in values if value not in set(categories[name])]
+        values, fitted = dict.fromkeys(row[place] for row in table.rows), set(categories[name])
+        unknown = [value for value in values if value not in fitted]
         if not unknown:
             continue
         known = ", ".join(repr(each.item() if hasattr(each, "item") else each) for each in categories[name][:SHOWN])
@@ -271,20 +271,6 @@ def _choose_runtime(
         ) from error
     kinds = table.kinds or ["number"] * len(table.features)
     return "pandas", DataFramePredictor(content, task, table.features, kinds, has_probabilities=has_probabilities)
-
-
-def _predict(predictor: Predictor, rows: Sequence[Row]) -> Answers:
-    try:
-        answers = predictor.predict(rows)
-    # A model is anybody's code, and may raise anything, in several lines.
-    except Exception as error:
-        why = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
-        raise ContractError(f"the model does not answer these data: {why}.") from error
-    if answers.row_count != len(rows):
-        raise ContractError(
-            f"the model gives {answers.row_count} numbers to {len(rows)} rows; a model predicts one thing."
-        )
-    return answers
 
 
 def _class_indices(classes: Any, targets: Sequence[Any]) -> np.ndarray:  # noqa: ANN401

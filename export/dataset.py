@@ -84,17 +84,17 @@ def read_csv(
             columns[name] = tuple(numbers)
             kinds.append("number")
             continue
-        present = {cell for cell in cells if cell.strip().lower() not in MISSING}
+        gaps = [row for row, cell in enumerate(cells, start=2) if cell.strip().lower() in MISSING]
+        present = set(cells) - {cells[row - 2] for row in gaps}
         if name not in string_columns and present and present <= BOOLEANS:
             # An encoder that saw booleans does not know these words, and may ignore them without an error.
             raise ContractError(
                 f"{name} has only {' and '.join(sorted(present))}. Train the model with 1 and 0 and write these, or "
                 f"name the column with --string-columns {name} if it was trained with these words."
             )
-        gaps = [row for row, cell in enumerate(cells) if cell.strip().lower() in MISSING]
         if gaps and name not in string_columns and any(number is not None for number in numbers):
             raise ContractError(
-                f"row {gaps[0] + 2} of {path.name} has no {name}. A row must have all features: fill it in, or "
+                f"row {gaps[0]} of {path.name} has no {name}. A row must have all features: fill it in, or "
                 "remove the row."
             )
         kinds.append("string")
@@ -164,7 +164,7 @@ def select_features(estimator: Any, table: Table) -> Table:  # noqa: ANN401
         raise ContractError(f"the model takes {missing[0]}, but the data have no such column.")
     places = [table.features.index(name) for name in named]
     return Table(
-        [str(name) for name in named],
+        named,
         [[row[place] for place in places] for row in table.rows],
         [table.kinds[place] for place in places],
     )

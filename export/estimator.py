@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any
 
 import joblib
-import numpy as np
 import sklearn
 from sklearn.base import is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
@@ -124,23 +123,16 @@ def find_categories(estimator: Any, columns: Sequence[str]) -> dict[str, list[An
         return {}
     if isinstance(estimator, ColumnTransformer):
         found = {}
-        for _, step, selected in estimator.transformers_:
-            found |= find_categories(step, _select_names(columns, selected))
+        # Whatever selected them: names, places, a slice, a mask.
+        selected = estimator._transformer_to_input_indices
+        for name, step, _ in estimator.transformers_:
+            found |= find_categories(step, [columns[place] for place in selected[name]])
         return found
     if hasattr(estimator, "categories_") and len(estimator.categories_) == len(columns):
         return {name: list(known) for name, known in zip(columns, estimator.categories_, strict=True)}
     # A search, a threshold, a calibration: the fitted model is one of these.
     inner = (getattr(estimator, name, None) for name in ("best_estimator_", "estimator_"))
     return next((find_categories(each, columns) for each in inner if each is not None), {})
-
-
-def _select_names(columns: Sequence[str], selected: Any) -> list[str]:  # noqa: ANN401
-    """The names of what a ColumnTransformer selects: a name, a place, a slice, a mask, or a list of names or places."""
-    if isinstance(selected, str):
-        return [selected]
-    if all(isinstance(each, str) for each in selected) if isinstance(selected, list) else False:
-        return list(selected)
-    return [str(name) for name in np.atleast_1d(np.asarray(columns, dtype=object)[selected])]
 
 
 def needs_pandas(estimator: Any) -> bool:  # noqa: ANN401

@@ -14,6 +14,21 @@ from service.runtimes import Answers, Predictor
 MAX_ROWS = 50
 
 
+def predict_rows(predictor: Predictor, rows: Sequence[Row]) -> Answers:
+    """The model's answers to rows. Raises ContractError if it has none, or another number of them."""
+    try:
+        answers = predictor.predict(rows)
+    # A model is anybody's code, and may raise anything, in several lines.
+    except Exception as error:
+        why = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
+        raise ContractError(f"the model does not answer these data: {why}.") from error
+    if answers.row_count != len(rows):
+        raise ContractError(
+            f"the model gives {answers.row_count} numbers to {len(rows)} rows; a model predicts one thing."
+        )
+    return answers
+
+
 def require_stable_answers(predictor: Predictor, rows: Sequence[Row], answers: Answers, tolerance: float) -> None:
     """Raise ContractError if rows get other answers in a second call, in another order, or one at a time.
 
@@ -22,15 +37,15 @@ def require_stable_answers(predictor: Predictor, rows: Sequence[Row], answers: A
     places = [int(place) for place in np.linspace(0, len(rows) - 1, min(MAX_ROWS, len(rows)))]
     chosen = [rows[place] for place in places]
     expected = _select(answers, places)
-    again = _select(predictor.predict(rows), places)
+    again = _select(predict_rows(predictor, rows), places)
     if (place := _first_difference(expected, again, tolerance)) is not None:
         raise ContractError(
             f"the model gives row {places[place] + 1} of the data another answer when it is asked again. A model must "
             "answer the same row in the same way: give it a fixed random_state."
         )
-    alone = [predictor.predict([row]) for row in chosen]
+    alone = [predict_rows(predictor, [row]) for row in chosen]
     others = {
-        "in another order": _select(predictor.predict(chosen[::-1]), range(len(chosen) - 1, -1, -1)),
+        "in another order": _select(predict_rows(predictor, chosen[::-1]), range(len(chosen) - 1, -1, -1)),
         "alone": Answers(
             [numbers for each in alone for numbers in each.numbers],
             None if answers.labels is None else [label for each in alone for label in each.labels or ()],

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from service.__main__ import ARTIFACTS
 from service.contract import Contract, ModelLoadError, Row, label_text
-from service.http.parsing import JsonObject, RequestError, RequestParser
+from service.http.parsing import RequestError, RequestParser
 from service.model import ClassPrediction, RegressionPrediction, load_model
 from service.runtimes import PredictionError
 from service.settings import SettingsError, read_settings
@@ -69,7 +69,7 @@ def main() -> None:
         for place, value in enumerate(args.features or [])
     ]
     try:
-        request = JsonObject([("features", row or random_row(contract, args.seed))])
+        request = {"features": row or random_row(contract, args.seed)}
         rows = RequestParser(contract.features, kinds, 1).validate(request)
         prediction = model.predict(rows)[0]
     except (RequestError, PredictionError) as error:

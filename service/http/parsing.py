@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -36,8 +37,10 @@ class JsonObject(dict[str, object]):
 
     def __init__(self, pairs: Sequence[tuple[str, object]]) -> None:
         super().__init__(pairs)
-        names = [name for name, _ in pairs]
-        self.duplicate = next((name for name in names if names.count(name) > 1), "") if len(self) < len(names) else ""
+        self.duplicate = ""
+        if len(self) < len(pairs):
+            times = Counter(name for name, _ in pairs)
+            self.duplicate = next(name for name in times if times[name] > 1)
 
 
 class RequestParser:
@@ -74,7 +77,7 @@ class RequestParser:
 
     def validate(self, content: object) -> list[Row]:
         """The rows of a parsed body, checked one by one. Raises RequestError."""
-        if not isinstance(content, JsonObject) or set(content) != {"features"}:
+        if not isinstance(content, dict) or set(content) != {"features"}:
             raise RequestError(422, 'Send an object with the one field "features".')
         features = content["features"]
         if not isinstance(features, list | JsonObject) or not features:

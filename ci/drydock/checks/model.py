@@ -8,10 +8,9 @@ from drydock import report
 from drydock.checks.check import Outcome, pass_if
 from drydock.policy import Policy
 from drydock.report import Verdict
+from drydock.report.model import label_text
 
 MAX_TEXT_CHARACTERS = 40
-# What is shown of a model if nothing else is asked for.
-MAIN_SCORES = ("accuracy", "r2", "mean_absolute_error")
 
 
 def check_answers(smoke: report.Smoke, policy: Policy) -> Outcome:
@@ -31,8 +30,7 @@ def check_quality(model: report.ModelDescription, policy: Policy) -> Outcome:
     limits = [(name, limit, ">=") for name, limit in policy.quality.min.items()]
     limits += [(name, limit, "<=") for name, limit in policy.quality.max.items()]
     if not limits:
-        main = [name for name in MAIN_SCORES if name in holdout.scores]
-        scores = ", ".join(_format_score(holdout, name) for name in main)
+        scores = ", ".join(_format_score(holdout, name) for name in holdout.main_scores)
         return Outcome(Verdict.SKIP, "", "", (f"[quality] has no limit; {scores} on {holdout.rows} rows",))
     details = []
     for name, limit, sign in limits:
@@ -64,7 +62,7 @@ def _describe_mistake(number: int, answer: report.Answer, tolerance: float) -> s
     row = f"golden row {number}"
     if isinstance(expected, report.GoldenRow):
         row = f"row [{', '.join(map(_shorten_feature, expected.features))}]"
-    right = _format_label(expected.label) if expected.value is None else expected.value
+    right = expected.value if expected.label is None else label_text(expected.label)
     if not 200 <= answer.status < 300:
         return f"{row}: expected {right}, got {f'HTTP {answer.status}' if answer.status else 'no answer'}"
     if expected.value is not None:
@@ -76,7 +74,7 @@ def _describe_mistake(number: int, answer: report.Answer, tolerance: float) -> s
     if not _is_same_label(answer.label, expected.label):
         if answer.label is None:
             return f"{row}: expected {right}, got an answer of another form"
-        said = _format_label(answer.label)
+        said = label_text(answer.label)
         # As JSON if the words are the same: "1" is not 1.
         pair = (right, said) if right != said else (json.dumps(expected.label), json.dumps(answer.label))
         return f"{row}: expected {pair[0]}, got {pair[1]}"
@@ -86,10 +84,6 @@ def _describe_mistake(number: int, answer: report.Answer, tolerance: float) -> s
     ):
         return f"{row}: expected probabilities {expected.probabilities}, got {answer.probabilities}"
     return ""
-
-
-def _format_label(label: object) -> str:
-    return label if isinstance(label, str) else json.dumps(label)
 
 
 def _is_same_label(left: object, right: object) -> bool:

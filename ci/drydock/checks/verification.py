@@ -11,7 +11,6 @@ from typing import Any
 
 from drydock import checks
 from drydock.checks import Facts
-from drydock.checks.model import MAIN_SCORES
 from drydock.oci import tags
 from drydock.policy import Policy, TrustSection
 from drydock.report import CheckResult, Report, Verdict, units
@@ -148,8 +147,9 @@ def _check_model(evidence: Evidence, report: Report | None) -> CheckResult:
     if judged != labelled:
         return _create_result(name, f"sha256 {labelled[:12] or 'not named'}", Verdict.FAIL, f"judged was {judged}")
     holdout = report.contract.holdout
-    main = {score: value for score, value in holdout.scores.items() if score in MAIN_SCORES}
-    scores = ", ".join(f"{score.replace('_', ' ')} {units.format_number(value)}" for score, value in main.items())
+    scores = ", ".join(
+        f"{score.replace('_', ' ')} {units.format_number(value)}" for score, value in holdout.main_scores.items()
+    )
     return _create_result(name, f"sha256 {judged[:12]}, {scores} on {holdout.rows} rows", Verdict.PASS)
 
 

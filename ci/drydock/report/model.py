@@ -18,6 +18,15 @@ Kind = Literal["number", "string"]
 Label = StrictStr | StrictBool | StrictInt | StrictFloat
 
 
+# What is shown of a model if nothing else is asked for.
+MAIN_SCORES = ("accuracy", "r2", "mean_absolute_error")
+
+
+def label_text(label: Label) -> str:
+    """A label as a name in JSON: a string as it is, 1 as "1", True as "true"."""
+    return label if isinstance(label, str) else json.dumps(label)
+
+
 class GoldenAnswer(Value):
     """The trained model's answer to one row of the hold-out set.
 
@@ -67,6 +76,11 @@ class Holdout(Value):
         default={}, description="by the score's name: in 95 of 100 samples of such rows, the score lies between these"
     )
 
+    @property
+    def main_scores(self) -> dict[str, float]:
+        """The scores to show; all of them if the contract names its scores otherwise."""
+        return {name: self.scores[name] for name in MAIN_SCORES if name in self.scores} or self.scores
+
 
 class Equivalence(Value):
     """The model that this one was converted from, and the largest difference of their answers."""
@@ -100,8 +114,8 @@ class ModelDescription(Value):
 
     @property
     def label_texts(self) -> tuple[str, ...]:
-        """The labels as names of probabilities: a string as it is, 1 as "1", True as "true"."""
-        return tuple(label if isinstance(label, str) else json.dumps(label) for label in self.labels)
+        """The labels as names of probabilities."""
+        return tuple(map(label_text, self.labels))
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -158,3 +158,9 @@ def test_a_score_that_is_no_number_is_within_no_limit() -> None:
     holdout = examples.CONTRACT.holdout.model_copy(update={"scores": {"accuracy": float("nan")}})
     contract = examples.CONTRACT.model_copy(update={"holdout": holdout})
     assert judge_quality(contract, min={"accuracy": 0}).verdict is Verdict.FAIL
+
+
+def test_scores_of_other_names_are_shown_too() -> None:
+    holdout = examples.CONTRACT.holdout.model_copy(update={"scores": {"auc": 0.9}, "intervals": {}})
+    contract = examples.CONTRACT.model_copy(update={"holdout": holdout})
+    assert judge_quality(contract).details == ("[quality] has no limit; auc 0.9 on 38 rows",)

@@ -107,6 +107,15 @@ class BatchScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return X - X.mean(axis=0)
 
 
+class PairScaler(BatchScaler):
+    """Takes no row alone."""
+
+    def transform(self, X: Any) -> Any:  # noqa: ANN401, N803
+        if len(X) < 2:
+            raise ValueError("it takes two rows or more")
+        return X
+
+
 class Renamer(BatchScaler):
     """Keeps no names, and hands on others."""
 
@@ -156,6 +165,11 @@ def test_an_answer_that_is_another_one_each_time_is_refused(tmp_path: Path) -> N
         "the model gives row 1 of the data another answer when it is asked again. A model must answer the same row in "
         "the same way: give it a fixed random_state."
     )
+
+
+def test_a_model_that_answers_no_row_alone_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    estimator = make_pipeline(PairScaler(), LogisticRegression()).fit(ROWS, ALARMS)
+    assert refusal(estimator, ALARMS, tmp_path) == "the model does not answer these data: it takes two rows or more."
 
 
 def test_a_label_that_is_not_one_of_the_classes_is_refused(tmp_path: Path) -> None:
@@ -325,7 +339,11 @@ def test_a_value_that_the_model_does_not_know_is_warned_of(tmp_path: Path) -> No
     ]
 
 
-@pytest.mark.parametrize("selected", [["b"], [1], slice(1, 2), [False, True]], ids=str)
+@pytest.mark.parametrize(
+    "selected",
+    [["b"], [1], slice(1, 2), slice("b", "b"), [False, True], np.array(["b"]), pandas.Index(["b"])],
+    ids=repr,
+)
 def test_categories_are_found_by_whatever_selects_their_column(selected: Any) -> None:  # noqa: ANN401
     frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
     columns = ColumnTransformer([("b", OrdinalEncoder(), selected)], remainder="passthrough")

@@ -198,3 +198,10 @@ def test_of_very_many_names_some_are_listed() -> None:
     wide = RequestParser([f"f{number}" for number in range(60_000)], ["number"] * 60_000, max_rows=3)
     with pytest.raises(RequestError, match=r"^A row lacks f0, f1, .*, f19 and 59,979 more\.$"):
         wide.parse(b'{"features": {"f59999": 1}}')
+
+
+def test_a_name_that_stands_twice_is_found_in_one_pass() -> None:
+    # To count each name by itself would take minutes.
+    names = ", ".join(f'"{number}": 1' for number in range(60_000))
+    with pytest.raises(RequestError, match=r"^A row has length twice\.$"):
+        READER.parse(f'{{"features": {{{names}, "length": 1, "length": 2}}}}'.encode())
