@@ -42,10 +42,10 @@ RUN python -m export.compile_forest /libforest.so
 
 # Trains, converts, and creates contracts. It always has pandas: a training may need more than its model does.
 FROM environment AS exporter
-COPY requirements/image-pandas.txt ./
+COPY requirements/image-pandas.txt requirements/exporter.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca if test -s /run/secrets/ca; then export SSL_CERT_FILE=/run/secrets/ca; fi \
-    && pip install -r packages.lock -r image-pandas.txt
+    && pip install -r packages.lock -r image-pandas.txt -r exporter.txt
 # Not the whole server: a change of its other files does not train again.
 COPY service/__init__.py service/contract.py service/model.py service/
 COPY service/runtimes/ service/runtimes/

@@ -53,6 +53,8 @@ lock: .venv/dev
 	for name in $(filter-out pandas,$(patsubst requirements/image-%.in,%,$(wildcard requirements/image-*.in))); do \
 	    $(COMPILE) $(IMAGE) requirements/image-$$name.in --constraint requirements/image-pandas.txt \
 	        --output-file requirements/image-$$name.txt || exit; done
+	$(COMPILE) $(IMAGE) requirements/exporter.in --constraint requirements/image-pandas.txt \
+	    --output-file requirements/exporter.txt
 	for peer in bentoml fastapi litserve mlflow; do \
 	    $(COMPILE) $(IMAGE) bench/peers/$$peer.in --output-file bench/peers/$$peer.txt || exit; done
 	$(COMPILE) --python-version 3.12 --python-platform x86_64-unknown-linux-gnu bench/peers/mlserver.in \

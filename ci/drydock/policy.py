@@ -83,6 +83,7 @@ class BuildSection(_Section):
         "Dockerfile",
         ".dockerignore",
         "requirements/image-*.txt",
+        "requirements/exporter.txt",
         "service/*.py",
         "service/*/*.py",
         "export/*.py",

@@ -150,7 +150,7 @@ LOCK = "requirements/image-${MODEL_RUNTIME}.txt"
     [
         # The brackets make the file optional: there is no image-embedded.txt.
         ("environment", [LOCK, "requirements/image-${MODEL}.tx[t]"]),
-        ("exporter", ["requirements/image-pandas.txt"]),
+        ("exporter", ["requirements/image-pandas.txt", "requirements/exporter.txt"]),
     ],
 )
 def test_the_dependencies_are_installed_from_the_locks_alone_before_any_code_is_copied(
@@ -175,7 +175,7 @@ def test_what_trains_has_the_packages_that_will_serve() -> None:
     ]
     # Both locks again: pip then refuses two versions of one package instead of replacing one.
     (install,) = (each.text for each in stage("exporter") if each.name == "RUN")
-    assert install.endswith("&& pip install -r packages.lock -r image-pandas.txt")
+    assert install.endswith("&& pip install -r packages.lock -r image-pandas.txt -r exporter.txt")
 
 
 def test_nothing_is_installed_but_the_locks() -> None:
