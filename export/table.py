@@ -21,15 +21,14 @@ UNNAMED = "Unnamed: {}"
 MISSING = {"", "na", "n/a", "nan", "null", "none", "<na>", "#n/a", "-nan"}
 # What a file begins with that is no table of text, and what it is then.
 OTHER_FILES = {b"PK\x03\x04": "an Excel workbook or another zip archive", b"\x1f\x8b": "compressed by gzip"}
-# Spreadsheets write several spaces and two apostrophes between thousands.
-PLAIN_MARKS = str.maketrans("\u00a0\u202f\u2009\u2019", "   '")
-# Numbers with each decimal mark. What is left may separate thousands, as in 1'659 or 1 659.
+# Between thousands: each kind of space, both apostrophes, and the mark that is not the decimal one.
+GROUPS = r"[1-9][0-9]{0,2}(?P<mark>[ \u00a0\u2009\u202f'\u2019%s])[0-9]{3}(?:(?P=mark)[0-9]{3})*"
+# Numbers with each decimal mark.
 NUMBERS = {
     decimal: re.compile(
-        rf"[+-]?(?:(?:[0-9]+|[1-9][0-9]{{0,2}}(?P<mark>[{thousands} '])[0-9]{{3}}(?:(?P=mark)[0-9]{{3}})*)"
-        rf"(?:[{decimal}][0-9]*)?|[{decimal}][0-9]+)(?:[eE][+-]?[0-9]+)?"
+        rf"[+-]?(?:(?:[0-9]+|{GROUPS % other})(?:[{decimal}][0-9]*)?|[{decimal}][0-9]+)(?:[eE][+-]?[0-9]+)?"
     )
-    for decimal, thousands in (".,", ",.")
+    for decimal, other in (".,", ",.")
 }
 # The letters that are the same bytes in Western and Central European encodings.
 LATIN = ("cp1252", "cp1250", "iso8859-15")
@@ -218,15 +217,16 @@ def _read_numbers(cells: Sequence[str], decimal: str) -> list[str] | None:
     """The cells as Python writes numbers, gaps as they are; None if one is no number with this decimal mark."""
     numbers, marks = [], set()
     for cell in cells:
-        if cell.strip().lower() in MISSING:
+        text = cell.strip()
+        if match := NUMBERS[decimal].fullmatch(text):
+            if mark := match["mark"]:
+                marks.add(mark)
+                text = text.replace(mark, "")
+            numbers.append(text if decimal == "." else text.replace(decimal, "."))
+        elif text.lower() in MISSING:
             numbers.append(cell)
-            continue
-        match = NUMBERS[decimal].fullmatch(cell.strip().translate(PLAIN_MARKS))
-        if not match:
+        else:
             return None
-        if match["mark"]:
-            marks.add(match["mark"])
-        numbers.append(match[0].replace(match["mark"] or "", "").replace(decimal, "."))
     return numbers if len(marks) < 2 else None
 
 
