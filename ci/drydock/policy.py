@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -24,7 +25,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from drydock.errors import UsageError
-from drydock.oci.reference import is_repository
+from drydock.oci.media_types import DIGEST
+from drydock.oci.reference import is_repository, parse_reference
+from drydock.oci.tags import TAG
 from drydock.report import PLAIN_NAME
 
 REMOTE_LOCK = "requirements/image-remote.txt"
@@ -54,8 +57,15 @@ def _require_signer(name: str) -> str:
     raise PydanticCustomError("signer", "It is no workflow with a branch or tag, such as release.yml@refs/tags/v*")
 
 
+def _require_image(words: str) -> str:
+    with suppress(UsageError):
+        if not words or TAG.fullmatch(words) or DIGEST.fullmatch(words) or parse_reference(words):
+            return words
+    raise PydanticCustomError("image", "It is no tag, no digest, and no image such as ghcr.io/owner/name:1.2.3")
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, serialize_by_alias=True)
 
 
 class ImageSection(_Section):
@@ -139,6 +149,18 @@ class QualitySection(_Section):
     max: ScoreLimits = {}
 
 
+class DriftSection(_Section):
+    """How far the answers and the schema may be from those of the image before."""
+
+    enabled: bool = True
+    previous: Annotated[str, AfterValidator(_require_image)] = ""
+    labels_changed_percent: Annotated[float, Field(ge=0, le=100, strict=False)] = 5
+    value_shift: Annotated[float, Field(ge=0, strict=False)] = 0.1
+    answers: Literal["warn", "reject"] = "warn"
+    # pydantic has a method of this name.
+    schema_: Annotated[Literal["warn", "reject"], Field(alias="schema")] = "warn"
+
+
 class ScanSection(_Section):
     """What a finding has to be to reject the image."""
 
@@ -192,6 +214,7 @@ class Policy(_Section):
     model: ModelSection = ModelSection()
     limits: LimitsSection = LimitsSection()
     quality: QualitySection = QualitySection()
+    drift: DriftSection = DriftSection()
     scan: ScanSection = ScanSection()
     trust: TrustSection = TrustSection()
     ignore: list[IgnoreEntry] = []
@@ -290,7 +313,7 @@ def _list_fields(key: Key) -> set[str]:
     for part in key[:-1]:
         # An index leads to what a list holds.
         section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
-    return set(section.model_fields)
+    return {field.alias or name for name, field in section.model_fields.items()}
 
 
 def _list_keys(values: Mapping[str, Any] | list[Any], above: Key = ()) -> list[Key]:

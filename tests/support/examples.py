@@ -20,6 +20,7 @@ from drydock.report import (
     Contract,
     Contributor,
     Disposition,
+    Drift,
     Equivalence,
     Finding,
     GoldenRow,
@@ -44,6 +45,7 @@ from drydock.report import (
     Updates,
     Verdict,
 )
+from drydock.report.drift import AnswerGroup, LabelChange, LabelPair, Pair, SchemaChanges, Shift
 from drydock.tools import cosign
 from drydock.tools.attestations import Builder
 
@@ -262,8 +264,48 @@ def ignoring(
     return Policy.model_validate({"ignore": [entry], "scan": scan})
 
 
+def drift(**changed: object) -> Drift:
+    """The comparison with the release before: two of 40 reference rows have another label."""
+    values: dict[str, object] = {
+        "image": f"{REPOSITORY}:1.2.2@sha256:{'b2' * 32}",
+        "digest": f"sha256:{'b2' * 32}",
+        "rows_asked": 81,
+        "groups": (
+            AnswerGroup(
+                origin="reference",
+                rows=40,
+                labels_changed=2,
+                label_pairs=(
+                    LabelPair(before="small", after="small", rows=25),
+                    LabelPair(before="large", after="large", rows=13),
+                    LabelPair(before="small", after="large", rows=2),
+                ),
+                label_changes=(
+                    LabelChange(row=17, before="small", after="large"),
+                    LabelChange(row=31, before="small", after="large"),
+                ),
+                shift=Shift(
+                    unit="probability",
+                    mean=0.021,
+                    percentile_99=0.3,
+                    max=0.31,
+                    histogram=(36, 2, 0, 0, 0, 0, 0, 0, 0, 2),
+                ),
+            ),
+            AnswerGroup(origin="golden", rows=2, labels_changed=0),
+            AnswerGroup(origin="between", rows=39, labels_changed=3),
+        ),
+        "schema_changes": SchemaChanges(task_before="classification", task_after="classification"),
+        "median_seconds": Pair(before=0.0021, after=0.0024),
+        "compressed_bytes": Pair(before=84_000_000, after=90_000_000),
+        "findings_new": (),
+        "findings_gone": (UNFIXED,),
+    }
+    return Drift.model_validate({**values, **changed})
+
+
 def facts() -> Facts:
-    return Facts(image(), smoke(), scan(), Updates(), model=CONTRACT)
+    return Facts(image(), smoke(), scan(), Updates(), model=CONTRACT, drift=drift())
 
 
 def plan(
@@ -314,6 +356,7 @@ def report(**changed: object) -> Report:
         "contract": CONTRACT,
         "image": image(),
         "smoke": smoke(),
+        "drift": drift(),
         "scan": scan(),
         "checks": rows,
         "stages": (Stage(name="train", duration_seconds=3.2), Stage(name="build", duration_seconds=41.4)),

@@ -11,7 +11,8 @@ import anyio
 
 from drydock.checks import Approval
 from drydock.pipeline.plan import Plan
-from drydock.report import Archive, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
+from drydock.pipeline.previous import PreviousImage
+from drydock.report import Archive, Drift, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
 from drydock.tools.cosign import KeyPair, Trust, Verified
 from tests.support import examples
 
@@ -23,6 +24,7 @@ class FakeStages:
     image: Image = field(default_factory=examples.image)
     smoked: Smoke = field(default_factory=examples.smoke)
     scanned: Scan = field(default_factory=examples.scan)
+    drift: Drift = field(default_factory=examples.drift)
     updated: Updates = field(default_factory=Updates)
     verified: Verified = field(default_factory=lambda: Verified("no signatures found", {}, {}))
     breaks: dict[str, BaseException] = field(default_factory=dict)
@@ -59,7 +61,7 @@ class FakeStages:
 
     async def train(self) -> Model:
         await self._enter("train")
-        return Model(examples.CONTRACT, None)
+        return Model(examples.CONTRACT, None, Path())
 
     async def train_to(self, directory: Path) -> None:
         self.trained_to.append(directory)
@@ -87,6 +89,14 @@ class FakeStages:
     async def smoke(self, archive: Archive, model: Model) -> Smoke:
         await self._enter("smoke")
         return self.smoked
+
+    async def find_previous(self) -> PreviousImage:
+        await self._enter("find-previous")
+        return PreviousImage(reason="the repository has no image before this one")
+
+    async def compare(self, previous: PreviousImage, archive: Archive, model: Model) -> Drift:
+        await self._enter("drift")
+        return self.drift
 
     async def scan(self, archive: Archive) -> Scan:
         await self._enter("scan")

@@ -122,6 +122,26 @@ def test_each_value_knows_where_it_was_set(tmp_path: Path) -> None:
         ),
         *(
             (
+                f'[drift]\nprevious = "{words}"\n',
+                f":2: drift.previous is {words!r}: it is no tag, no digest, and no image such as"
+                " ghcr.io/owner/name:1.2.3",
+                "",
+            )
+            for words in ("v1 2", "sha256:12", "ghcr.io/owner/name@sha256:12", "owner/Name:1")
+        ),
+        (
+            '[drift]\nschema = "ignore"\n',
+            ":2: drift.schema is 'ignore': input should be 'warn' or 'reject'",
+            "",
+        ),
+        ("[drift]\nshema = 1\n", ":2: unknown key drift.shema", "did you mean schema?"),
+        (
+            "[drift]\nlabels_changed_percent = 101\n",
+            ":2: drift.labels_changed_percent is 101: input should be less than or equal to 100",
+            "",
+        ),
+        *(
+            (
                 f'[image]\nname = "{name}"\n',
                 f":2: image.name is {name!r}: the report's folder gets this name: use letters, digits, and . _ - only",
                 "",

@@ -23,6 +23,7 @@ class Facts:
     updates: report.Updates | None = None
     reasons: dict[str, str] = field(default_factory=dict)
     model: report.ModelDescription | None = None
+    drift: report.Drift | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from drydock import report
 from drydock.checks.check import Outcome, pass_if
 from drydock.policy import Policy
 from drydock.report import Verdict
-from drydock.report.model import label_text
+from drydock.report.model import is_same_label, label_text
 
 MAX_TEXT_CHARACTERS = 40
 
@@ -71,7 +71,7 @@ def _describe_mistake(number: int, answer: report.Answer, tolerance: float) -> s
         # NaN is within no tolerance.
         is_right = abs(answer.value - expected.value) <= tolerance
         return "" if is_right else f"{row}: expected {right}, got {answer.value}"
-    if not _is_same_label(answer.label, expected.label):
+    if not is_same_label(answer.label, expected.label):
         if answer.label is None:
             return f"{row}: expected {right}, got an answer of another form"
         said = label_text(answer.label)
@@ -84,11 +84,6 @@ def _describe_mistake(number: int, answer: report.Answer, tolerance: float) -> s
     ):
         return f"{row}: expected probabilities {expected.probabilities}, got {answer.probabilities}"
     return ""
-
-
-def _is_same_label(left: object, right: object) -> bool:
-    """Whether both are the same in JSON, which has one kind of numbers, and booleans beside them."""
-    return left == right and isinstance(left, bool) == isinstance(right, bool)
 
 
 def _shorten_feature(value: float | str) -> str:

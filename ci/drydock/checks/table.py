@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from drydock.checks import image, model, scan, serving
+from drydock.checks import drift, image, model, scan, serving
 from drydock.checks.check import Check, Facts, Input
 from drydock.errors import UsageError
 from drydock.policy import Policy
@@ -18,11 +18,14 @@ IMAGE_AND_SMOKE = Input(
 )
 SCAN = Input(("scan", "coverage"), lambda facts: facts.scan)
 MODEL = Input(("train",), lambda facts: facts.model)
+DRIFT = Input(("drift",), lambda facts: facts.drift)
 UPDATES = Input(("pending-updates",), lambda facts: facts.updates)
 
 CHECKS: tuple[Check[Any], ...] = (
     Check("answers /predict as trained", SMOKE, model.check_answers),
     Check("model is good enough", MODEL, model.check_quality),
+    Check("answers as before", DRIFT, drift.check_answers),
+    Check("schema as before", DRIFT, drift.check_schema),
     Check("starts in time", SMOKE, serving.check_startup),
     Check("answers in time", SMOKE, serving.check_latency),
     Check("refuses malformed requests", SMOKE, serving.check_malformed_requests),

@@ -157,7 +157,7 @@ def _check_verdict(evidence: Evidence, report: Report | None, policy: Policy) ->
     name = "verdict"
     if report is None:
         return _missing_statement(name, evidence, cosign.VERDICT)
-    facts = Facts(report.image, report.smoke, report.scan, report.updates, model=report.contract)
+    facts = Facts(report.image, report.smoke, report.scan, report.updates, model=report.contract, drift=report.drift)
     results = checks.judge(facts, policy)
     against = [result for result in results if result.verdict in (Verdict.FAIL, Verdict.NOT_RUN)]
     measured = f"{len(results) - len(against)} of {len(results)} checks allow it"

@@ -117,6 +117,7 @@ class RunRecorder:
                 else None
             ),
             smoke=facts.smoke,
+            drift=facts.drift,
             scan=scan,
             updates=facts.updates,
             findings=findings.judge(scan, plan.policy) if scan else (),

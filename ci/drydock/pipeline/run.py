@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -13,11 +13,13 @@ import anyio
 from drydock import checks
 from drydock.checks import Approval, Facts
 from drydock.pipeline.plan import Plan
+from drydock.pipeline.previous import PreviousImage
 from drydock.pipeline.recorder import ProgressListener, RunRecorder
 from drydock.report import (
     Archive,
     CheckResult,
     Contract,
+    Drift,
     Image,
     Model,
     Publication,
@@ -29,6 +31,7 @@ from drydock.report import (
 )
 from drydock.tools import trivy
 from drydock.tools.cosign import Trust, Verified
+from drydock.tools.drift import compare_findings
 
 
 class Stages(Protocol):
@@ -41,6 +44,8 @@ class Stages(Protocol):
     async def recheck_commit(self) -> None: ...  # noqa: D102
     async def inspect(self, archive: Archive) -> Image: ...  # noqa: D102
     async def smoke(self, archive: Archive, model: Model) -> Smoke: ...  # noqa: D102
+    async def find_previous(self) -> PreviousImage: ...  # noqa: D102
+    async def compare(self, previous: PreviousImage, archive: Archive, model: Model) -> Drift: ...  # noqa: D102
     async def scan(self, archive: Archive) -> Scan: ...  # noqa: D102
     async def check_updates(self, archive: Archive) -> Updates: ...  # noqa: D102
     async def push(self, approval: Approval) -> None: ...  # noqa: D102
@@ -69,6 +74,7 @@ async def run(plan: Plan, connect: Connect, listener: ProgressListener, interrup
             if plan.push:
                 await recorder.run_required("check-registry", stages.check_registry())
                 await recorder.run_required("check-signing-key", stages.check_signing_key())
+            previous = await recorder.run_required("find-previous", stages.find_previous())
             model = await recorder.run_required("train", stages.train())
             contract = model.contract
             archive = await recorder.run_required("build", stages.build(model))
@@ -76,13 +82,15 @@ async def run(plan: Plan, connect: Connect, listener: ProgressListener, interrup
             async with asyncio.TaskGroup() as side_by_side:
                 image = side_by_side.create_task(recorder.run_optional("inspect", stages.inspect(archive)))
                 smoke = side_by_side.create_task(recorder.run_optional("smoke", stages.smoke(archive, model)))
+                drift = side_by_side.create_task(_compare(recorder, stages, previous, archive, model, smoke))
                 scan = side_by_side.create_task(recorder.run_optional("scan", stages.scan(archive)))
                 updates = side_by_side.create_task(
                     recorder.run_optional("pending-updates", stages.check_updates(archive))
                 )
             covered = await recorder.run_optional("coverage", trivy.require_coverage(scan.result(), image.result()))
             shown = trivy.hide_instructions(image.result(), covered)
-            facts = Facts(shown, smoke.result(), covered, updates.result(), recorder.reasons, model.contract)
+            compared = compare_findings(drift.result(), covered)
+            facts = Facts(shown, smoke.result(), covered, updates.result(), recorder.reasons, model.contract, compared)
             results = checks.judge(facts, plan.policy)
             approval = checks.approve(archive, facts, results)
             if plan.push and approval:
@@ -96,3 +104,20 @@ async def run(plan: Plan, connect: Connect, listener: ProgressListener, interrup
     # A run that broke before its facts were complete is judged by what there is.
     results = results or checks.judge(facts, plan.policy)
     return recorder.create_report(contract, facts, results, signing, publication)
+
+
+async def _compare(
+    recorder: RunRecorder,
+    stages: Stages,
+    previous: PreviousImage,
+    archive: Archive,
+    model: Model,
+    smoke: Awaitable[Smoke | None],
+) -> Drift | None:
+    """Compare after the smoke test: the image before must not slow its measured start and answers."""
+    smoked = await smoke
+    if smoked is None:
+        return None
+    if smoked.ready_seconds is None:
+        return Drift(reason="the image never became ready")
+    return await recorder.run_optional("drift", stages.compare(previous, archive, model))

@@ -9,6 +9,7 @@ from drydock.report.base import MB as MB
 from drydock.report.base import Day as Day
 from drydock.report.base import Time as Time
 from drydock.report.base import Value as Value
+from drydock.report.drift import Drift as Drift
 from drydock.report.image import Archive as Archive
 from drydock.report.image import Change as Change
 from drydock.report.image import Comparison as Comparison

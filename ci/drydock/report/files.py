@@ -14,10 +14,12 @@ from drydock.errors import UsageError
 TRACEBACK = "traceback.txt"
 REPORTS = Path("dist")
 LOCK = ".lock"
+# The image before, for as long as it is asked.
+PREVIOUS_ARCHIVE = "previous.tar"
 REPORT_FILES = (
     *("report.json", "report.html", "report.txt", "summary.md"),
     *("trivy.json", "canary.json", "trivy.txt", "trivy.sarif", "sbom.cdx.json", "sbom.spdx.json"),
-    *("image.tar", "engine.log", TRACEBACK),
+    *("image.tar", PREVIOUS_ARCHIVE, "engine.log", TRACEBACK),
 )
 
 

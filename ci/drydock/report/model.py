@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
@@ -25,6 +26,11 @@ MAIN_SCORES = ("accuracy", "r2", "mean_absolute_error")
 def label_text(label: Label) -> str:
     """A label as a name in JSON: a string as it is, 1 as "1", True as "true"."""
     return label if isinstance(label, str) else json.dumps(label)
+
+
+def is_same_label(left: object, right: object) -> bool:
+    """Whether both are the same in JSON, which has one kind of numbers, and booleans beside them."""
+    return left == right and isinstance(left, bool) == isinstance(right, bool)
 
 
 class GoldenAnswer(Value):
@@ -154,7 +160,8 @@ class Contract(ModelDescription):
 
 @dataclass(frozen=True)
 class Model:
-    """A model: its contract as it was read, and the engine's handle on the same bytes."""
+    """A model: its contract as it was read, its folder, and the engine's handle on the same bytes."""
 
     contract: Contract
     handle: object
+    directory: Path

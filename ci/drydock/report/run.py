@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, computed_field
 
 from drydock.report.base import Time, Value
+from drydock.report.drift import Drift
 from drydock.report.image import Comparison, Image, Package
 from drydock.report.model import ModelDescription
 from drydock.report.scan import Scan, Updates
@@ -78,6 +79,7 @@ class Report(Value):
     contract: ModelDescription | None = None
     image: Image | None = None
     smoke: Smoke | None = None
+    drift: Drift | None = None
     scan: Scan | None = None
     updates: Updates | None = None
     comparison: Comparison | None = None

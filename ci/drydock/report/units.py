@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drydock.report import MB, JudgedFinding, ModelDescription
+from drydock.report.drift import AnswerGroup, LabelChange, Labels, SchemaChanges, Shift
+from drydock.report.model import label_text
 
 KB = 1_000
 # An old base image has hundreds of findings, and a log its 15 lines.
@@ -67,6 +69,45 @@ def describe_equivalence(contract: ModelDescription) -> str:
         f"{contract.runtime}, equivalent to the trained one on {proved.rows:,} rows: largest difference "
         f"{proved.max_abs_difference:g}, limit {contract.tolerance:g}"
     )
+
+
+def format_labels(labels: Labels | None) -> str:
+    """The label of an answer, or its labels; "no answer" if there was none."""
+    if labels is None:
+        return "no answer"
+    return (", ".join(map(label_text, labels)) or "no label") if isinstance(labels, tuple) else label_text(labels)
+
+
+def format_changed_rows(group: AnswerGroup) -> str:
+    """How many rows got another label, or no answer if the model has no labels."""
+    if group.labels_changed is None:
+        return f"{group.unanswered} of {group.rows} unanswered"
+    return f"{group.labels_changed} of {group.rows} changed"
+
+
+def format_label_change(origin: str, change: LabelChange) -> str:
+    """A row that got another label, by its number."""
+    return f"{origin} row {change.row}: {format_labels(change.before)} → {format_labels(change.after)}"
+
+
+def format_shift(shift: Shift) -> str:
+    """The mean, the 99th percentile and the largest of a shift, with their unit."""
+    unit = "of a standard deviation" if shift.unit == "standard deviation" else "of a probability"
+    return f"shift {unit}: mean {shift.mean:.2g}, 99th percentile {shift.percentile_99:.2g}, largest {shift.max:.2g}"
+
+
+def list_schema_changes(changes: SchemaChanges) -> list[str]:
+    """Each change of a schema in words."""
+    moved = ", ".join(changes.features_moved)
+    return [
+        *([f"task: {changes.task_before} → {changes.task_after}"] if changes.task_before != changes.task_after else []),
+        *(f"feature added: {name}" for name in changes.features_added),
+        *(f"feature removed: {name}" for name in changes.features_removed),
+        *(f"feature {each.name}: {each.before} → {each.after}" for each in changes.features_retyped),
+        *([f"in another place of a list: {moved}"] if moved else []),
+        *(f"label added: {label_text(label)}" for label in changes.labels_added),
+        *(f"label removed: {label_text(label)}" for label in changes.labels_removed),
+    ]
 
 
 def shorten_details(details: Sequence[str]) -> list[str]:

@@ -21,15 +21,19 @@ from drydock.oci import registry
 from drydock.oci.archive import read_image
 from drydock.oci.layers import max_unpacked_bytes
 from drydock.oci.registry import Repository, tagging
+from drydock.pipeline import previous
 from drydock.pipeline.plan import Plan
+from drydock.pipeline.previous import PreviousImage
 from drydock.pipeline.threads import run_in_thread
-from drydock.report import Archive, Contract, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
-from drydock.stages import host, repack, scanner, session, signer, smoke
+from drydock.report import Archive, Contract, Drift, Image, Model, Publication, Report, Scan, Signing, Smoke, Updates
+from drydock.stages import drift, host, repack, scanner, session, signer, smoke
 from drydock.stages.session import Session
 from drydock.tools import attestations, cosign, dagger_log, dockerfile, model_contract, revision
 from drydock.tools.cosign import KeyPair, Trust, Verified
 
-MODEL_FILES = ("model.json", "model.pkl", "model.forest", "training.npy")
+# Rows beside a model: neither is in an image.
+ROWS_FILES = ("training.npy", "reference.jsonl")
+MODEL_FILES = ("model.json", "model.pkl", "model.forest", *ROWS_FILES)
 CONTEXT_LABEL = "dev.drydock.context.digest"
 MAX_FILES = 100
 ATTEST_ROUNDS = 5
@@ -75,7 +79,7 @@ class EngineStages:
         contract = await _read_contract(self._model_dir)
         # The one pair that has a converter. Any other model stays as it is, and is refused below.
         if (contract.runtime, policy.build.runtime) == ("sklearn", "compiled"):
-            given = host.load_directory(self._model_dir, ["model.json", "model.pkl", "training.npy"])
+            given = host.load_directory(self._model_dir, ["model.json", "model.pkl", *ROWS_FILES])
             context = self._load_context().with_directory("artifacts", given)
             return await self._build_model("convert", context, plan.report_dir / "model")
         contract = await _read_contract(self._model_dir, policy.build.runtime)
@@ -88,7 +92,7 @@ class EngineStages:
                 likely_cause="another run, or a copy of a model, writes there at the same time",
                 next_step="wait for its end, then run again",
             )
-        return Model(contract, files)
+        return Model(contract, files, self._model_dir)
 
     async def train_to(self, directory: Path) -> None:
         """Build the Dockerfile's stage `train` and put the model that it made, and its contract, into `directory`."""
@@ -122,7 +126,7 @@ class EngineStages:
         """The model that a stage made; what is read of it, in `directory`, are the bytes that the engine has."""
         files = await self._build_files(stage, context, directory)
         contract = await _read_contract(directory, self.plan.policy.build.runtime)
-        return Model(contract, _select_files(files, "model.json", contract.artifact.file))
+        return Model(contract, _select_files(files, "model.json", contract.artifact.file), directory)
 
     async def _build_files(self, stage: str, context: dagger.Directory, directory: Path) -> dagger.Directory:
         with _build_errors(f"the stage `{stage}` of {self.plan.policy.build.dockerfile}"):
@@ -181,6 +185,15 @@ class EngineStages:
         """Start the image as its users will, ask for every golden row, and note which user it runs as."""
         remote = _load_model_files(model) if self.plan.policy.build.model == "remote" else None
         return await smoke.smoke(self.plan, archive, model.contract, remote)
+
+    async def find_previous(self) -> PreviousImage:
+        """Find the image that the new one is compared with. If there is none, the result has the reason."""
+        return await previous.find_previous(self.plan, self.session.on_retry)
+
+    async def compare(self, previous_image: PreviousImage, archive: Archive, model: Model) -> Drift:
+        """Ask the new image and the image before the same rows; what is wrong with the latter is a reason."""
+        remote = _load_model_files(model) if self.plan.policy.build.model == "remote" else None
+        return await drift.compare(self.session, self.plan, previous_image, archive, model, remote)
 
     async def scan(self, archive: Archive) -> Scan:
         """Let the pinned Trivy read the archive once, offline, and the canary beside it; read its one report twice."""

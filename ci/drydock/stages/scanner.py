@@ -32,12 +32,7 @@ async def scan(plan: Plan, archive: Archive) -> Scan:
         database, files = await _find_database(plan, scanner)
         now = datetime.now(UTC)
         trivy.require_recent(database, now, plan.policy.scan)
-        # The database's digest is part of these steps' inputs, so a verdict is never replayed for another database.
-        prepared = (
-            scanner.with_mounted_temp("/tmp")  # noqa: S108 - the scanner's own
-            .with_mounted_directory(f"{trivy.CACHE}/db", files)
-            .with_new_file(trivy.SECRET_CONFIG, trivy.SECRET_RULES.read_text(encoding="utf-8"))
-        )
+        prepared = _mount_database(scanner, files)
         scanned, canary_document, (text_secrets, text_exit_code) = await asyncio.gather(
             _scan_archive(plan, prepared, oci_archive.load_archive(archive)),
             _read_report(_scan_archive(plan, prepared, _build_canary())),
@@ -63,6 +58,26 @@ async def scan(plan: Plan, archive: Archive) -> Scan:
         scan = scan.model_copy(update={"secrets": tuple(dict.fromkeys((*scan.secrets, *text_secrets)))})
         trivy.require_agreement(scan, plan.policy.scan.severities, gate_exit_code)
         return scan.model_copy(update={"sbom": documents["sbom.cdx.json"]})
+
+
+async def find_vulnerabilities(plan: Plan, archive: Archive) -> tuple[report.Finding, ...]:
+    """What the same Trivy, with the same advisories, finds in another image. It looks for no secrets: that is slow."""
+    timeout_seconds = plan.policy.scan.timeout_seconds
+    with _scan_errors(), anyio.fail_after(timeout_seconds):
+        scanner = dag.container().from_(plan.images.trivy)
+        _, files = await _find_database(plan, scanner)
+        container = _mount_database(scanner, files).with_mounted_file(trivy.ARCHIVE, oci_archive.load_archive(archive))
+        scanned = await _run_trivy(container, trivy.scan_arguments(timeout_seconds, scanners="vuln"))
+        return trivy.read_findings(await scanned.file(trivy.REPORT).contents())
+
+
+def _mount_database(scanner: dagger.Container, files: dagger.Directory) -> dagger.Container:
+    """The scanner with its advisories. Their digest is an input of its steps, so no other database's are replayed."""
+    return (
+        scanner.with_mounted_temp("/tmp")  # noqa: S108 - the scanner's own
+        .with_mounted_directory(f"{trivy.CACHE}/db", files)
+        .with_new_file(trivy.SECRET_CONFIG, trivy.SECRET_RULES.read_text(encoding="utf-8"))
+    )
 
 
 async def _scan_archive(plan: Plan, prepared: dagger.Container, archive: dagger.File) -> dagger.Container:

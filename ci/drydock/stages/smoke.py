@@ -10,6 +10,7 @@ import dagger
 from dagger import PortForward, ReturnType, dag
 
 from drydock.pipeline.plan import Plan
+from drydock.policy import LimitsSection
 from drydock.report import Answer, Archive, Contract, Malformed, Smoke, Updates
 from drydock.stages import oci_archive, session
 from drydock.tools import apt, dagger_log, predict_client
@@ -31,51 +32,22 @@ async def _run_smoke_test(
     plan: Plan, archive: Archive, contract: Contract, remote_model: dagger.Directory | None
 ) -> Smoke:
     limits = plan.policy.limits
-    container = oci_archive.load_container(plan, archive)
-    if remote_model:
-        container = (
-            container.with_mounted_directory(MODELS, remote_model)
-            .with_env_variable("MODEL_URI", f"{MODELS}/{contract.artifact.file}")
-            .with_env_variable("MODEL_SHA256", contract.artifact.sha256)
-        )
+    container = load_container(plan, archive, contract, remote_model)
     uid = await _read_uid(container)
-    exposed = await _read_exposed_ports(container)
-    port = predict_client.choose_port(exposed)
-    if port is None:
-        numbers = ", ".join(map(str, exposed))
-        return Smoke(
-            uid=uid,
-            ready_seconds=None,
-            not_ready=f"it exposes the ports {numbers}, and any may answer: EXPOSE {predict_client.DEFAULT_PORT},"
-            " or one",
-        )
-    # The engine waits for the port without an end if a container never listens; ours has one.
-    service = container.with_exposed_port(port, experimental_skip_healthcheck=True).as_service(use_entrypoint=True)
-    tunnel = dag.host().tunnel(service, ports=[PortForward(backend=port)])
-    ready_seconds: float | None = None
+    server = await Server.create(container)
+    if isinstance(server, str):
+        return Smoke(uid=uid, ready_seconds=None, not_ready=server)
     answers: tuple[Answer, ...] = ()
     malformed: tuple[Malformed, ...] = ()
-    not_ready = f"not started within {limits.start_seconds} s"
-    base_url = ""
     try:
-        with anyio.move_on_after(limits.start_seconds):
-            running = await tunnel.start()
-            base_url = await running.endpoint(scheme="http")
-        if base_url:
-            # Has an end of its own, which knows the last reason why not.
-            ready_seconds, not_ready = await predict_client.wait_until_ready(base_url, limits)
+        ready_seconds, not_ready = await server.start(limits)
         if ready_seconds is not None:
-            answers, malformed = await predict_client.send_requests(base_url, contract, limits)
-    except dagger.QueryError as error:
-        not_ready = dagger_log.get_first_line(str(error))
+            answers, malformed = await predict_client.send_requests(server.base_url, contract, limits)
     finally:
-        # Stopping what has stopped already is not worth a word, and no reason to wait.
-        with anyio.move_on_after(STOP_SECONDS, shield=True), suppress(dagger.DaggerError):
-            await tunnel.stop(kill=True)
-            await service.stop(kill=True)
+        await server.stop()
     container_exit = ContainerExit("", "")
     if ready_seconds is None:
-        container_exit = await _read_exit(container, port, limits.log_lines)
+        container_exit = await _read_exit(container, server.port, limits.log_lines)
     return Smoke(
         uid=uid,
         ready_seconds=None if ready_seconds is None else round(ready_seconds, 1),
@@ -85,6 +57,62 @@ async def _run_smoke_test(
         tolerance=contract.tolerance,
         malformed=malformed,
     )
+
+
+def load_container(
+    plan: Plan, archive: Archive, contract: Contract, remote_model: dagger.Directory | None
+) -> dagger.Container:
+    """The image as its users start it. A model that is not in it is mounted, and named as a user would name it."""
+    container = oci_archive.load_container(plan, archive)
+    if not remote_model:
+        return container
+    return (
+        container.with_mounted_directory(MODELS, remote_model)
+        .with_env_variable("MODEL_URI", f"{MODELS}/{contract.artifact.file}")
+        .with_env_variable("MODEL_SHA256", contract.artifact.sha256)
+    )
+
+
+@dataclass
+class Server:
+    """An image that runs as a service. `base_url` is empty until it has started."""
+
+    service: dagger.Service
+    tunnel: dagger.Service
+    port: int
+    base_url: str = ""
+
+    @classmethod
+    async def create(cls, container: dagger.Container) -> Server | str:
+        """A server that has not started, or the reason why none can be: nobody knows on which port it answers."""
+        exposed = await _read_exposed_ports(container)
+        port = predict_client.choose_port(exposed)
+        if port is None:
+            numbers = ", ".join(map(str, exposed))
+            only = f"EXPOSE {predict_client.DEFAULT_PORT}, or one"
+            return f"it exposes the ports {numbers}, and any may answer: {only}"
+        # The engine waits for the port without an end if a container never listens; ours has one.
+        service = container.with_exposed_port(port, experimental_skip_healthcheck=True).as_service(use_entrypoint=True)
+        return cls(service, dag.host().tunnel(service, ports=[PortForward(backend=port)]), port)
+
+    async def start(self, limits: LimitsSection) -> tuple[float | None, str]:
+        """Start it: the seconds until it was ready and "", or None and the reason why it never was."""
+        try:
+            with anyio.move_on_after(limits.start_seconds):
+                running = await self.tunnel.start()
+                self.base_url = await running.endpoint(scheme="http")
+            if self.base_url:
+                # Has an end of its own, which knows the last reason why not.
+                return await predict_client.wait_until_ready(self.base_url, limits)
+        except dagger.QueryError as error:
+            return None, dagger_log.get_first_line(str(error))
+        return None, f"not started within {limits.start_seconds} s"
+
+    async def stop(self) -> None:
+        """Stop it. Stopping what has stopped already is not worth a word, and no reason to wait."""
+        with anyio.move_on_after(STOP_SECONDS, shield=True), suppress(dagger.DaggerError):
+            await self.tunnel.stop(kill=True)
+            await self.service.stop(kill=True)
 
 
 async def check_updates(plan: Plan, archive: Archive) -> Updates:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -63,6 +64,33 @@ def read_contract(directory: Path, runtime: str | None = None) -> Contract:
             next_step=f'say runtime = "{contract.runtime}" under [build], or train the model again',
         )
     return contract
+
+
+def read_reference_rows(directory: Path, contract: Contract) -> tuple[list[list[object]], str]:
+    """The held-out rows beside a contract, and a sentence if there are none that it has recorded.
+
+    They are one JSON list a line. They belong to somebody, so no sentence repeats a value.
+    """
+    reference = contract.model_dump(mode="json").get("reference")
+    if not reference:
+        return [], "the contract has no reference rows"
+    path = directory / str(reference["file"])
+    try:
+        with _open_plain_file(path) as file:
+            content = file.read(CONTRACT_LIMIT_BYTES)
+    except OSError as error:
+        return [], f"the reference rows cannot be read: {path}: {error.strerror}"
+    except BuildError as error:
+        return [], f"the reference rows cannot be read: {error.message}"
+    if hashlib.sha256(content).hexdigest() != reference["sha256"]:
+        return [], f"{path} is not the recorded file: it has another sha256 than the contract says"
+    try:
+        rows = [json.loads(line) for line in content.decode().splitlines()]
+    except (ValueError, RecursionError):
+        return [], f"{path} does not have one JSON list a line"
+    if not all(isinstance(row, list) and len(row) == len(contract.features) for row in rows):
+        return [], f"{path} has rows that are not those of the model: it has {len(contract.features)} features"
+    return rows, ""
 
 
 @contextmanager

@@ -1,13 +1,17 @@
-"""The HTTP client of the smoke test: it sends requests to a running image and records the responses."""
+"""The HTTP client of a running image: it sends requests and records the responses."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
+import statistics
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
 
 import anyio
 import httpx
@@ -17,7 +21,14 @@ from drydock.report import Answer, Contract, GoldenRow, Kind, Malformed
 
 POLL_SECONDS = 0.25
 DEFAULT_PORT = 8000
+MAX_LIST_ROWS = 100
+# For all rows of one image.
+MAX_PREDICT_SECONDS = 30
+# How often each image answers one row for its median.
+TIMED_ROWS = 20
 JSON = "application/json"
+# What nests very deeply ends in RecursionError.
+MALFORMED_ANSWER_ERRORS = (ValueError, KeyError, TypeError, RecursionError)
 
 # Starts its arguments, and after five seconds, if they still run, prints SOCKETS and the kernel's table of them.
 SOCKETS = "the sockets after five seconds:"
@@ -99,6 +110,88 @@ async def send_requests(
     return tuple(answers), tuple(malformed)
 
 
+@dataclass(frozen=True)
+class RowAnswer:
+    """The answer to one row: the status of HTTP, 0 if none came in time, and the prediction as JSON."""
+
+    status: int
+    prediction: object = None
+
+
+async def read_contract(base_url: str, limits: LimitsSection) -> object:
+    """The contract in the answer of /model, as JSON; None if there is none."""
+    async with _create_client(base_url, limits) as client:
+        with anyio.move_on_after(limits.request_seconds), suppress(httpx.HTTPError, *MALFORMED_ANSWER_ERRORS):
+            contract: object = (await client.get("/model")).json()["contract"]
+            return contract
+    return None
+
+
+async def predict_rows(
+    base_url: str, rows: Sequence[Sequence[object]], limits: LimitsSection, median_seconds: float
+) -> tuple[RowAnswer | None, ...]:
+    """Send the rows through /predict, in lists. A list that is refused is sent again in halves.
+
+    `median_seconds` is what one row takes: a slow image gets shorter lists, so that each has its answer in time.
+    A row has None if it was not sent: MAX_PREDICT_SECONDS were over, or no row of the list before was answered.
+    """
+    answers: list[RowAnswer | None] = []
+    in_time = int(limits.request_seconds / 2 / max(median_seconds, 1e-9))
+    length = max(1, min(MAX_LIST_ROWS, in_time))
+    async with (
+        _create_client(base_url, limits) as client,
+        _create_client(base_url, limits, keep_connections=0) as fresh,
+    ):
+
+        async def predict(some: Sequence[Sequence[object]]) -> list[RowAnswer]:
+            response, _ = await _send_rows(client, fresh, list(some), limits)
+            status = response.status_code if response else 0
+            if (predictions := _parse_predictions(response, len(some))) is not None:
+                return [RowAnswer(status, prediction) for prediction in predictions]
+            # Without an answer in time, halves would take as long.
+            if len(some) == 1 or not status:
+                return [RowAnswer(status) for _ in some]
+            half = len(some) // 2
+            return [*await predict(some[:half]), *await predict(some[half:])]
+
+        with anyio.move_on_after(MAX_PREDICT_SECONDS):
+            for start in range(0, len(rows), length):
+                part = await predict(rows[start : start + length])
+                answers += part
+                if all(answer.prediction is None for answer in part):
+                    break
+    return (*answers, *[None] * (len(rows) - len(answers)))
+
+
+async def measure_medians(
+    base_urls: Sequence[str], rows: Sequence[Sequence[Sequence[object]]], limits: LimitsSection
+) -> list[float]:
+    """The median seconds of an answer to one row, for several images in turn; each gets its own form of the rows."""
+    clients = [(_create_client(url, limits), _create_client(url, limits, keep_connections=0)) for url in base_urls]
+    durations: list[list[float]] = [[] for _ in clients]
+    async with AsyncExitStack() as stack:
+        for each in itertools.chain(*clients):
+            await stack.enter_async_context(each)
+        # The first answer of each opens its connection.
+        for number in range(-1, TIMED_ROWS):
+            for (client, fresh), own_rows, taken in zip(clients, rows, durations, strict=True):
+                _, seconds = await _send_rows(client, fresh, own_rows[number % len(own_rows)], limits)
+                if number >= 0:
+                    taken.append(seconds)
+    return [statistics.median(taken) for taken in durations]
+
+
+def _parse_predictions(response: httpx.Response | None, count: int) -> list[Any] | None:
+    """The predictions of a response; None if it has not one for each of `count` rows."""
+    if response is None or not response.is_success:
+        return None
+    with suppress(*MALFORMED_ANSWER_ERRORS):
+        predictions = response.json()["predictions"]
+        if isinstance(predictions, list) and len(predictions) == count:
+            return list(predictions)
+    return None
+
+
 def create_malformed_requests(contract: Contract) -> dict[str, tuple[str, bytes, str]]:
     """Requests to /predict that no client should send, each by its name: method, body and content type."""
     features = list(contract.golden[0].features)
@@ -143,26 +236,33 @@ async def _send(
     return None
 
 
-async def _predict(
-    client: httpx.AsyncClient, fresh: httpx.AsyncClient, row: GoldenRow, limits: LimitsSection
-) -> Answer:
+async def _send_rows(
+    client: httpx.AsyncClient, fresh: httpx.AsyncClient, features: object, limits: LimitsSection
+) -> tuple[httpx.Response | None, float]:
+    """The response to one row or a list of rows, or None if there was none, and the seconds that it took."""
     started = time.monotonic()
-    response = await _send(client, limits, "POST", _encode_body(row.features))
+    response = await _send(client, limits, "POST", _encode_body(features))
     if response is None and time.monotonic() - started < limits.request_seconds:
         # The connection of the row before may have been closed meanwhile.
         started = time.monotonic()
-        response = await _send(fresh, limits, "POST", _encode_body(row.features))
+        response = await _send(fresh, limits, "POST", _encode_body(features))
+    return response, time.monotonic() - started
+
+
+async def _predict(
+    client: httpx.AsyncClient, fresh: httpx.AsyncClient, row: GoldenRow, limits: LimitsSection
+) -> Answer:
+    response, duration_seconds = await _send_rows(client, fresh, row.features, limits)
     answer = Answer(
         expected=row,
         status=response.status_code if response else 0,
-        duration_seconds=round(time.monotonic() - started, 4),
+        duration_seconds=round(duration_seconds, 4),
     )
     try:
-        [prediction] = response.json()["predictions"] if response else []
+        [prediction] = _parse_predictions(response, 1) or [{}]
         fields = {name: prediction[name] for name in _answer_fields(row)}
         return Answer.model_validate({**dict(answer), **fields})
-    # What nests very deeply ends in RecursionError.
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except MALFORMED_ANSWER_ERRORS:
         return answer
 
 

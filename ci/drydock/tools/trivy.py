@@ -82,14 +82,14 @@ OFFLINE = (
 )
 
 
-def scan_arguments(timeout_seconds: int) -> list[str]:
+def scan_arguments(timeout_seconds: int, scanners: str = "vuln,secret") -> list[str]:
     """Scan the archive's packages, files, environment and history; the image's configuration only for secrets.
 
     Without `--timeout`, Trivy stops after five minutes.
     """
     return [
         *("trivy", "image", "--input", ARCHIVE, "--format", "json", "--output", REPORT, "--exit-code", "0"),
-        *("--scanners", "vuln,secret", "--image-config-scanners", "secret", "--list-all-pkgs"),
+        *("--scanners", scanners, "--image-config-scanners", "secret", "--list-all-pkgs"),
         *("--secret-config", SECRET_CONFIG),
         *("--cache-dir", CACHE, "--cache-backend", "memory", "--no-progress", *OFFLINE),
         *("--timeout", f"{timeout_seconds}s"),
@@ -257,22 +257,7 @@ def _create_scan(
         os_packages=sum(len(_get_list(result, "Packages")) for result in results if result["Class"] == "os-pkgs"),
         python_packages=dict(python_packages + locked),
         locked_packages=locked_packages,
-        findings=tuple(
-            report.Finding(
-                id=found["VulnerabilityID"],
-                package=found["PkgName"],
-                installed_version=found["InstalledVersion"],
-                fixed_version=found.get("FixedVersion", ""),
-                severity=found.get("Severity", "UNKNOWN"),
-                title=found.get("Title", ""),
-                published_at=_parse_time(found["PublishedDate"]).isoformat(timespec="seconds")
-                if "PublishedDate" in found
-                else "",
-                url=found.get("PrimaryURL", ""),
-            )
-            for result in results
-            for found in _get_list(result, "Vulnerabilities")
-        ),
+        findings=_list_findings(results),
         secrets=tuple(
             report.Secret(
                 rule=found["RuleID"], target=_name_target(result["Target"]), severity=found.get("Severity", "UNKNOWN")
@@ -280,6 +265,31 @@ def _create_scan(
             for result in results
             for found in _get_list(result, "Secrets")
         ),
+    )
+
+
+def read_findings(document: str) -> tuple[report.Finding, ...]:
+    """The vulnerabilities in Trivy's JSON report. Raises ScanError if it has not the format of Trivy 0.74."""
+    with _report_errors():
+        return _list_findings(json.loads(document).get("Results") or [])
+
+
+def _list_findings(results: Sequence[dict[str, Any]]) -> tuple[report.Finding, ...]:
+    return tuple(
+        report.Finding(
+            id=found["VulnerabilityID"],
+            package=found["PkgName"],
+            installed_version=found["InstalledVersion"],
+            fixed_version=found.get("FixedVersion", ""),
+            severity=found.get("Severity", "UNKNOWN"),
+            title=found.get("Title", ""),
+            published_at=_parse_time(found["PublishedDate"]).isoformat(timespec="seconds")
+            if "PublishedDate" in found
+            else "",
+            url=found.get("PrimaryURL", ""),
+        )
+        for result in results
+        for found in _get_list(result, "Vulnerabilities")
     )
 
 

@@ -37,6 +37,9 @@ def test_every_check_passes_and_the_last_line_is_the_digest(good: Finished, proj
         # A sample, where no real database can be had.
         "advisories are recent": "WARN" if good.report["images"]["base_images"] == "local" else "PASS",
         "model is good enough": "SKIP",
+        # Nothing was published before it.
+        "answers as before": "SKIP",
+        "schema as before": "SKIP",
         "signed and attested": "SKIP",
     }
     digest = good.report["image"]["manifest_digest"]

@@ -15,6 +15,8 @@ from tests.support import examples
 GOOD = {
     "answers /predict as trained": ("2 of 2 rows", "2"),
     "model is good enough": ("accuracy 0.95 (0.86 to 1) on 38 rows", ">= 0.95"),
+    "answers as before": ("2 of 40 changed, shift 0.021", "5 %, shift 0.1"),
+    "schema as before": ("0 changes", "0"),
     "starts in time": ("1.2 s", "30 s"),
     "answers in time": ("median 4 ms, slowest 4 ms", "100 ms"),
     "refuses malformed requests": ("2 of 2 with 4xx", "2"),

@@ -36,13 +36,14 @@ def run(plan: Plan, stages: FakeStages, listener: RecordingListener | None = Non
 def test_a_good_image_is_published_after_everything_else(plan: Plan) -> None:
     stages, listener = FakeStages(), RecordingListener()
     report = run(plan, stages, listener)
-    assert stages.called[:5] == ["connect", "check-registry", "check-signing-key", "train", "build"]
-    assert set(stages.called[5:9]) == {"inspect", "smoke", "scan", "pending-updates"}
-    assert stages.called[9:] == ["push", "attest", "tag", "disconnect"]
+    prepared = ["check-registry", "check-signing-key", "find-previous", "train", "build"]
+    assert stages.called[:6] == ["connect", *prepared]
+    assert set(stages.called[6:11]) == {"inspect", "smoke", "drift", "scan", "pending-updates"}
+    assert stages.called[11:] == ["push", "attest", "tag", "disconnect"]
     assert report.exit_code == 0
     assert report.publication == examples.publication()
     assert report.signing == examples.SIGNED
-    assert [stage.name for stage in report.stages][:4] == ["check-registry", "check-signing-key", "train", "build"]
+    assert [stage.name for stage in report.stages][:5] == prepared
     assert listener.events[-1] == ("finished", "tag")
 
 
@@ -80,7 +81,39 @@ def test_a_tag_that_stays_where_it_is_is_warned_of_and_the_image_is_out(plan: Pl
     assert text.verdict(report) == f"published  {examples.publication().reference}"
 
 
-def test_without_a_push_the_registry_is_not_even_asked(tmp_path: Path) -> None:
+def test_the_image_before_is_started_after_the_smoke_test_and_found_before_anything_is_built(plan: Plan) -> None:
+    stages, listener = FakeStages(), RecordingListener()
+    report = run(plan, stages, listener)
+    steps = [("finished", "find-previous"), ("started", "train"), ("finished", "smoke"), ("started", "drift")]
+    assert [event for event in listener.events if event in steps] == steps
+    assert report.drift == examples.drift()
+
+
+def test_an_image_that_never_became_ready_is_not_compared(plan: Plan) -> None:
+    report = run(plan, stages := FakeStages(smoked=examples.smoke(ready_seconds=None, not_ready="it hangs")))
+    assert "drift" not in stages.called
+    assert judged(report, "answers as before") == (Verdict.SKIP, ("the image never became ready",))
+    broken = run(plan, FakeStages(breaks={"smoke": EngineError("gone", next_step="start it")}))
+    assert judged(broken, "answers as before") == (Verdict.NOT_RUN, ("smoke broke before it",))
+
+
+def judged(report: Report, name: str) -> tuple[Verdict, tuple[str, ...]]:
+    row = next(row for row in report.checks if row.name == name)
+    return row.verdict, row.details
+
+
+def test_what_the_scanner_finds_in_one_of_both_images_alone_is_new_or_gone(plan: Plan) -> None:
+    drift = examples.drift(findings_before=(examples.HIGH, examples.UNFIXED), findings_new=None, findings_gone=None)
+    newer = examples.HIGH.model_copy(update={"id": "CVE-2026-1"})
+    report = run(plan, FakeStages(drift=drift, scanned=examples.scan([examples.UNFIXED, newer])))
+    assert report.drift
+    assert (report.drift.findings_new, report.drift.findings_gone) == ((newer,), (examples.HIGH,))
+    assert "findings_before" not in report.drift.model_dump()
+    unscanned = run(plan, FakeStages(drift=drift, breaks={"scan": ScanError("no database", next_step="fetch it")}))
+    assert unscanned.drift == drift
+
+
+def test_without_a_push_the_registry_is_not_asked_to_take_anything(tmp_path: Path) -> None:
     stages = FakeStages()
     report = run(examples.plan(tmp_path, push=False), stages)
     assert {"check-registry", "check-signing-key", "push", "attest", "tag"}.isdisjoint(stages.called)
@@ -144,7 +177,7 @@ def test_a_work_tree_that_changed_while_it_was_built_is_not_judged(plan: Plan) -
     stages = FakeStages(breaks={"commit": UsageError("the work tree changed", next_step="run again")})
     report = run(plan, stages)
     assert (report.exit_code, report.failures[0].stage, report.image) == (2, "build", None)
-    assert stages.called == ["connect", "check-registry", "check-signing-key", "train", "build"]
+    assert stages.called == ["connect", "check-registry", "check-signing-key", "find-previous", "train", "build"]
 
 
 def test_one_look_that_breaks_leaves_the_others_their_verdicts(plan: Plan) -> None:

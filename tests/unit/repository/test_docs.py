@@ -148,7 +148,7 @@ def test_the_table_of_commands_has_every_argument(
 def test_the_table_of_policy_keys_has_every_key_and_its_default() -> None:
     rows = documented_rows(REFERENCE, "| key | default | what it sets |")
     keys = {
-        f"`{section}.{key}`": f"`{json.dumps(value.default, ensure_ascii=False)}`"
+        f"`{section}.{value.alias or key}`": f"`{json.dumps(value.default, ensure_ascii=False)}`"
         for section, field in Policy.model_fields.items()
         if section not in ("ignore", "skip", "origins")
         for key, value in type(field.default).model_fields.items()

@@ -224,7 +224,9 @@ def test_all_that_a_run_leaves_is_uploaded_but_the_image_and_the_engines_log() -
             for name in report_files.REPORT_FILES
             if not any(fnmatch(f"dist/iris-classifier/{name}", line) for line in upload)
         }
-        assert kept == {"image.tar", "engine.log"}
+        assert kept == {"image.tar", "previous.tar", "engine.log"}
+        # The held-out rows are somebody's data.
+        assert not any(fnmatch("dist/iris-classifier/model/reference.jsonl", line) for line in upload)
         assert fnmatch(f"dist/iris-classifier/{publication.RECORD}", upload[0])
         # A fault before the policy is read leaves its traceback above the folders of images.
         assert "dist/*.txt" in upload

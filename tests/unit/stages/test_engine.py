@@ -90,7 +90,7 @@ def staged(
     return stages.EngineStages(Session(print), examples.plan(tmp_path / "dist", policy=policy))
 
 
-MODEL = Model(examples.CONTRACT, None)
+MODEL = Model(examples.CONTRACT, None, Path())
 OF_A_BUILD = {
     "BUILDER": examples.OFFICIAL.builder,
     "BASE_IMAGE": examples.OFFICIAL.base,
@@ -174,7 +174,7 @@ def test_what_is_built_is_the_model_that_was_trained_whatever_lies_in_the_report
     engine = Recorded("model.json")
     staging = staged(tmp_path, monkeypatch, engine)
     monkeypatch.setattr(Recorded, "digest", stop, raising=False)
-    model = Model(examples.CONTRACT, "what train returned")
+    model = Model(examples.CONTRACT, "what train returned", Path())
     with pytest.raises(BuildError, match="stop here"):
         anyio.run(staging.build, model)
     assert engine.of("with_directory") == [("artifacts", "what train returned")]

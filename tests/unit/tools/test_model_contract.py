@@ -251,3 +251,54 @@ def test_a_contract_whose_parts_do_not_fit_together_is_refused(tmp_path: Path, c
 def test_how_far_a_value_may_be_off_is_in_its_unit(tmp_path: Path) -> None:
     wide = examples.REGRESSION.model_copy(update={"tolerance": 1000.0})
     assert model_contract.read_contract(put(tmp_path, contract=wide)).tolerance == 1000.0
+
+
+class WithReference(Contract):
+    reference: dict[str, object] | None = None
+
+
+ROWS = b"[1.0, 2.0]\n[null, 4.5]\n"
+
+
+def read_rows(tmp_path: Path, content: bytes | None = ROWS, recorded: bytes = ROWS) -> tuple[list[list[object]], str]:
+    if content is not None:
+        (tmp_path / "reference.jsonl").write_bytes(content)
+    reference = {"file": "reference.jsonl", "sha256": hashlib.sha256(recorded).hexdigest(), "size_bytes": 1, "rows": 2}
+    return model_contract.read_reference_rows(
+        tmp_path, WithReference(**examples.CONTRACT.model_dump(), reference=reference)
+    )
+
+
+def test_the_reference_rows_are_those_that_the_contract_has_recorded(tmp_path: Path) -> None:
+    assert read_rows(tmp_path) == ([[1.0, 2.0], [None, 4.5]], "")
+
+
+def test_without_a_reference_the_contract_says_so(tmp_path: Path) -> None:
+    assert model_contract.read_reference_rows(tmp_path, examples.CONTRACT) == ([], "the contract has no reference rows")
+
+
+@pytest.mark.parametrize(
+    ("content", "recorded", "said"),
+    [
+        (None, ROWS, "the reference rows cannot be read: {path}: No such file or directory"),
+        (ROWS[1:], ROWS, "{path} is not the recorded file: it has another sha256 than the contract says"),
+        (b"[1.0, 2.0]\n[1.0", b"[1.0, 2.0]\n[1.0", "{path} does not have one JSON list a line"),
+        (b"\xff", b"\xff", "{path} does not have one JSON list a line"),
+        (b"[1.0]", b"[1.0]", "{path} has rows that are not those of the model: it has 2 features"),
+        (b"5", b"5", "{path} has rows that are not those of the model: it has 2 features"),
+    ],
+)
+def test_other_reference_rows_are_a_sentence_without_a_value_of_theirs(
+    content: bytes | None, recorded: bytes, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "reference.jsonl"
+    assert read_rows(tmp_path, content, recorded) == ([], said.format(path=path))
+
+
+def test_a_link_is_not_followed_to_other_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_bytes(ROWS)
+    (tmp_path / "reference.jsonl").symlink_to(tmp_path / "rows")
+    assert read_rows(tmp_path, None) == (
+        [],
+        f"the reference rows cannot be read: {tmp_path}/reference.jsonl is a link",
+    )

@@ -8,12 +8,14 @@ from functools import partial
 from itertools import count
 from threading import Event, Thread
 from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import pytest
 
 from drydock.report import Answer, Contract, Malformed
 from drydock.tools import predict_client
+from drydock.tools.predict_client import RowAnswer
 from tests.support import examples
 from tests.support.http_server import Request, Response, serve
 
@@ -288,3 +290,115 @@ def test_waiting_for_readiness_ends_with_the_last_reason() -> None:
     ready_seconds, reason = anyio.run(partial(predict_client.wait_until_ready, url, LIMITS))
     assert ready_seconds is None
     assert reason.startswith("no answer on the exposed port: ")
+
+
+ROWS = [[float(number), "a"] for number in range(250)]
+
+
+def predicted(
+    answer: Callable[[Request], Response | None], median_seconds: float = 0.0
+) -> tuple[RowAnswer | None, ...]:
+    with serve(answer) as host:
+        return anyio.run(predict_client.predict_rows, f"http://{host}", ROWS, LIMITS, median_seconds)
+
+
+def read_rows(request: Request) -> list[list[Any]]:
+    rows: list[list[Any]] = json.loads(request.body)["features"]
+    return rows
+
+
+def echo(request: Request) -> Response:
+    return Response(200, json.dumps({"predictions": [{"value": row[0]} for row in read_rows(request)]}).encode())
+
+
+def test_rows_are_sent_in_lists_of_100_and_answered_in_their_order() -> None:
+    lengths: list[int] = []
+
+    def answer(request: Request) -> Response:
+        lengths.append(len(read_rows(request)))
+        return echo(request)
+
+    assert predicted(answer) == tuple(RowAnswer(200, {"value": row[0]}) for row in ROWS)
+    assert lengths == [100, 100, 50]
+    # In half of request_seconds.
+    lengths.clear()
+    predicted(answer, median_seconds=0.01)
+    assert lengths == [50] * 5
+    lengths.clear()
+    predicted(answer, median_seconds=7)
+    assert set(lengths) == {1}
+
+
+def test_a_list_that_is_refused_is_sent_again_in_halves() -> None:
+    def answer(request: Request) -> Response:
+        return Response(422) if [7.0, "a"] in read_rows(request) else echo(request)
+
+    answers = predicted(answer)
+    assert answers[7] == RowAnswer(422)
+    assert [number for number, each in enumerate(answers) if each != RowAnswer(200, {"value": float(number)})] == [7]
+
+
+def test_a_server_that_takes_no_lists_is_asked_row_by_row() -> None:
+    def answer(request: Request) -> Response:
+        return echo(request) if len(read_rows(request)) == 1 else Response(413)
+
+    assert predicted(answer) == tuple(RowAnswer(200, {"value": row[0]}) for row in ROWS)
+
+
+@pytest.mark.parametrize(
+    ("response", "first"),
+    [
+        (Response(500), RowAnswer(500)),
+        (None, RowAnswer(0)),
+        (Response(200, b'{"predictions": [null]}'), RowAnswer(200)),
+        (Response(200, b'{"predictions": 5}'), RowAnswer(200)),
+        (Response(200, b"[" * 100_000), RowAnswer(200)),
+    ],
+)
+def test_after_a_list_without_any_answer_nothing_more_is_sent(response: Response | None, first: RowAnswer) -> None:
+    assert predicted(lambda _: response) == (*[first] * 100, *[None] * 150)
+
+
+def test_what_is_not_answered_when_time_is_up_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_client, "MAX_PREDICT_SECONDS", 0.3)
+    ended = Event()
+
+    def answer(request: Request) -> Response:
+        if [100.0, "a"] in read_rows(request):
+            ended.wait(5)
+        return echo(request)
+
+    answers = predicted(answer)
+    ended.set()
+    assert [each is None for each in answers] == [False] * 100 + [True] * 150
+
+
+def test_the_contract_is_what_model_answers() -> None:
+    def asked(answer: Response | None) -> object:
+        with serve(lambda request: answer if (request.method, request.path) == ("GET", "/model") else None) as host:
+            return anyio.run(predict_client.read_contract, f"http://{host}", LIMITS)
+
+    assert asked(Response(200, b'{"contract": {"features": ["a"]}, "revision": "1"}')) == {"features": ["a"]}
+    for body in (b"", b"{}", b"[]", b"[" * 10_000):
+        assert asked(Response(200, body)) is None
+    assert asked(None) is None
+
+
+def test_both_images_are_timed_in_turn_and_without_their_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = count()
+    monkeypatch.setattr("drydock.tools.predict_client.time", SimpleNamespace(monotonic=lambda: next(ticks) / 8))
+    seen: list[tuple[str, object]] = []
+
+    def answer_as(name: str) -> Callable[[Request], Response]:
+        def answer(request: Request) -> Response:
+            seen.append((name, json.loads(request.body)["features"]))
+            return Response(200)
+
+        return answer
+
+    with serve(answer_as("old")) as old, serve(answer_as("new")) as new:
+        urls = [f"http://{old}", f"http://{new}"]
+        rows: list[list[list[object]]] = [[[1.0], [2.0]], [["a"], ["b"]]]
+        assert anyio.run(partial(predict_client.measure_medians, urls, rows, LIMITS)) == [0.125, 0.125]
+    assert seen[:6] == [("old", [2.0]), ("new", ["b"]), ("old", [1.0]), ("new", ["a"]), ("old", [2.0]), ("new", ["b"])]
+    assert len(seen) == 2 * (1 + predict_client.TIMED_ROWS)
