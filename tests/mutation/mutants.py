@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.integration.engine.conftest import copied, in_miniature
-from tests.integration.engine.project import Finished, Project
+from tests.integration.engine.project import REGISTRY, Finished, Project
 
 PUBLISHED = "published"
 USER = "USER 10001:10001"
@@ -44,6 +44,8 @@ class Mutant:
     edits: tuple[Edit, ...]
     shipped: bool = False
     says_too: tuple[str, ...] = ()
+    # With an unbroken image that was published before, in a repository of its own.
+    compared: bool = False
 
     def unsaid(self, reason: str) -> list[str]:
         """Those of its words that a reason does not have."""
@@ -54,6 +56,11 @@ class Mutant:
         project = copied(root) if self.shipped else in_miniature(root)
         for edit in self.edits:
             project.edit(edit.file, edit.old, edit.new)
+        if self.compared:
+            before = in_miniature(root.with_name(f"{root.name}-before"))
+            digest = before.run().report["publication"]["digest"]
+            rejecting = f'previous = "{REGISTRY}/{before.repository}@{digest}"\nanswers = "reject"\nschema = "reject"\n'
+            project.edit("pipeline.toml", "[limits]", f"[drift]\n{rejecting}\n[limits]")
         return project
 
 
@@ -276,6 +283,28 @@ MUTANTS = (
             Edit("service/train.py", '"accuracy": 1.0', '"accuracy": 0.85'),
             Edit("pipeline.toml", "[limits]", "[quality]\nmin = {accuracy = 0.9}\n\n[limits]"),
         ),
+    ),
+    Mutant(
+        "a model that changed half of the labels",
+        "answers as before",
+        "golden row 2: large → small",
+        (
+            Edit(
+                "service/train.py",
+                '"large", "probabilities": {"small": 0.125, "large": 0.875}',
+                '"small", "probabilities": {"small": 0.875, "large": 0.125}',
+            ),
+        ),
+        says_too=("1 of 2 changed, shift 0.38", "shift of a probability: mean 0.38"),
+        compared=True,
+    ),
+    Mutant(
+        "a feature that has another name",
+        "schema as before",
+        "feature added: length",
+        (Edit("service/train.py", '"features": ["size"]', '"features": ["length"]'),),
+        says_too=("feature removed: size",),
+        compared=True,
     ),
     Mutant(
         "probabilities that are rounded",

@@ -144,7 +144,8 @@ async def predict_rows(
     ):
 
         async def predict(some: Sequence[Sequence[object]]) -> list[RowAnswer]:
-            response, _ = await _send_rows(client, fresh, list(some), limits)
+            # Every server takes one row; some take no lists.
+            response, _ = await _send_rows(client, fresh, some[0] if len(some) == 1 else some, limits)
             status = response.status_code if response else 0
             if (predictions := _parse_predictions(response, len(some))) is not None:
                 return [RowAnswer(status, prediction) for prediction in predictions]
