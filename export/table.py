@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -184,7 +185,7 @@ def _rewrite_numbers(file: str, columns: Mapping[str, list[str]], decimal: str, 
         if found and decimal not in found:
             raise ContractError(
                 f"{_describe_cell(file, name, columns)}, which does not fit --decimal {decimal}. Write it so, or name "
-                f"the column with --string-columns {name} if it is text."
+                f"the column with --string-columns {shlex.quote(name)} if it is text."
             )
     return {name: found[decimal] for name, found in readings.items() if found}
 
@@ -206,9 +207,14 @@ def _find_decimal(
             "--decimal which is the decimal mark, and with --string-columns which column is text."
         )
     if doubtful and not point:
+        name = doubtful[0]
+        cell = columns[name][_find_cell(columns[name])]
+        choices = [
+            f"--decimal {mark} if it is {found[0]}" for mark in NUMBERS if (found := _read_numbers([cell], mark))
+        ]
         raise ContractError(
-            f"{_describe_cell(file, doubtful[0], columns)}: a fraction, thousands, or text? Say --decimal , or "
-            f"--decimal . or --string-columns {doubtful[0]}."
+            f"{_describe_cell(file, name, columns)}. Say {', '.join(choices)}, or --string-columns {shlex.quote(name)} "
+            "if it is text."
         )
     return "," if comma else "."
 
@@ -230,9 +236,12 @@ def _read_numbers(cells: Sequence[str], decimal: str) -> list[str] | None:
     return numbers if len(marks) < 2 else None
 
 
-def _describe_cell(file: str, name: str, columns: Mapping[str, list[str]]) -> str:
-    """The first cell of a column that says most of its decimal mark: it fits one only, or is another number."""
-    cells = columns[name]
+def _find_cell(cells: Sequence[str]) -> int:
+    """The row of the cell that says most of the decimal mark: it fits one only, or is two numbers."""
     numbers = [[_read_numbers([cell], mark) for mark in NUMBERS] for cell in cells]
-    row = min(range(len(cells)), key=lambda row: (None not in numbers[row], numbers[row][0] == numbers[row][1]))
-    return f"row {row + 2} of {file} has {cells[row].strip()} in {name}"
+    return min(range(len(cells)), key=lambda row: (None not in numbers[row], numbers[row][0] == numbers[row][1]))
+
+
+def _describe_cell(file: str, name: str, columns: Mapping[str, list[str]]) -> str:
+    row = _find_cell(columns[name])
+    return f"row {row + 2} of {file} has {columns[name][row].strip()} in {name}"

@@ -118,18 +118,34 @@ def test_one_column_says_what_the_numbers_of_another_are(tmp_path: Path) -> None
     assert read("a,b\n1.659,1\n2.000,2\n", tmp_path)["a"] == ["1.659", "2.000"]
 
 
-DOUBT = ": a fraction, thousands, or text? Say --decimal , or --decimal . or --string-columns a."
-
-
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('a,b\n566,1\n"1,659",2\n', f"row 3 of data.csv has 1,659 in a{DOUBT}"),
-        ("a;b\n566;1\n1,659;2\n", f"row 3 of data.csv has 1,659 in a{DOUBT}"),
-        ("a;b\n566;1\n1.659;2\n", f"row 3 of data.csv has 1.659 in a{DOUBT}"),
-        ("a\tb\n566\t1\n1.659\t2\n", f"row 3 of data.csv has 1.659 in a{DOUBT}"),
+        (
+            'district 7,b\n566,1\n"1,659",2\n',
+            "row 3 of data.csv has 1,659 in district 7. Say --decimal . if it is 1659, --decimal , if it is 1.659, or "
+            "--string-columns 'district 7' if it is text.",
+        ),
+        (
+            "a;b\n566;1\n1,659;2\n",
+            "row 3 of data.csv has 1,659 in a. Say --decimal . if it is 1659, --decimal , if it is 1.659, or "
+            "--string-columns a if it is text.",
+        ),
+        (
+            "a;b\n566;1\n1.659;2\n",
+            "row 3 of data.csv has 1.659 in a. Say --decimal . if it is 1.659, --decimal , if it is 1659, or "
+            "--string-columns a if it is text.",
+        ),
+        (
+            "a\tb\n566\t1\n1.659\t2\n",
+            "row 3 of data.csv has 1.659 in a. Say --decimal . if it is 1.659, --decimal , if it is 1659, or "
+            "--string-columns a if it is text.",
+        ),
         # Between commas it may well be a list.
-        ('a,b\n1,1\n"1,2",2\n', f"row 3 of data.csv has 1,2 in a{DOUBT}"),
+        (
+            'a,b\n1,1\n"1,2",2\n',
+            "row 3 of data.csv has 1,2 in a. Say --decimal , if it is 1.2, or --string-columns a if it is text.",
+        ),
         (
             "a;b\n1,659;28.11\n2,5;30.11\n",
             "row 3 of data.csv has 2,5 in a, but row 2 of data.csv has 28.11 in b. Say with --decimal which is the "
