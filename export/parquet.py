@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from export.table import Cell
 
 MAGIC = b"PAR1"
-# A few kilobytes can hold a billion equal rows. A CSV file of 50 MB has not so many cells.
+# A few kilobytes can hold a billion equal rows. This is 500 rows of 20,000 columns.
 MAX_CELLS = 10_000_000
 # As pandas writes an index without a name.
 INDEX = "__index_level_"
+# arro3 says of a broken text each of its bytes.
+REASON_CHARACTERS = 200
 
 
 def read_parquet(file: str, content: bytes) -> tuple[list[str], list[list[Cell]]]:
@@ -46,7 +48,10 @@ def read_parquet(file: str, content: bytes) -> tuple[list[str], list[list[Cell]]
         # arro3 panics if a file is broken, and a panic is no Exception.
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise ContractError(f"{file} is not a readable Parquet file: {error}. Write it again, or write CSV.") from error
+        reason = str(error)[:REASON_CHARACTERS]
+        raise ContractError(
+            f"{file} is not a readable Parquet file: {reason}. Write it again, or write CSV."
+        ) from error
     if len(columns) < 2 or not columns[0]:
         raise ContractError(f"{file} needs rows of features and a target.")
     names = reader.schema.names
