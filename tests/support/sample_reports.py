@@ -12,6 +12,7 @@ from drydock.report import (
     Contract,
     Contributor,
     Disposition,
+    Drift,
     Failure,
     File,
     Finding,
@@ -30,6 +31,7 @@ from drydock.report import (
     Verdict,
     Waste,
 )
+from drydock.report.drift import FeatureType, LabelChange, LabelPair, SchemaChanges
 from tests.support import examples
 
 KB = 1_000
@@ -266,6 +268,40 @@ def contract() -> Contract:
     )
 
 
+def drift() -> Drift:
+    """A few labels changed, and a feature is a whole number now."""
+    rows = {"setosa": (13, 0, 0), "versicolor": (0, 11, 1), "virginica": (0, 1, 12)}
+    pairs = [
+        LabelPair(before=before, after=after, rows=count)
+        for before, counts in rows.items()
+        for after, count in zip(rows, counts, strict=True)
+        if count
+    ]
+    judged = (
+        examples.drift()
+        .groups[0]
+        .model_copy(
+            update={
+                "rows": 38,
+                "label_pairs": tuple(pairs),
+                "label_changes": (
+                    LabelChange(row=17, before="versicolor", after="virginica"),
+                    LabelChange(row=31, before="virginica", after="versicolor"),
+                ),
+            }
+        )
+    )
+    retyped = FeatureType(name="petal width (cm)", before="number", after="integer")
+    return examples.drift(
+        image=f"{examples.REPOSITORY}:1.2.2@sha256:{'b7' * 32}",
+        groups=(judged, *examples.drift().groups[1:]),
+        schema_changes=SchemaChanges(
+            task_before="classification", task_after="classification", features_retyped=(retyped,)
+        ),
+        notes=("2 of 81 rows were not asked: time was up",),
+    )
+
+
 def report(**changed: object) -> Report:
     """A published image's report."""
     answers = [examples.answer(row).model_copy(update={"duration_seconds": 0.006}) for row in contract().golden]
@@ -285,6 +321,7 @@ def report(**changed: object) -> Report:
         "contract": contract(),
         "image": image(),
         "smoke": examples.smoke(*answers),
+        "drift": drift(),
         "scan": examples.scan(
             [judged.finding for judged in FINDINGS],
             canary=canary,
@@ -343,7 +380,9 @@ def interrupted() -> Report:
         log="",
     )
     rows = [row(each.name, Verdict.NOT_RUN, "", "", "build broke before it") for each in ROWS]
-    nothing: dict[str, object] = dict.fromkeys(("image", "smoke", "scan", "updates", "comparison", "publication"))
+    nothing: dict[str, object] = dict.fromkeys(
+        ("image", "smoke", "drift", "scan", "updates", "comparison", "publication")
+    )
     stages = (Stage(name="train", duration_seconds=3.2), Stage(name="build", duration_seconds=12.0))
     return report(**nothing, checks=tuple(rows), findings=(), ignores=(), failures=(failure,), stages=stages)
 

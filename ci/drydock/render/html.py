@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 import squarify
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from drydock.render import text
+from drydock.render import drift, text
 from drydock.report import MB, Disposition, Image, JudgedFinding, Report, Verdict, units
+from drydock.report.drift import Shift
 
 # The line to quote has its first word in a column of this width.
 WORD_WIDTH = 11
@@ -109,6 +110,11 @@ def render(report: Report) -> str:
         bars=bars(image, limit_bytes) if image else (),
         treemaps=[(canvas, tiles) for canvas in CANVASES if image and (tiles := treemap(image, canvas))],
         kinds=list(_kinds(image)) if image else [],
+        schema_changes=units.list_schema_changes(report.drift.schema_changes)
+        if report.drift and report.drift.schema_changes
+        else [],
+        matrices=drift.matrices(report.drift.groups[0]) if report.drift and report.drift.groups else (),
+        shift_bars=drift.bars(shift) if (shift := _judged_shift(report)) else (),
         longest_seconds=max((stage.duration_seconds for stage in report.stages), default=0.0),
         largest_shown=LARGEST_SHOWN,
         why=lambda *stages: _why(report, stages),
@@ -251,6 +257,10 @@ def _limit_bytes(report: Report) -> int:
     return int(limits[0][1]) * MB if limits and limits[0] else 0
 
 
+def _judged_shift(report: Report) -> Shift | None:
+    return report.drift.groups[0].shift if report.drift and report.drift.groups else None
+
+
 def _why(report: Report, stages: tuple[str, ...]) -> str:
     """Why the facts of these stages are missing."""
     for failure in report.failures:
@@ -301,4 +311,6 @@ TEMPLATES.filters |= {
     "equivalence": units.describe_equivalence,
     "score": units.format_score,
     "features": units.list_features,
+    "labels": units.format_labels,
+    "origin": units.ROW_ORIGINS.get,
 }

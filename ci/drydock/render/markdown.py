@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from drydock.render import text
-from drydock.report import Comparison, Disposition, Image, JudgedFinding, Report, Verdict, units
+from drydock.report import Comparison, Disposition, Drift, Image, JudgedFinding, Report, Verdict, units
 
 MARK = {Verdict.PASS: "✅", Verdict.WARN: "⚠️", Verdict.FAIL: "❌", Verdict.SKIP: "⏭️", Verdict.NOT_RUN: "⚪"}
 # GitHub takes a summary of 1 MiB or none of it; what is ignored was written by hand, and is always here.
@@ -26,6 +26,8 @@ def render(report: Report) -> str:
     if report.publication:
         lines += ["", f"Tags: {_cell(', '.join(report.publication.tags))}."]
     lines += _table(("verdict", "check", "measured", "limit"), _checks(report))
+    if report.drift:
+        lines += _drift(report.drift)
     for failure in report.failures:
         lines += ["", f"**{failure.stage} broke:** {_cell(failure.message)}", "", f"Next: {_cell(failure.next_step)}"]
     lines += _table(("findings", "severity", "id", "package", "fixed in", "age", "why"), _findings(report.findings))
@@ -38,6 +40,26 @@ def render(report: Report) -> str:
     if consequence := text.local_consequence(report):
         lines += ["", f"Built on base images made on this machine; {consequence}."]
     return "\n".join([*lines, ""])
+
+
+def _drift(drift: Drift) -> list[str]:
+    """The image before, what its checks do not say, and the rows that both were asked."""
+    facts = units.list_drift_facts(drift)
+    titles = ("rows", "asked", "changed", "mean shift", "99 %", "largest")
+    rows = (
+        [
+            units.ROW_ORIGINS[group.origin],
+            f"{group.rows:,}",
+            "" if group.labels_changed is None else f"{group.labels_changed:,}",
+            *(
+                [f"{value:.2g}" for value in (group.shift.mean, group.shift.percentile_99, group.shift.max)]
+                if group.shift
+                else [""] * 3
+            ),
+        ]
+        for group in drift.groups
+    )
+    return ["", f"Beside {_code(drift.image)}: {'; '.join(facts)}.", *_table(titles, rows)] if facts else []
 
 
 def _verdict(report: Report) -> str:

@@ -11,6 +11,7 @@ from drydock.report import Assessment, CheckResult, Disposition, Failure, Public
 
 LABEL = " {verdict:<7} {name:<28} {measured:<28} {limit}"
 DETAIL_INDENT = " " * 9
+BEFORE_INDENT = " " * 11
 # A Debian image has dozens without a fix; report.json has all of them.
 UNFIXED_SHOWN = 10
 
@@ -20,6 +21,7 @@ def render(report: Report) -> str:
     lines = [_header(report), *_model(report), ""]
     # The terminal has the first details of a row, and report.json all of them.
     lines += _rows(row.model_copy(update={"details": units.shorten_details(row.details)}) for row in report.checks)
+    lines += _drift(report)
     lines += _let_through(report)
     if report.image:
         lines += ["", *layers.section(report.image, report.comparison)]
@@ -118,6 +120,14 @@ def _let_through(report: Report) -> list[str]:
     if more := len(unfixed[UNFIXED_SHOWN:]):
         lines.append(f"{Disposition.UNFIXED:<10} {more} more, in report.json")
     return lines
+
+
+def _drift(report: Report) -> list[str]:
+    """The image before, and what its checks do not say."""
+    facts = units.list_drift_facts(report.drift) if report.drift else []
+    if report.drift is None or not facts:
+        return []
+    return ["", f"before     {report.drift.image}", f"{BEFORE_INDENT}{'; '.join(facts)}"]
 
 
 def _commit(report: Report) -> str:

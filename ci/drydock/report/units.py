@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from drydock.report import MB, JudgedFinding, ModelDescription
+from drydock.report import MB, Drift, JudgedFinding, ModelDescription
 from drydock.report.drift import AnswerGroup, LabelChange, Labels, SchemaChanges, Shift
 from drydock.report.model import label_text
 
 KB = 1_000
+ROW_ORIGINS = {"reference": "held-out", "golden": "golden", "between": "between"}
 # An old base image has hundreds of findings, and a log its 15 lines.
 DETAILS_SHOWN = 20
 
@@ -94,6 +95,20 @@ def format_shift(shift: Shift) -> str:
     """The mean, the 99th percentile and the largest of a shift, with their unit."""
     unit = "of a standard deviation" if shift.unit == "standard deviation" else "of a probability"
     return f"shift {unit}: mean {shift.mean:.2g}, 99th percentile {shift.percentile_99:.2g}, largest {shift.max:.2g}"
+
+
+def list_drift_facts(drift: Drift) -> list[str]:
+    """What is known of a comparison besides its checks: rows, time, size, and findings."""
+    facts = [f"{drift.rows_asked:,} rows asked"] if drift.rows_asked else []
+    if seconds := drift.median_seconds:
+        times = f"{1000 * seconds.before:.1f} → {1000 * seconds.after:.1f} ms"
+        facts.append(f"median answer {times} ({seconds.ratio:.2f} times)")
+    if size := drift.compressed_bytes:
+        sizes = f"{format_size(round(size.before))} → {format_size(round(size.after))}"
+        facts.append(f"to pull {sizes} ({size.ratio:.2f} times)")
+    if drift.findings_new is not None and drift.findings_gone is not None:
+        facts.append(f"findings: {len(drift.findings_new)} new, {len(drift.findings_gone)} gone")
+    return facts
 
 
 def list_schema_changes(changes: SchemaChanges) -> list[str]:

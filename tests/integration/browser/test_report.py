@@ -39,7 +39,7 @@ CONTRASTS = """() => {
     .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
     .reduce((sum, value, index) => sum + value * [0.2126, 0.7152, 0.0722][index], 0);
   const behind = element => {
-    const tile = element.closest('.treemap svg');
+    const tile = element.closest('.treemap svg, .matrix svg');
     if (tile) return getComputedStyle(tile.querySelector('rect')).fill;
     for (let each = element; each; each = each.parentElement) {
       const colour = getComputedStyle(each).backgroundColor;
@@ -193,9 +193,10 @@ def test_the_large_tiles_have_their_names_and_there_is_room_for_them(opened: Ope
 def test_pictures_are_described_to_those_who_do_not_see_them(opened: Open) -> None:
     page = opened(sample_reports.report())
     described = page.locator("[role=img]:visible").evaluate_all("pictures => pictures.map(each => each.ariaLabel)")
-    assert described[2] == "Layer 3: 48 MB unpacked, 12 MB compressed, 14 MB stored for nothing, of 120 MB allowed"
-    assert described[8] == "Treemap: Python packages 177 MB; Debian packages 65 MB; folders of no package 63 MB"
-    assert described[11] == "build took 41.4 seconds"
+    assert described[0].startswith("Labels of 38 held-out rows: setosa → setosa 13; ")
+    assert described[3] == "Layer 3: 48 MB unpacked, 12 MB compressed, 14 MB stored for nothing, of 120 MB allowed"
+    assert described[9] == "Treemap: Python packages 177 MB; Debian packages 65 MB; folders of no package 63 MB"
+    assert described[12] == "build took 41.4 seconds"
 
 
 def test_all_of_it_works_without_scripts(opened: Open) -> None:

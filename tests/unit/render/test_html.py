@@ -11,6 +11,7 @@ from drydock.report import (
     CheckResult,
     Contributor,
     Disposition,
+    Drift,
     Failure,
     Finding,
     Holdout,
@@ -25,6 +26,7 @@ from drydock.report import (
     Verdict,
     Waste,
 )
+from drydock.report.drift import LabelChange, LabelPair
 from tests.support import examples, sample_reports
 
 HOSTILE = (
@@ -118,6 +120,15 @@ def hostile() -> Report:
     failure = Failure(stage=HOSTILE, exit_code=5, message=HOSTILE, likely_cause=HOSTILE, next_step=HOSTILE, log=HOSTILE)
     words = {"measured": HOSTILE, "limit": HOSTILE, "details": (HOSTILE, HOSTILE)}
     changes = tuple(change.model_copy(update={"name": HOSTILE}) for change in report.comparison.changes)
+    drift = sample_reports.drift()
+    schema = drift.schema_changes
+    assert schema
+    judged = drift.groups[0].model_copy(
+        update={
+            "label_pairs": (LabelPair(before=HOSTILE, after="a", rows=1), LabelPair(before="a", after=None, rows=2)),
+            "label_changes": (LabelChange(row=1, before=HOSTILE, after=(HOSTILE, 1)),),
+        }
+    )
     return report.model_copy(
         update={
             "image_name": HOSTILE,
@@ -130,6 +141,15 @@ def hostile() -> Report:
                     "features": (HOSTILE,),
                     "labels": (HOSTILE,),
                     "holdout": Holdout(rows=1, scores={HOSTILE: 1.0}),
+                }
+            ),
+            "drift": drift.model_copy(
+                update={
+                    "image": HOSTILE,
+                    "groups": (judged,),
+                    "notes": (HOSTILE,),
+                    "schema_changes": schema.model_copy(update={"features_added": (HOSTILE,)}),
+                    "findings_new": (finding,),
                 }
             ),
             "scan": report.scan.model_copy(update={"os_family": HOSTILE, "database_source": HOSTILE}),
@@ -172,7 +192,7 @@ def test_the_words_above_the_fold_and_the_checks() -> None:
 def test_the_sections_of_a_published_image() -> None:
     shown = page(sample_reports.report())
     assert list(shown.sections) == [
-        *("header", "checks", "findings", "layers", "packages", "stages", "bytes"),
+        *("header", "checks", "before", "findings", "layers", "packages", "stages", "bytes"),
         *("golden", "scanner", "bases", "model", "footer"),
     ]
     assert shown.words("golden") == ("Golden rows 12 asked 6 ms median answer 143 ms slowest answer 1.2 s until ready")
@@ -281,6 +301,63 @@ def test_what_broke_has_its_next_step_and_its_log() -> None:
         "2026-11-22T12:00:42Z FATAL Fatal error run error: init error: DB error: failed to open bolt: invalid"
     )
     assert 'id="broke"' not in html.render(sample_reports.report())
+
+
+def test_the_image_before_has_a_picture_of_the_labels() -> None:
+    shown = page(sample_reports.report())
+    matrix = "setosa versicolor virginica setosa versicolor virginica"
+    assert shown.words("before") == (
+        f"Beside the image before {examples.REPOSITORY}:1.2.2@sha256:{'b7' * 32} "
+        "2 of 38 rows with another label 0.021 mean shift, in probabilities 2.4 ms median answer, 2.1 ms before "
+        "90 MB to pull, 84 MB before 0 new findings, 1 gone "
+        f"Labels before, downwards, and now, to the right {matrix} {CELLS} 1 2 3 1 setosa 2 versicolor 3 virginica "
+        f"{CELLS} Rows that both were asked; the first are judged rows asked changed mean shift 99 % largest "
+        "held-out 38 2 0.021 0.3 0.31 golden 2 0 - - - between 39 3 - - - "
+        "Rows with another label line of reference.jsonl before → now 17 versicolor → virginica "
+        "31 virginica → versicolor Findings that are gone id package severity CVE-2025-1 libc6 2.41 CRITICAL "
+        "What a client has to change feature petal width (cm): number → integer "
+        "2 of 81 rows were not asked: time was up"
+    )
+    labels = [
+        attributes["aria-label"] for tag, attributes in shown.elements if attributes.get("class") == "matrix desk"
+    ]
+    assert labels == [
+        "Labels of 38 held-out rows: setosa → setosa 13; versicolor → versicolor 11; versicolor → virginica 1; "
+        "virginica → versicolor 1; virginica → virginica 12"
+    ]
+
+
+CELLS = (
+    "setosa → setosa: 13 rows 13 setosa → versicolor: 0 rows setosa → virginica: 0 rows "
+    "versicolor → setosa: 0 rows versicolor → versicolor: 11 rows 11 versicolor → virginica: 1 rows 1 "
+    "virginica → setosa: 0 rows virginica → versicolor: 1 rows 1 virginica → virginica: 12 rows 12"
+)
+
+
+def test_values_have_a_picture_of_their_shift() -> None:
+    moved = (
+        examples.drift().groups[0].model_copy(update={"labels_changed": None, "label_pairs": (), "label_changes": ()})
+    )
+    words = page(examples.report(drift=examples.drift(groups=(moved,)))).words("before")
+    assert "Rows by their shift, from 0 to 0.31 from 0 to 0.031: 36 rows 36 from 0.031 to 0.062: 2 rows 2" in words
+    assert "another label" not in words
+
+
+def test_an_image_that_was_not_compared_says_why() -> None:
+    assert page(examples.report(drift=Drift(reason="it is the first one"))).words("before") == (
+        "Beside the image before not compared: it is the first one"
+    )
+    silent = examples.drift(reason="the image before answered HTTP 500", groups=(), median_seconds=None)
+    assert (
+        page(examples.report(drift=silent))
+        .words("before")
+        .startswith(
+            f"Beside the image before {silent.image} not compared: the image before answered HTTP 500 90 MB to pull"
+        )
+    )
+    assert page(sample_reports.interrupted()).words("before") == (
+        "Beside the image before not known: build broke before it"
+    )
 
 
 def test_what_is_missing_says_why() -> None:

@@ -41,6 +41,20 @@ Where the bytes are: 270 MB, pulled as 90 MB; efficiency 100.0%, 0 bytes are sto
     )
 
 
+def test_the_image_before_has_a_line_and_a_table_of_the_rows() -> None:
+    regression = examples.drift().groups[0].model_copy(update={"labels_changed": None})
+    drift = examples.drift(groups=(*examples.drift().groups[:2], regression), findings_new=None)
+    assert markdown.render(examples.report(drift=drift)).split("\n\n")[4:6] == [
+        f"Beside `127.0.0.1:5000/iris-classifier:1.2.2@sha256:{'b2' * 32}`: 81 rows asked; "
+        "median answer 2.1 → 2.4 ms (1.14 times); to pull 84 MB → 90 MB (1.07 times).",
+        "| rows | asked | changed | mean shift | 99 % | largest |\n"
+        "|---|---|---|---|---|---|\n"
+        "| held-out | 40 | 2 | 0.021 | 0.3 | 0.31 |\n"
+        "| golden | 2 | 0 |  |  |  |\n"
+        "| held-out | 40 |  | 0.021 | 0.3 | 0.31 |",
+    ]
+
+
 def test_what_was_found_what_is_ignored_and_where_the_bytes_are() -> None:
     image = examples.image().model_copy(
         update={

@@ -4,7 +4,7 @@ import pytest
 
 from drydock.errors import ScanError
 from drydock.render import html, markdown, text
-from drydock.report import Assessment, CheckResult, Disposition, Failure, JudgedFinding, Verdict
+from drydock.report import Assessment, CheckResult, Disposition, Drift, Failure, JudgedFinding, Verdict
 from tests.support import examples
 
 REJECTING = JudgedFinding(finding=examples.HIGH, disposition=Disposition.REJECTS, age_days=1014)
@@ -36,6 +36,22 @@ tags       1.2.3, sha-1f3c9e2ab0d14c6f8e7a5b3c2d1e0f9a8b7c6d5e, 1.2, 1
 published  127.0.0.1:5000/iris-classifier:1.2.3@{examples.MANIFEST_DIGEST}
 """
     )
+
+
+def test_the_image_before_has_two_lines() -> None:
+    lines = text.render(examples.report(drift=examples.drift())).splitlines()
+    assert lines[4:8] == [
+        "",
+        f"before     127.0.0.1:5000/iris-classifier:1.2.2@sha256:{'b2' * 32}",
+        "           81 rows asked; median answer 2.1 → 2.4 ms (1.14 times); to pull 84 MB → 90 MB (1.07 times); "
+        "findings: 0 new, 1 gone",
+        "",
+    ]
+
+
+def test_a_comparison_that_says_nothing_has_no_line() -> None:
+    for drift in (None, Drift(reason="it is the first one")):
+        assert "before  " not in text.render(examples.report(drift=drift))
 
 
 def test_a_lean_model_is_said_to_be_equal_in_one_line() -> None:
