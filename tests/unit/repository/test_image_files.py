@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from drydock.stages import engine
 from export.contract import LIBRARIES
 from tests.support.models import REPOSITORY_ROOT
 
@@ -220,6 +221,15 @@ def test_a_remote_models_image_has_its_contract_alone() -> None:
         "--from=code /bytecode/ /",
         "--from=code /app/service/ /app/service/",
     ]
+
+
+def test_rows_beside_a_model_reach_a_conversion_and_no_image() -> None:
+    rows = [f"artifacts/{name}" for name in engine.ROWS_FILES]
+    assert [travels(path) for path in rows] == [True, True]
+    assert [each.sources() for each in stage("convert") if each.name == "COPY"] == [["artifacts/"]]
+    for name in MODELS:
+        (copied,) = (each.sources() for each in stage(f"model-{name}") if each.name == "COPY")
+        assert not [path for path in rows if any(fnmatchcase(path, source) for source in copied)]
 
 
 def test_no_pickle_and_no_scikit_learn_come_near_the_compiled_image() -> None:

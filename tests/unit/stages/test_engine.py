@@ -77,7 +77,7 @@ def folder(tmp_path: Path) -> Path:
     """Of a model: its contract and its files, and one more of the user's."""
     folder = tmp_path / "models" / "mine"
     folder.mkdir(parents=True)
-    for name in ("model.json", "model.pkl", "model.forest", "training.npy", "notes.txt"):
+    for name in ("model.json", "model.pkl", "model.forest", "training.npy", "reference.jsonl", "notes.txt"):
         (folder / name).write_text("old")
     return folder
 
@@ -178,6 +178,25 @@ def test_what_is_built_is_the_model_that_was_trained_whatever_lies_in_the_report
     with pytest.raises(BuildError, match="stop here"):
         anyio.run(staging.build, model)
     assert engine.of("with_directory") == [("artifacts", "what train returned")]
+
+
+def test_the_held_out_rows_come_out_of_the_training_and_go_into_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def export(_: Recorded, path: str) -> None:
+        Path(path).mkdir(parents=True)
+        put(Path(path), contract=examples.CONTRACT)
+
+    engine = Recorded("model.json", "model.pkl", "training.npy", "reference.jsonl")
+    monkeypatch.setattr(Recorded, "export", export)
+    policy = examples.policy(build={"runtime": "sklearn"}, model={"train": "make model"})
+    model = anyio.run(staged(tmp_path, monkeypatch, engine, policy).train)
+    assert model.directory == tmp_path / "dist" / "model"
+    assert [name for name, *_ in engine.of("with_file")] == [
+        # What is exported, and then what the image is built from.
+        *("model.json", "model.pkl", "training.npy", "reference.jsonl"),
+        *("model.json", "model.pkl"),
+    ]
 
 
 def test_a_link_that_training_made_is_not_put_on_this_machine(
