@@ -39,6 +39,9 @@ async def find_previous(plan: Plan, on_retry: Callable[[str], None]) -> Previous
     repository_name = named.repository if named else plan.policy.image.repository
     login = registry.choose_login(repository_name, plan.login, plan.source_login)
     try:
+        # A run that pushes has asked already. Without a push nobody may need a registry, and waits for none.
+        if not plan.push:
+            await registry.require_answer(repository_name)
         async with registry.open_repository(repository_name, login, on_retry) as repository:
             if named:
                 digest = await resolve_digest(repository, named)

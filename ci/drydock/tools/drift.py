@@ -148,11 +148,11 @@ def choose_rows(before: Schema, after: Schema, rows: Sequence[Row]) -> tuple[Row
     """
     needed = {*before.names, *after.names}
     limit = min(MAX_ROWS, max(1, MAX_VALUES // len(needed)))
-    complete = [row for row in rows if needed.issubset(row.names)]
-    unique: dict[str, Row] = {}
-    for row in complete:
-        unique.setdefault(json.dumps([row.names, row.values]), row)
-    chosen = list(unique.values())[:limit]
+    unique: dict[tuple[tuple[str, ...], str], Row] = {}
+    for row in rows:
+        if len(unique) < limit and needed.issubset(row.names):
+            unique.setdefault((row.names, json.dumps(row.values)), row)
+    chosen = list(unique.values())
     types = {feature.name: feature.type for feature in after.features}
     between = [
         Row("between", 0, first.names, _interpolate(first, second, types))

@@ -111,6 +111,15 @@ def test_one_that_is_not_there_and_a_registry_that_does_not_answer_are_reasons(r
     assert silent.reason.startswith("the image before was not found: ")
 
 
+def test_without_a_push_a_registry_that_does_not_answer_is_asked_once(registries: Registries) -> None:
+    digest = registries.publish("1.0.0")
+    assert find(registries, push=False) == found(registries, "1.0.0", digest)
+    assert find(registries, previous="127.0.0.1:9/owner/name:stable", push=False).reason == (
+        "the image before was not found: no registry answers at 127.0.0.1:9: All connection attempts failed"
+    )
+    assert registries.listener.events == []
+
+
 def test_nothing_is_asked_if_the_policy_says_so(registries: Registries) -> None:
     policy = examples.policy(drift={"enabled": False})
     assert anyio.run(find_previous, replace(registries.plan, policy=policy), print) == PreviousImage(
