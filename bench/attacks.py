@@ -26,7 +26,7 @@ import psutil
 from sklearn.linear_model import LogisticRegression
 
 from export.contract import create_contract
-from export.dataset import Table
+from export.dataset import number_table
 
 WIDE_FEATURES = 2_000
 POST = b"POST /predict HTTP/1.1\r\nHost: model\r\nContent-Type: application/json\r\n"
@@ -326,9 +326,7 @@ def make_model(directory: Path, features: int) -> None:
     labels = np.where(rows[:, 0] > 0, "high", "low")
     names = [f"f{number}" for number in range(features)]
     fitted = LogisticRegression().fit(rows[:40], labels[:40])
-    create_contract(
-        fitted, Table(names, rows[40:].tolist(), ["number"] * features), labels[40:].tolist(), directory, name="wide"
-    )
+    create_contract(fitted, number_table(names, rows[40:].tolist()), labels[40:].tolist(), directory, name="wide")
 
 
 def main() -> None:

@@ -25,6 +25,9 @@ def export_model(runtime: str, source: Path, target: Path) -> str:
         shutil.copytree(source, target, dirs_exist_ok=True)
         return ""
     summary: str = import_module(f"export.{runtime}").convert(source, target)
+    # The pipeline asks images these rows; the Dockerfile puts them into none.
+    if contract.reference and (rows := source / contract.reference.file).exists():
+        shutil.copyfile(rows, target / rows.name)
     return summary
 
 

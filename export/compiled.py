@@ -27,10 +27,11 @@ TREES = (DecisionTreeClassifier, ExtraTreeClassifier, DecisionTreeRegressor, Ext
 RANDOM_ROWS = 10_000
 # Each split gets three rows. A large forest has too many splits to compare them all.
 MAX_SPLITS = 10_000
+ONE_GAP_SHARE = 0.5
 # Of a piece of rows. As Python's lists they take four times as much.
 PIECE_BYTES = 16_000_000
 # The layout of NODE in service/runtimes/compiled.py.
-NODES = np.dtype([("threshold", "<f8"), ("feature", "<i4"), ("left", "<i4"), ("right", "<i4"), ("unused", "<i4")])
+NODES = np.dtype([("threshold", "<f8"), ("feature", "<i4"), ("left", "<i4"), ("right", "<i4"), ("missing_left", "<i4")])
 
 
 class ComparisonRows:
@@ -38,18 +39,19 @@ class ComparisonRows:
 
     `training` are all known rows. `edges` are rows near at most MAX_SPLITS splits: for each, three known rows get its
     feature's value just before the threshold, on it and just behind it. A row need not reach that split. `random` are
-    RANDOM_ROWS rows in the range of all others.
+    RANDOM_ROWS rows in the range of all others. `gaps` are known rows without some of the features that may be missing.
     """
 
     def __init__(self, estimator: Any, contract: Contract, training: Path) -> None:  # noqa: ANN401
         """Read the known rows from the file `training`, or take the golden ones if there is none."""
-        golden = np.array([row.features for row in contract.golden])
+        golden = np.array([row.features for row in contract.golden], float)
         self._known = np.load(training, allow_pickle=False) if training.exists() else golden
         trees = [tree.tree_ for tree in _estimators(estimator)]
         feature = np.concatenate([tree.feature for tree in trees])
         threshold = np.concatenate([tree.threshold for tree in trees])
         self._generator = np.random.default_rng(42)
-        splits = np.flatnonzero(feature >= 0)
+        # At a threshold of infinity, a tree asks only whether the value is missing.
+        splits = np.flatnonzero((feature >= 0) & np.isfinite(threshold))
         splits = self._generator.permutation(splits)[:MAX_SPLITS]
         self._features = feature[splits]
         # Features are compared as 32-bit floats: the last that goes left, the one between, the first that goes right.
@@ -58,9 +60,12 @@ class ComparisonRows:
         self._sides = np.stack(sides).astype(np.float64)
         self._places = self._generator.integers(len(self._known), size=len(splits))
         span = np.concatenate([self._known, golden])
+        # A column may have gaps alone.
+        span = np.where(np.isnan(span), np.nanmean(np.append(span, [[0.0] * span.shape[1]], axis=0), axis=0), span)
         self._low, self._high = span.min(axis=0), span.max(axis=0)
         np.minimum.at(self._low, self._features, self._sides[0])
         np.maximum.at(self._high, self._features, self._sides[2])
+        self._missing = np.array([feature.missing for feature in contract.features])
         self._piece = max(1, PIECE_BYTES // (8 * len(contract.features)))
 
     def training(self) -> Iterator[np.ndarray]:
@@ -81,6 +86,18 @@ class ComparisonRows:
         for start in range(0, RANDOM_ROWS, self._piece):
             count = min(self._piece, RANDOM_ROWS - start)
             yield self._generator.uniform(self._low, self._high, (count, len(self._low)))
+
+    def gaps(self) -> Iterator[np.ndarray]:
+        """Known rows with gaps, in pieces; none if no feature may be missing."""
+        for start in range(0, RANDOM_ROWS if self._missing.any() else 0, self._piece):
+            count = min(self._piece, RANDOM_ROWS - start)
+            rows = self._known[self._generator.integers(len(self._known), size=count)]
+            # One row in two lacks one feature, and the others lack any number of them.
+            gap = self._generator.random(rows.shape) < self._generator.random((count, 1))
+            places = self._generator.choice(np.flatnonzero(self._missing), size=count)
+            is_one = self._generator.random((count, 1)) < ONE_GAP_SHARE
+            gap = np.where(is_one, np.arange(rows.shape[1]) == places[:, None], gap & self._missing)
+            yield np.where(gap, np.nan, rows)
 
 
 class Comparison(NamedTuple):
@@ -106,30 +123,40 @@ def convert(source: Path, target: Path) -> str:
         ComparisonRows(predictor.estimator, contract, source / TRAINING_ROWS),
         compiled.load(contract, content),
     )
-    training, edges, random = (
-        compare(contract, pieces, predictor, forest) for pieces in (rows.training(), rows.edges(), rows.random())
+    parts = {
+        kind: compare(contract, pieces, predictor, forest)
+        for kind, pieces in (
+            ("training", rows.training()),
+            ("edge", rows.edges()),
+            ("random", rows.random()),
+            ("gap", rows.gaps()),
+        )
+    }
+    count, difference = (
+        sum(part.rows for part in parts.values()),
+        max(part.max_abs_difference for part in parts.values()),
     )
-    difference = max(part.max_abs_difference for part in (training, edges, random))
     converted = msgspec.structs.replace(
         contract,
         runtime="compiled",
         artifact=artifact,
-        equivalence=Equivalence(contract.artifact.sha256, training.rows + edges.rows + random.rows, difference),
+        equivalence=Equivalence(contract.artifact.sha256, count, difference),
     )
     target.mkdir(parents=True, exist_ok=True)
     (target / MODEL_FILE).write_bytes(content)
     write_contract(converted, target)
+    *others, last = [f"{part.rows} {kind}" for kind, part in parts.items() if part.rows]
     return (
-        f"{target / MODEL_FILE}: equivalent on {training.rows} training, {edges.rows} edge and "
-        f"{random.rows} random rows, largest difference {difference:g}, limit {contract.tolerance:g}"
+        f"{target / MODEL_FILE}: equivalent on {', '.join(others)} and {last} rows, largest difference {difference:g}, "
+        f"limit {contract.tolerance:g}"
     )
 
 
 def check_features(contract: Contract) -> None:
-    """Raise ConversionError if the model takes strings."""
-    if "string" in contract.kinds:
-        feature = contract.features[contract.kinds.index("string")]
-        raise ConversionError(f"the compiled runtime takes only numbers, but {feature} is a string")
+    """Raise ConversionError if the model takes strings, or does what no forest does."""
+    strings = [feature.name for feature in contract.features if feature.base_type == "string"]
+    if strings:
+        raise ConversionError(f"the compiled runtime takes only numbers, but {strings[0]} is a string")
 
 
 def flatten_trees(estimator: Any) -> bytes:  # noqa: ANN401 - whatever was pickled
@@ -145,6 +172,7 @@ def flatten_trees(estimator: Any) -> bytes:  # noqa: ANN401 - whatever was pickl
         leaf = np.cumsum(is_leaf) - 1 + leaf_count
         tree_nodes["left"] = np.where(is_leaf, leaf, tree.children_left + node_count)
         tree_nodes["right"] = np.where(is_leaf, 0, tree.children_right + node_count)
+        tree_nodes["missing_left"] = tree.missing_go_to_left
         # Since scikit-learn 1.3 a classifier's values are shares instead of counts.
         leaves.append(tree.value[is_leaf, 0, :])
         nodes.append(tree_nodes)

@@ -9,111 +9,142 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import math
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import joblib
+import msgspec
 import numpy as np
 
 from export.compiled import TRAINING_ROWS, check_features, flatten_trees
-from export.dataset import BOOLEANS, Table, parse_number, read_csv, select_features
+from export.dataset import Table, create_dataset
 from export.errors import ContractError, ContractWarning, ConversionError
-from export.estimator import find_categories, find_feature_names, find_task, load_estimator, needs_pandas
-from export.scores import describe_scores, score_classifier, score_regressor
-from export.stability import predict_rows, require_stable_answers
+from export.estimator import (
+    find_categories,
+    find_columns_with_gaps,
+    find_feature_names,
+    find_task,
+    load_estimator,
+    needs_pandas,
+)
+from export.evaluation import TOLERANCE, evaluate, find_label_names
+from export.golden import create_golden_rows, create_synthetic_rows, find_free_text
+from export.scores import NO_SCORES, CustomScores, describe_scores
+from export.stability import find_first_difference, predict_rows, require_stable_answers
+from export.table import read_table
 from service.contract import (
     Artifact,
     Contract,
-    GoldenRow,
-    Holdout,
+    Feature,
+    GoldenSource,
+    Interface,
     Label,
+    ReferenceRows,
     Row,
-    Task,
-    label_text,
     write_contract,
 )
-from service.runtimes import Answers, Predictor
+from service.runtimes import Answers
 from service.runtimes.sklearn import SklearnPredictor
 
 MODEL_FILE = "model.pkl"
-GOLDEN_ROWS_PER_CLASS = 4
-GOLDEN_VALUES = 12
-MAX_GOLDEN_ROWS = 100
+REFERENCE_FILE = "reference.jsonl"
+MAX_REFERENCE_ROWS = 1_000
+MAX_REFERENCE_BYTES = 20_000_000
 # How many values a message lists.
 SHOWN = 5
-# Of fewer rows a score says little, and a good model may look no better than guessing.
-MIN_SCORED_ROWS = 20
+# A category of more values is a string: a contract and a page are no place to list them.
+MAX_VALUES = 1_000
+# On so many rows an estimator is asked with and without names.
+COMPARED_ROWS = 200
+GOLDEN_WORDS = {
+    "holdout": "golden rows are rows of your data, and everybody who may pull the image can read them; "
+    "--golden synthetic makes up others",
+    "synthetic": "golden rows are made up: each column draws by itself from its values, and free text from its words",
+}
 LIBRARIES = ("joblib", "numpy", "scikit-learn", "scipy")
-# Only the order of a sum differs between processors. The tolerance of values is a millionth of the largest one: an
-# absolute one would let any model pass whose values are small.
-TOLERANCE = 1e-6
-
-
-class _Evaluation(NamedTuple):
-    labels: list[Label]
-    holdout: Holdout
-    golden: list[GoldenRow]
-    tolerance: float
 
 
 def create_contract(
     estimator: Any,  # noqa: ANN401 - whatever was trained
     held_out: Table,
-    targets: Sequence[Any] | np.ndarray,
+    targets: Mapping[str, Sequence[Any]] | Sequence[Any] | np.ndarray | None,
     directory: Path,
     *,
     name: str,
     labels: Sequence[Label] = (),
-    reference_rows: Sequence[Row] = (),
+    comparison_rows: Sequence[Row] = (),
     pickle_bytes: bytes = b"",
+    scores: CustomScores = NO_SCORES,
+    golden: GoldenSource | Literal[""] = "",
+    private: Sequence[str] = (),
 ) -> Contract:
     """Write model.pkl and model.json of a fitted `estimator` into `directory`; the same model gives the same bytes.
 
-    `held_out` are rows that it has not seen, and `targets` their right answers. `labels` names its classes, in their
-    order, if they do not name themselves. `reference_rows`, by default the held out ones, become training.npy: a
-    conversion is compared on each of them. `pickle_bytes` is the file of a model that was saved before.
+    `held_out` are rows that it has not seen, and `targets` their right answers: one for each row, or columns of them by
+    name if the model gives several. A detector of outliers and a clustering need none. `labels` names the classes, in
+    their order, if they do not name themselves. `comparison_rows`, by default the held-out ones, become training.npy: a
+    conversion is compared on each of them. `pickle_bytes` is the file of a model that was saved before. `scores` are
+    functions of the right answers and of the model's. `golden` says whether golden rows are held-out ones or made up;
+    by default they are made up if a column is free text. The values of `private` columns are shown nowhere.
     Raises ContractError.
     """
     content = pickle_bytes or _pickle(estimator)
     task = find_task(estimator)
-    features, rows, kinds = held_out
-    if twice := [feature for feature, times in Counter(features).items() if times > 1]:
+    if twice := [name for name, times in Counter(_names(held_out)).items() if times > 1]:
         raise ContractError(f"two features are called {twice[0]}; give each its own name.")
+    columns = _name_targets(targets)
     _check_categories(estimator, held_out)
-    runtime, predictor = _choose_runtime(estimator, content, task, held_out)
-    answers = predict_rows(predictor, rows)
-    evaluate = _evaluate_classifier if task == "classification" else _evaluate_regressor
-    evaluation = evaluate(estimator, rows, answers, list(targets), list(labels))
+    names = find_label_names(estimator, task, labels, columns)
+    has_probabilities = task in ("classification", "multilabel", "clustering") and hasattr(estimator, "predict_proba")
+    interface = Interface(
+        task,
+        held_out.features,
+        labels=names,
+        outputs=list(columns) if len(columns) > 1 and task == "regression" else [],
+        has_probabilities=has_probabilities,
+    )
+    asked = _ask(estimator, content, interface, held_out.rows)
+    runtime, predictor, interface, rows, answers = asked
+    evaluation = evaluate(estimator, interface, answers, columns, scores)
     require_stable_answers(predictor, rows, answers, evaluation.tolerance)
+    interface = _complete_features(estimator, interface, predictor, rows, private)
+    predictor = predictor.with_interface(interface)
+    table = Table(interface.features, rows)
+    source: GoldenSource = golden or ("synthetic" if find_free_text(table) else "holdout")
+    golden_rows, golden_answers = rows, answers
+    if source == "synthetic":
+        golden_rows = create_synthetic_rows(table)
+        golden_answers = predict_rows(predictor, golden_rows)
+    directory.mkdir(parents=True, exist_ok=True)
     contract = Contract(
         name=name,
         task=task,
         artifact=Artifact(file=MODEL_FILE, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)),
-        features=list(features),
-        labels=evaluation.labels,
+        features=interface.features,
+        labels=interface.labels,
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         libraries={
             library: metadata.version(library) for library in (*LIBRARIES, *(["pandas"] if runtime == "pandas" else []))
         },
         holdout=evaluation.holdout,
-        golden=evaluation.golden,
+        golden=create_golden_rows(interface, golden_rows, golden_answers),
         tolerance=evaluation.tolerance,
-        kinds=kinds if "string" in kinds else [],
+        outputs=evaluation.outputs,
+        input=interface.input,
+        golden_source=source,
+        reference=_write_reference(rows, directory),
         runtime=runtime,
     )
-    directory.mkdir(parents=True, exist_ok=True)
-    if runtime == "sklearn":
+    if runtime == "sklearn" and interface.input == "table":
         np.save(
             directory / TRAINING_ROWS,
-            np.asarray(reference_rows if len(reference_rows) else rows, float),
+            np.asarray(comparison_rows if len(comparison_rows) else rows, float),
             allow_pickle=False,
         )
     (directory / MODEL_FILE).write_bytes(content)
@@ -122,16 +153,187 @@ def create_contract(
     return contract
 
 
+def _names(table: Table) -> list[str]:
+    return [feature.name for feature in table.features]
+
+
+def _name_targets(targets: Mapping[str, Sequence[Any]] | Sequence[Any] | np.ndarray | None) -> dict[str, Sequence[Any]]:
+    """The right answers as columns by name; those without names have numbers."""
+    if targets is None:
+        return {}
+    # A data frame has columns by name, too.
+    if isinstance(targets, Mapping) or hasattr(targets, "columns"):
+        columns: Any = targets
+        return {str(name): list(columns[name]) for name in columns}
+    if np.ndim(targets) == 2:
+        return {str(place): list(column) for place, column in enumerate(np.asarray(targets).T)}
+    return {"": list(targets)}
+
+
+def _write_reference(rows: Sequence[Row], directory: Path) -> ReferenceRows:
+    """Write held-out rows as a list of JSON for each line: a later image is asked them, and the one before."""
+    places = np.linspace(0, len(rows) - 1, min(MAX_REFERENCE_ROWS, len(rows)))
+    lines: list[bytes] = []
+    size_bytes = 0
+    for place in places:
+        line = msgspec.json.encode(list(rows[int(place)])) + b"\n"
+        size_bytes += len(line)
+        if size_bytes > MAX_REFERENCE_BYTES:
+            break
+        lines.append(line)
+    content = b"".join(lines)
+    (directory / REFERENCE_FILE).write_bytes(content)
+    return ReferenceRows(REFERENCE_FILE, hashlib.sha256(content).hexdigest(), len(content), len(lines))
+
+
+class _Asked(NamedTuple):
+    """A model that has answered the held-out rows: how it was asked, and what it said."""
+
+    runtime: str
+    predictor: SklearnPredictor
+    interface: Interface
+    rows: list[Row]
+    answers: Answers
+
+
+def _ask(estimator: Any, content: bytes, interface: Interface, rows: list[Row]) -> _Asked:  # noqa: ANN401
+    """Ask the model as it was trained, with the smallest runtime that gives the same answers. Raises ContractError."""
+    runtime, predictor = _choose_runtime(estimator, content, interface, rows)
+    interface = predictor.interface
+    gaps = [(row, place) for row, values in enumerate(rows) for place, value in enumerate(values) if value is None]
+    if not gaps:
+        return _Asked(runtime, predictor, interface, rows, predict_rows(predictor, rows))
+    try:
+        return _Asked(runtime, predictor, interface, rows, predict_rows(predictor, rows))
+    except ContractError:
+        # In a file an empty cell among texts may be an empty text.
+        strings = {place for place, feature in enumerate(interface.features) if feature.base_type == "string"}
+        filled: list[Row] = [
+            ["" if value is None and place in strings else value for place, value in enumerate(row)] for row in rows
+        ]
+        features = [
+            msgspec.structs.replace(feature, missing=False) if place in strings else feature
+            for place, feature in enumerate(interface.features)
+        ]
+        interface = interface._replace(features=features)
+        predictor = predictor.with_interface(interface)
+        with suppress(ContractError):
+            return _Asked(runtime, predictor, interface, filled, predict_rows(predictor, filled))
+        row, place = gaps[0]
+        whole = [values for values in rows if None not in values]
+        if whole:
+            # Another reason than a gap has its own sentence.
+            predict_rows(predictor, whole)
+        raise ContractError(
+            f"row {row + 1} of the data has no {interface.features[place].name}, and the model takes no missing "
+            "values. Fill it in, remove the row, or put an imputer into the model's pipeline."
+        ) from None
+
+
+def _choose_runtime(
+    estimator: Any,  # noqa: ANN401
+    content: bytes,
+    interface: Interface,
+    rows: Sequence[Row],
+) -> tuple[str, SklearnPredictor]:
+    """The smallest runtime that answers as the estimator does with the names and types that it was trained with."""
+    takes_numbers = all(feature.base_type != "string" for feature in interface.features)
+    plain = SklearnPredictor(content, interface)
+    some = list(rows[:COMPARED_ROWS])
+    plain_answers: Answers | None = None
+    if takes_numbers and not needs_pandas(estimator):
+        # Any code may be in a model.
+        with suppress(Exception):
+            plain_answers = plain.predict(some)
+            if not find_feature_names(estimator, [feature.name for feature in interface.features]):
+                return "sklearn", plain
+    try:
+        # Imported here, because a training of plain numbers does not need it.
+        from service.runtimes.pandas import DataFramePredictor
+    except ModuleNotFoundError as error:
+        if plain_answers is not None:
+            return "sklearn", plain
+        raise ContractError(
+            "the model takes named columns or strings, which need pandas; install requirements/image-pandas.txt."
+        ) from error
+    framed = DataFramePredictor(content, interface)
+    try:
+        # Two rows at least: what takes a list of texts would take the name of the column for its only row.
+        asked = some if len(some) > 1 else some * 2
+        answers = framed.predict(asked)
+        is_framed = answers.row_count == len(asked)
+    except Exception:
+        is_framed = False
+    if plain_answers is not None and (
+        not is_framed or find_first_difference(plain_answers, answers, _tolerance(answers)) is None
+    ):
+        return "sklearn", plain
+    if not is_framed and [feature.type for feature in interface.features] == ["string"]:
+        return "sklearn", plain.with_interface(interface._replace(input="texts"))
+    return "pandas", framed
+
+
+def _tolerance(answers: Answers) -> float:
+    return TOLERANCE * float(np.abs(np.array(answers.numbers)).max()) if answers.numbers else 0.0
+
+
+def _complete_features(
+    estimator: Any,  # noqa: ANN401
+    interface: Interface,
+    predictor: SklearnPredictor,
+    rows: Sequence[Row],
+    private: Sequence[str],
+) -> Interface:
+    """The features with what the estimator knows of them: the values of categories, and where gaps may be."""
+    names = [feature.name for feature in interface.features]
+    for name in private:
+        if name not in names:
+            raise ContractError(f"the model has no feature {name}; it has {', '.join(names)}.")
+    categories, with_gaps = find_categories(estimator, names), find_columns_with_gaps(estimator, names)
+    features = []
+    for place, feature in enumerate(interface.features):
+        changed = msgspec.structs.replace(feature, private=feature.name in private)
+        values = _find_values(changed, categories.get(feature.name, []))
+        if values and not changed.private:
+            changed = msgspec.structs.replace(changed, type="category", values=values)
+        if feature.name in with_gaps and not feature.missing:
+            gap = msgspec.structs.replace(changed, missing=True)
+            row = [None if at == place else value for at, value in enumerate(rows[0])]
+            asked = interface._replace(features=[*interface.features[:place], gap, *interface.features[place + 1 :]])
+            # Whatever an imputer does, the steps behind it may take no gap.
+            with suppress(ContractError):
+                predict_rows(predictor.with_interface(asked), [row])
+                changed = gap
+        features.append(changed)
+    return interface._replace(features=features)
+
+
+def _find_values(feature: Feature, known: Sequence[Any]) -> list[Label]:
+    """The values of a category in JSON; empty if it is none, or has too many."""
+    values = [value.item() if isinstance(value, np.generic) else value for value in known]
+    values = [value for value in values if value is not None and value == value]
+    if feature.type == "boolean" or not 0 < len(values) <= MAX_VALUES:
+        return []
+    if feature.type == "string":
+        return values if all(isinstance(value, str) for value in values) else []
+    if any(isinstance(value, str | bool) for value in values):
+        return []
+    is_integer = all(float(value).is_integer() for value in values)
+    return [int(value) if is_integer else float(value) for value in values]
+
+
 def _check_categories(estimator: Any, table: Table) -> None:  # noqa: ANN401
     """Warn of values that an encoder of the model does not know, and refuse a column that has no other ones.
 
     An encoder may ignore what it does not know: the model then answers as if the column were not there.
     """
-    categories = find_categories(estimator, table.features)
-    for place, name in enumerate(table.features):
+    names = _names(table)
+    categories = find_categories(estimator, names)
+    for place, name in enumerate(names):
         if name not in categories:
             continue
-        values, fitted = dict.fromkeys(row[place] for row in table.rows), set(categories[name])
+        values = dict.fromkeys(row[place] for row in table.rows if row[place] is not None)
+        fitted = set(categories[name])
         unknown = [value for value in values if value not in fitted]
         if not unknown:
             continue
@@ -149,153 +351,10 @@ def _check_categories(estimator: Any, table: Table) -> None:  # noqa: ANN401
         )
 
 
-def least_certain_rows(labels: np.ndarray, certainty: np.ndarray) -> list[int]:
-    """At most MAX_GOLDEN_ROWS rows, of each label those with the least certain answers: a wrong model differs there.
-
-    `labels` has the place of each row's label, and `certainty` its probability.
-    """
-    by_label = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    per_label = max(1, min(GOLDEN_ROWS_PER_CLASS, MAX_GOLDEN_ROWS // len(by_label)))
-    chosen = [rows[np.argsort(certainty[rows], kind="stable")][:per_label] for rows in by_label]
-    # Beyond that many labels only some have a row.
-    every = -(-len(chosen) // MAX_GOLDEN_ROWS)
-    return [int(row) for rows in chosen[::every] for row in rows]
-
-
-def evenly_spaced_rows(values: np.ndarray) -> list[int]:
-    """Rows from the smallest value to the largest one: a wrong scale or sign differs at one of the ends."""
-    order = np.argsort(values, kind="stable")
-    places = np.linspace(0, len(values) - 1, min(GOLDEN_VALUES, len(values)))
-    return [int(order[round(place)]) for place in places]
-
-
 def _pickle(estimator: Any) -> bytes:  # noqa: ANN401
     buffer = io.BytesIO()
     joblib.dump(estimator, buffer)
     return buffer.getvalue()
-
-
-def _evaluate_classifier(
-    estimator: Any,  # noqa: ANN401
-    rows: Sequence[Row],
-    answers: Answers,
-    targets: Sequence[Any],
-    labels: list[Label],
-) -> _Evaluation:
-    labels = labels or list(map(_plain_label, estimator.classes_))
-    texts = [label_text(name) for name in labels]
-    if "" in texts:
-        raise ContractError("one of the model's labels is empty; give it a name.")
-    numbers = np.array(answers.numbers)
-    places = numbers.argmax(axis=1) if answers.labels is None else np.array(answers.labels)
-    certainty = numbers[np.arange(len(numbers)), places] if numbers.size else np.zeros(len(places))
-    right = _class_indices(estimator.classes_, targets)
-    _require_better_than_guessing(places, right)
-    golden = [
-        GoldenRow(
-            features=list(rows[row]),
-            label=labels[places[row]],
-            probabilities=dict(zip(texts, numbers[row].tolist(), strict=True)) if numbers.size else {},
-        )
-        for row in least_certain_rows(places, certainty)
-    ]
-    return _Evaluation(labels, score_classifier(texts, right, places, numbers), golden, TOLERANCE)
-
-
-def _plain_label(label: Any) -> Label:  # noqa: ANN401
-    plain: Label = label.item() if isinstance(label, np.generic) else label
-    if isinstance(plain, bool | str | int) or (isinstance(plain, float) and math.isfinite(plain)):
-        return plain
-    raise ContractError(f"{label!r} is no label: JSON has strings, numbers and booleans.")
-
-
-def _require_better_than_guessing(places: np.ndarray, right: np.ndarray) -> None:
-    """Raise ContractError if always saying the most frequent label would be as good, whichever way it is counted.
-
-    A model that raises rare alarms may have a lower accuracy than that, but it finds more of them.
-    """
-    shares = np.bincount(right) / len(right)
-    known = shares > 0
-    if known.sum() < 2 or len(right) < MIN_SCORED_ROWS:
-        return
-    accuracy = float((places == right).mean())
-    # A predicted label that no row has is no error of the score.
-    balanced = float(np.mean([(places[right == label] == label).mean() for label in np.flatnonzero(known)]))
-    if accuracy <= shares.max() and balanced <= 1 / known.sum():
-        raise ContractError(
-            f"the model is right on {accuracy:.0%} of the {len(right)} rows; always the same label would be right on "
-            f"{shares.max():.0%}. Most often the target is another column, or the columns are in another order."
-        )
-
-
-def _evaluate_regressor(
-    _: Any,  # noqa: ANN401
-    rows: Sequence[Row],
-    answers: Answers,
-    targets: Sequence[Any],
-    labels: list[Label],  # noqa: ARG001 - a regression has none
-) -> _Evaluation:
-    values, expected = np.array(answers.numbers)[:, 0], _values(targets)
-    if len(expected) < 2:
-        raise ContractError("the data have one row, but the score of a regression needs at least two.")
-    holdout = score_regressor(np.array(expected), values)
-    r2 = holdout.scores.get("r2", 0)
-    if r2 < 0 and len(expected) >= MIN_SCORED_ROWS:
-        raise ContractError(
-            f"the model is worse than always saying the mean of the {len(expected)} rows (r2 {r2:.4g}). Most often the "
-            "target is another column, or the columns are in another order."
-        )
-    golden = [GoldenRow(features=list(rows[row]), value=float(values[row])) for row in evenly_spaced_rows(values)]
-    return _Evaluation([], holdout, golden, float(f"{TOLERANCE * float(np.abs(values).max()):.0e}"))
-
-
-def _choose_runtime(
-    estimator: Any,  # noqa: ANN401
-    content: bytes,
-    task: Task,
-    table: Table,
-) -> tuple[str, Predictor]:
-    """The smaller runtime that answers these rows; an estimator of named columns refuses them as plain numbers."""
-    has_probabilities = task == "classification" and hasattr(estimator, "predict_proba")
-    if "string" not in table.kinds and not needs_pandas(estimator):
-        plain = SklearnPredictor(content, task, has_probabilities=has_probabilities)
-        with suppress(Exception):
-            plain.predict(table.rows[:1])
-            return "sklearn", plain
-    try:
-        # Imported here, because a training of plain numbers does not need it.
-        from service.runtimes.pandas import DataFramePredictor
-    except ModuleNotFoundError as error:
-        raise ContractError(
-            "the model takes named columns or strings, which need pandas; install requirements/image-pandas.txt."
-        ) from error
-    kinds = table.kinds or ["number"] * len(table.features)
-    return "pandas", DataFramePredictor(content, task, table.features, kinds, has_probabilities=has_probabilities)
-
-
-def _class_indices(classes: Any, targets: Sequence[Any]) -> np.ndarray:  # noqa: ANN401
-    """The index of each right answer's class. Answers from a file are strings, whatever the classes are."""
-    places = {str(name): place for place, name in enumerate(classes)}
-    if np.asarray(classes).dtype == bool:
-        words = {word: word.capitalize() for word in BOOLEANS} | {"1": "True", "0": "False"}
-        places |= {word: places[name] for word, name in words.items() if name in places}
-    if np.issubdtype(np.asarray(classes).dtype, np.number):
-        by_number = {float(name): place for place, name in enumerate(classes)}
-        numbers = {str(target): parse_number(str(target)) for target in targets}
-        places |= {name: by_number[number] for name, number in numbers.items() if number in by_number}
-    unknown = next((target for target in targets if str(target) not in places), None)
-    if unknown is not None:
-        raise ContractError(
-            f"the data have the answer {unknown}, but the model has only {', '.join(map(str, classes))}."
-        )
-    return np.array([places[str(target)] for target in targets])
-
-
-def _values(targets: Sequence[Any]) -> list[float]:
-    values = [parse_number(str(target)) for target in targets]
-    if None in values:
-        raise ContractError(f"the data's target is {targets[values.index(None)]}, but the model predicts numbers.")
-    return [value for value in values if value is not None]
 
 
 def summary(contract: Contract, conversion_error: str, warned: Sequence[str] = ()) -> str:
@@ -303,13 +362,12 @@ def summary(contract: Contract, conversion_error: str, warned: Sequence[str] = (
 
     `conversion_error` says why the model cannot be compiled; it is empty if it can.
     """
-    kinds = Counter(contract.feature_kinds)
-    takes = " and ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
-    gives = f"{len(contract.labels)} labels" if contract.labels else "a value"
     lines = [
-        f"model      {contract.task}: {takes} → {gives}; {describe_scores(contract.holdout)}",
+        f"model      {contract.task}: {_describe_features(contract)} → {_describe_answers(contract)}",
+        f"scores     {describe_scores(contract.holdout)}",
         f"contract   {len(contract.golden)} golden rows, tolerance {contract.tolerance:g}, "
         f"sha256 {contract.artifact.sha256[:12]}",
+        f"data       {GOLDEN_WORDS[contract.golden_source]}",
     ]
     lines += [f"warning    {sentence}" for sentence in warned]
     if conversion_error:
@@ -319,25 +377,75 @@ def summary(contract: Contract, conversion_error: str, warned: Sequence[str] = (
     return "".join(f"{line}\n" for line in lines)
 
 
+def _describe_features(contract: Contract) -> str:
+    if contract.input == "texts":
+        return "a text"
+    types = Counter(feature.type for feature in contract.features)
+    plurals = {"category": "categories"}
+    words = [f"{count} {plurals.get(name, f'{name}s') if count > 1 else name}" for name, count in types.items()]
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _describe_answers(contract: Contract) -> str:
+    match contract.task:
+        case "regression":
+            return f"{len(contract.outputs)} values" if contract.outputs else "a value"
+        case "multilabel":
+            return f"any of {len(contract.labels)} labels"
+        case "outliers":
+            return "1, or -1 for an outlier, and a score"
+        case "clustering":
+            return f"one of {len(contract.labels)} clusters"
+        case _:
+            return f"{len(contract.labels)} labels"
+
+
 def main() -> None:
     """Create the contract, and print its summary."""
-    parser = argparse.ArgumentParser(prog="python -m export.contract", description="Create a trained model's contract.")
+    parser = argparse.ArgumentParser(
+        prog="python -m export.contract",
+        description="Create a trained model's contract.",
+        # A file of one option a line.
+        fromfile_prefix_chars="@",
+    )
     parser.add_argument("model", type=Path, help="a fitted estimator or pipeline, saved with joblib")
-    parser.add_argument("data", type=Path, help="a CSV file of rows that it has not seen, with their right answers")
+    parser.add_argument("data", type=Path, help="rows that it has not seen, with their right answers: CSV or Parquet")
     parser.add_argument("--out", type=Path, default=Path("artifacts"), help="the folder for model.pkl and model.json")
     parser.add_argument("--name", default="model", help="the model's name")
-    parser.add_argument("--target", default="", help="the column of the right answers; by default the last one")
+    parser.add_argument("--target", default="", help="the columns of the right answers; by default the last one: A,B")
     parser.add_argument("--string-columns", default="", help="columns that only look like numbers: A,B")
+    parser.add_argument("--number-columns", default="", help="columns of whole numbers that take 1.5 as well: A,B")
+    parser.add_argument("--decimal", default="", choices=["", ".", ","], help="the decimal mark of a CSV file")
+    parser.add_argument("--encoding", default="", help="the encoding of a CSV file, such as cp1252")
+    parser.add_argument("--private-columns", default="", help="columns whose values are shown nowhere: A,B")
+    parser.add_argument(
+        "--golden",
+        default="",
+        choices=["", "holdout", "synthetic"],
+        help="golden rows are held-out rows, or made up; by default made up if a column is free text",
+    )
     args = parser.parse_args()
     try:
         content = args.model.read_bytes()
         estimator = load_estimator(content)
-        string_columns = [name for name in args.string_columns.split(",") if name]
-        table, targets = read_csv(args.data, args.target, string_columns, partial(find_feature_names, estimator))
-        table = select_features(estimator, table)
+        string_columns = _split(args.string_columns)
+        raw = read_table(args.data, decimal=args.decimal, encoding=args.encoding, string_columns=string_columns)
+        table, targets = create_dataset(
+            args.data, raw, estimator, _split(args.target), string_columns, _split(args.number_columns)
+        )
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always", ContractWarning)
-            contract = create_contract(estimator, table, targets, args.out, name=args.name, pickle_bytes=content)
+            contract = create_contract(
+                estimator,
+                table,
+                targets,
+                args.out,
+                name=args.name,
+                pickle_bytes=content,
+                golden=args.golden,
+                private=_split(args.private_columns),
+            )
     except OSError as error:
         sys.exit(f"{error.filename} cannot be read: {error.strerror}")
     except ContractError as error:
@@ -350,6 +458,10 @@ def main() -> None:
         conversion_error = str(error)
     warned = [str(each.message) for each in seen if issubclass(each.category, ContractWarning)]
     print(summary(contract, conversion_error, warned), end="")
+
+
+def _split(names: str) -> list[str]:
+    return [name for name in names.split(",") if name]
 
 
 if __name__ == "__main__":

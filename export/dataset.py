@@ -1,173 +1,270 @@
-"""Reads the rows that a contract is made from: a CSV file of features and their right answers."""
+"""The rows that a contract is made from, with a type for each column and their right answers."""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from export.errors import ContractError
-from export.estimator import find_feature_names
-from service.contract import Kind, Row
+import numpy as np
 
-SEPARATORS = {";": "semicolon", "\t": "tab"}
+from export.errors import ContractError
+from export.estimator import (
+    count_outputs,
+    find_categories,
+    find_columns_with_gaps,
+    find_feature_names,
+    find_task,
+    last_step,
+)
+from export.parquet import Cell
+from export.table import MISSING, UNNAMED, RawTable
+from service.contract import MAX_INTEGER, Feature, FeatureType, Row, Value
+
 # As pandas and as other programs write them.
-BOOLEANS = {"True", "False", "true", "false", "TRUE", "FALSE"}
-UNNAMED = "Unnamed: {}"
-# As pandas reads a gap among numbers, in lower case.
-MISSING = {"", "na", "n/a", "nan", "null", "none", "<na>", "#n/a", "-nan"}
+BOOLEANS = {"True": True, "true": True, "TRUE": True, "False": False, "false": False, "FALSE": False}
+# If more of a column's cells are numbers, its other cells are most likely mistakes.
+MOSTLY = 0.5
+# The line of a file's first row; its header is line 1.
+FIRST_ROW = 2
+# A postcode or an account: as a number it would lose its zero.
+LEADING_ZERO = re.compile(r"[+-]?0\d")
 
 
 class Table(NamedTuple):
-    """Rows of a model's features in its order, and the kind of each feature; without `kinds` all are numbers."""
+    """Rows of a model's features, in its order."""
 
-    features: list[str]
+    features: list[Feature]
     rows: list[Row]
-    kinds: list[Kind] = []  # noqa: RUF012 - never changed
 
 
-def _no_names(_: Sequence[str]) -> list[str]:
-    return []
+def number_table(names: Sequence[str], rows: Sequence[Row]) -> Table:
+    """A table of numbers."""
+    return Table([Feature(name, "number") for name in names], list(rows))
 
 
-def read_csv(
+def frame_table(frame: Any) -> Table:  # noqa: ANN401 - pandas is not always there
+    """A data frame; each column has the type of its pandas type. NaN, NaT and None are missing values."""
+    import pandas
+
+    types = pandas.api.types
+    features, columns = [], []
+    for name in frame.columns:
+        series = frame[name]
+        is_missing = series.isna()
+        kind: FeatureType = "string"
+        if isinstance(series.dtype, types.CategoricalDtype):
+            series = series.astype(object)
+        if types.is_bool_dtype(series.dtype):
+            kind = "boolean"
+        elif types.is_integer_dtype(series.dtype):
+            kind = "integer"
+        elif types.is_numeric_dtype(series.dtype):
+            kind = "number"
+        values = series.astype(object).where(~is_missing, None).tolist()
+        if kind == "string":
+            kind, values = _type_objects(str(name), values)
+        features.append(Feature(str(name), kind, missing=bool(is_missing.any())))
+        columns.append(values)
+    return Table(features, [list(row) for row in zip(*columns, strict=True)])
+
+
+def _type_objects(name: str, values: Sequence[Any]) -> tuple[FeatureType, list[Value]]:
+    """The type of a column of Python's own values."""
+    present = {type(value) for value in values if value is not None}
+    if present <= {bool}:
+        return "boolean", list(values)
+    if present <= {int, float}:
+        return "integer" if present == {int} else "number", list(values)
+    if present <= {str}:
+        return "string", list(values)
+    raise ContractError(
+        f"{name} has values of the type {min(kind.__name__ for kind in present - {str})}; a feature is a number, a "
+        "boolean or a string. Convert it before the model is trained."
+    )
+
+
+class Dataset(NamedTuple):
+    """A table, and the columns of right answers by their names; no column if there are none."""
+
+    table: Table
+    targets: dict[str, list[Any]]
+
+
+def create_dataset(
     path: Path,
-    target: str,
-    string_columns: Sequence[str],
-    feature_names: Callable[[Sequence[str]], list[str]] = _no_names,
-) -> tuple[Table, list[str]]:
-    """The rows of a CSV file with a header, and the right answers: the column `target`.
+    raw: RawTable,
+    estimator: Any,  # noqa: ANN401
+    targets: Sequence[str] = (),
+    string_columns: Sequence[str] = (),
+    number_columns: Sequence[str] = (),
+) -> Dataset:
+    """Give each column of a file a type, and take the right answers out of it.
 
-    If that is "", they are the one column that is no feature, or else the last column. `feature_names` gives those of
-    the model among the file's columns, if it knows any. A column has numbers if all of its cells are numbers, and
-    `string_columns` does not name it. Raises ContractError.
+    `targets` are the columns of right answers. If there are none, they are the columns that are no features, or the
+    last ones. An encoder in the model says which type its column has. Without one, a column of true and false has
+    booleans, a column of whole numbers has integers unless it is in `number_columns`, a column of numbers has numbers,
+    and any other one has strings, as those in `string_columns` have. Raises ContractError.
     """
-    try:
-        head, *lines = [line for line in csv.reader(io.StringIO(_text(path), newline="")) if line] or [[]]
-    except csv.Error as error:
-        raise ContractError(f"{path.name} is not a CSV file: {error}.") from error
-    if len(head) == 1 and (separators := [separator for separator in SEPARATORS if separator in head[0]]):
-        raise ContractError(
-            f"{path.name} separates its columns with a {SEPARATORS[separators[0]]}; write it with commas, "
-            "and its numbers with a decimal point."
+    columns = dict(raw.columns)
+    names = find_feature_names(estimator, list(columns))
+    for name in targets:
+        if name in names:
+            raise ContractError(f"{name} is a feature of the model, so it cannot be the target; name another --target.")
+    for name in (*targets, *string_columns, *number_columns):
+        if name not in columns:
+            raise ContractError(f"{path.name} has no column {name}; it has {', '.join(columns)}.")
+    answers = {name: columns.pop(name) for name in targets or _find_targets(path, estimator, list(columns), names)}
+    columns = {name: columns[name] for name in select_features(estimator, list(columns))}
+    categories = find_categories(estimator, list(columns))
+    with_gaps = find_columns_with_gaps(estimator, list(columns))
+    typed = {
+        name: _type_cells(
+            path,
+            name,
+            cells,
+            categories.get(name, []) + ([None] if name in with_gaps else []),
+            is_string=name in string_columns,
         )
-    if len(head) < 2 or not lines:
-        raise ContractError(f"{path.name} needs a line of column names, and rows of features and a target below it.")
-    if not target and not head[-1]:
-        raise ContractError(f"the last column of {path.name} has no name; name the right answers with --target.")
-    # pandas reads a column without a name so; most often it is an index that pandas wrote.
-    head = [name or UNNAMED.format(number) for number, name in enumerate(head)]
-    if twice := [name for name, times in Counter(head).items() if times > 1]:
-        raise ContractError(f"two columns of {path.name} are called {twice[0]}; give each its own name.")
-    names = feature_names(head)
-    if target in names:
-        raise ContractError(f"{target} is a feature of the model, so it cannot be the target; name another --target.")
-    target = target or _find_target(path, head, names)
-    for name in (target, *string_columns):
-        if name not in head:
-            raise ContractError(f"{path.name} has no column {name}; it has {', '.join(head)}.")
-    for number, line in enumerate(lines, start=2):
-        if len(line) != len(head):
-            raise ContractError(f"row {number} of {path.name} has {len(line)} cells, its header {len(head)}.")
-    columns = dict(zip(head, zip(*lines, strict=True), strict=True))
-    targets = list(columns.pop(target))
-    kinds: list[Kind] = []
-    for name, cells in columns.items():
-        numbers = [None if name in string_columns else parse_number(cell) for cell in cells]
-        if None not in numbers:
-            _require_exact(path, name, cells)
-            columns[name] = tuple(numbers)
-            kinds.append("number")
-            continue
-        gaps = [row for row, cell in enumerate(cells, start=2) if cell.strip().lower() in MISSING]
-        present = set(cells) - {cells[row - 2] for row in gaps}
-        if name not in string_columns and present and present <= BOOLEANS:
-            # An encoder that saw booleans does not know these words, and may ignore them without an error.
-            raise ContractError(
-                f"{name} has only {' and '.join(sorted(present))}. Train the model with 1 and 0 and write these, or "
-                f"name the column with --string-columns {name} if it was trained with these words."
-            )
-        if gaps and name not in string_columns and any(number is not None for number in numbers):
-            raise ContractError(
-                f"row {gaps[0]} of {path.name} has no {name}. A row must have all features: fill it in, or "
-                "remove the row."
-            )
-        kinds.append("string")
-    return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], kinds), targets
+        for name, cells in columns.items()
+    }
+    features = [
+        Feature(name, "number" if kind == "integer" and name in number_columns else kind, missing=None in values)
+        for name, (kind, values) in typed.items()
+    ]
+    rows: list[Row] = [list(row) for row in zip(*(values for _, values in typed.values()), strict=True)]
+    return Dataset(Table(features, rows), answers)
 
 
-def _find_target(path: Path, head: Sequence[str], names: Sequence[str]) -> str:
-    """The one column that is no feature, or the last one."""
-    others = [name for name in head if name not in names] if names and set(names) <= set(head) else []
-    if len(others) == 1 or (others and others[-1] == head[-1]):
-        return others[-1]
-    if names and head[-1] in names:
+def _find_targets(path: Path, estimator: Any, columns: Sequence[str], names: Sequence[str]) -> list[str]:  # noqa: ANN401
+    """The columns of right answers: those that are no features, or the last ones. A model may need no answers."""
+    task, name = find_task(estimator), type(last_step(estimator)).__name__
+    count = count_outputs(estimator, task)
+    needs_answers = task not in ("outliers", "clustering")
+    if not names or not set(names) <= set(columns):
+        # What the model was trained with has no names. An index may come first.
+        expected = getattr(estimator, "n_features_in_", None)
+        if not needs_answers and expected in (len(columns), len(columns) - columns.count(UNNAMED.format(0))):
+            return []
+        if names and columns[-1] in names:
+            raise _feature_error(path, columns[-1])
+        if count > 1 and expected is not None and len(columns) - expected < count:
+            raise _target_count_error(path, name, count, len(columns) - expected)
+        return list(columns[-count:])
+    others = [name for name in columns if name not in names]
+    # An index is no answer if there are others.
+    others = [name for name in others if name != UNNAMED.format(0)] or others
+    if len(others) == count or (not needs_answers and not others):
+        return others
+    if count > 1:
+        raise _target_count_error(path, name, count, len(others))
+    if columns[-1] in names:
+        raise _feature_error(path, columns[-1])
+    return [columns[-1]]
+
+
+def _target_count_error(path: Path, name: str, expected: int, count: int) -> ContractError:
+    return ContractError(
+        f"{name} gives {expected} answers to each row, and {path.name} has {count} column{'' if count == 1 else 's'} "
+        "beside the features. Add the right answers, one column for each, or name them with --target A,B."
+    )
+
+
+def _feature_error(path: Path, name: str) -> ContractError:
+    return ContractError(
+        f"the last column of {path.name}, {name}, is a feature of the model; name the right answers with --target."
+    )
+
+
+def select_features(estimator: Any, columns: Sequence[str]) -> list[str]:  # noqa: ANN401
+    """The columns that the model was trained with, in its order. Raises ContractError."""
+    names = find_feature_names(estimator, columns)
+    if names:
+        if missing := [name for name in names if name not in columns]:
+            raise ContractError(f"the model takes {missing[0]}, but the data have no such column.")
+        return names
+    expected = getattr(estimator, "n_features_in_", len(columns))
+    if columns[0] == UNNAMED.format(0) and expected == len(columns) - 1:
+        # The first column is an index.
+        return list(columns[1:])
+    if expected != len(columns):
         raise ContractError(
-            f"the last column of {path.name}, {head[-1]}, is a feature of the model; name the right answers with "
-            "--target."
+            f"the model takes {expected} features, but the data have {len(columns)} beside their target."
         )
-    return head[-1]
+    return list(columns)
 
 
-def _require_exact(path: Path, name: str, cells: Sequence[str]) -> None:
+def _type_cells(
+    path: Path, name: str, cells: Sequence[Cell], known: Sequence[Any], *, is_string: bool
+) -> tuple[FeatureType, list[Value]]:
+    """The type of a column, and its values; `known` are those that the model was fitted on, as far as that shows."""
+    is_gap = [cell is None or (isinstance(cell, str) and cell.strip().lower() in MISSING) for cell in cells]
+    fitted = [value for value in known if value == value and value is not None]
+    if is_string or (fitted and all(isinstance(value, str) for value in fitted)):
+        # "NA" may be Namibia. It is a gap if the encoder knows gaps, and does not know it.
+        knows_gaps = len(fitted) < len(known)
+        return "string", [
+            None if gap and (cell is None or (knows_gaps and cell not in fitted)) else _format_cell(cell)
+            for cell, gap in zip(cells, is_gap, strict=True)
+        ]
+    is_boolean = bool(fitted) and all(isinstance(value, bool | np.bool_) for value in fitted)
+    booleans: list[Value] = [_parse_boolean(cell, accepts_numbers=is_boolean) for cell in cells]
+    if not all(is_gap) and all(gap or value is not None for gap, value in zip(is_gap, booleans, strict=True)):
+        return "boolean", booleans
+    numbers = [None if gap else _parse_cell(cell) for cell, gap in zip(cells, is_gap, strict=True)]
+    words = [row for row, gap in enumerate(is_gap) if not gap and numbers[row] is None]
+    has_code = any(isinstance(cell, str) and LEADING_ZERO.match(cell.strip()) for cell in cells)
+    if not words and (fitted or not has_code):
+        _require_exact(path, name, cells)
+        is_integer = all(gap or _is_integer(cell) for cell, gap in zip(cells, is_gap, strict=True)) and all(
+            number is None or abs(number) <= MAX_INTEGER for number in numbers
+        )
+        return ("integer" if is_integer and not all(is_gap) else "number"), [
+            int(number) if is_integer and number is not None else number for number in numbers
+        ]
+    if not fitted and words and len(cells) - sum(is_gap) - len(words) > MOSTLY * len(cells):
+        raise ContractError(
+            f"row {words[0] + FIRST_ROW} of {path.name} has {name} {cells[words[0]]!r}, and most cells of this column "
+            f"are numbers. Write it as a number, such as 1659.5, or name the column with --string-columns {name}."
+        )
+    return "string", [None if cell is None or cell == "" else _format_cell(cell) for cell in cells]
+
+
+def _format_cell(cell: Cell) -> str:
+    return "" if cell is None else str(cell)
+
+
+def _parse_boolean(cell: Cell, *, accepts_numbers: bool) -> bool | None:
+    if isinstance(cell, bool):
+        return cell
+    text = str(cell).strip()
+    if accepts_numbers and (number := parse_number(text)) in (0, 1):
+        return number == 1
+    return BOOLEANS.get(text) if isinstance(cell, str) else None
+
+
+def _parse_cell(cell: Cell) -> float | None:
+    return parse_number(cell) if isinstance(cell, str) else None if cell is None else float(cell)
+
+
+def _is_integer(cell: Cell) -> bool:
+    if isinstance(cell, str):
+        return cell.strip().lstrip("+-").isdecimal()
+    return isinstance(cell, int)
+
+
+def _require_exact(path: Path, name: str, cells: Sequence[Cell]) -> None:
     """Raise ContractError for a whole number that no double holds: it would be taken for another one."""
-    for row, cell in enumerate(cells, start=2):
-        digits = cell.strip().lstrip("+-")
+    for row, cell in enumerate(cells, start=FIRST_ROW):
+        digits = str(cell).strip().lstrip("+-")
         if len(digits) > 15 and digits.isdecimal() and int(digits) != int(float(digits)):
             raise ContractError(
-                f"row {row} of {path.name} has {name} {cell.strip()}: no 64-bit float holds this number, so it would "
-                f"be taken for {float(digits):.0f}. An identifier is no feature: leave it out, or train with it as a "
-                f"string and say --string-columns {name}."
+                f"row {row} of {path.name} has {name} {str(cell).strip()}: no 64-bit float holds this number, so it "
+                f"would be taken for {float(digits):.0f}. An identifier is no feature: leave it out, or train with it "
+                f"as a string and say --string-columns {name}."
             )
-
-
-def _text(path: Path) -> str:
-    """The text of a file in UTF-8, or in UTF-16 if it begins with that one's mark."""
-    content = path.read_bytes()
-    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise _not_utf8(path, f"line {line} has a byte that is not UTF-8") from error
-    if "\0" in text:
-        raise _not_utf8(path, "it has zero bytes, as UTF-16 does")
-    return text
-
-
-def _not_utf8(path: Path, why: str) -> ContractError:
-    return ContractError(
-        f"{path.name} is not in UTF-8: {why}. Save it as UTF-8; from Latin-1, iconv -f latin1 -t utf-8 does so."
-    )
-
-
-def select_features(estimator: Any, table: Table) -> Table:  # noqa: ANN401
-    """The columns that the model was trained with, in its order. Raises ContractError."""
-    named = find_feature_names(estimator, table.features)
-    if not named:
-        expected = getattr(estimator, "n_features_in_", len(table.features))
-        if table.features[0] == UNNAMED.format(0) and expected == len(table.features) - 1:
-            # The first column is an index.
-            return Table(table.features[1:], [row[1:] for row in table.rows], table.kinds[1:])
-        if expected != len(table.features):
-            raise ContractError(
-                f"the model takes {expected} features, but the data have {len(table.features)} beside their target."
-            )
-        return table
-    missing = [name for name in named if name not in table.features]
-    if missing:
-        raise ContractError(f"the model takes {missing[0]}, but the data have no such column.")
-    places = [table.features.index(name) for name in named]
-    return Table(
-        named,
-        [[row[place] for place in places] for row in table.rows],
-        [table.kinds[place] for place in places],
-    )
 
 
 def parse_number(cell: str) -> float | None:

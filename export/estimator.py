@@ -7,15 +7,17 @@ import re
 import traceback
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import joblib
+import numpy as np
 import sklearn
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import is_classifier, is_clusterer, is_outlier_detector, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.multioutput import MultiOutputRegressor, RegressorChain
 from sklearn.pipeline import Pipeline
 
 from export.errors import ContractError
@@ -58,14 +60,20 @@ def _require_same_version(content: bytes, error: Exception) -> None:
 def find_task(estimator: Any) -> Task:  # noqa: ANN401
     """What the model does. Raises ContractError for what cannot be served, by the name of its last step."""
     name = type(last_step(estimator)).__name__
-    # Both raise for an object that is not an estimator.
+    # All of these raise for an object that is not an estimator.
     with suppress(AttributeError, TypeError):
         if is_regressor(estimator):
             return "regression"
         if is_classifier(estimator):
-            _require_classes(estimator, name)
-            return "classification"
-    raise ContractError(f"{name} is neither a classifier nor a regressor of scikit-learn.")
+            return _find_classification(estimator, name)
+        if is_outlier_detector(estimator):
+            return _require_methods(estimator, name, "outliers", "predict", "decision_function")
+        if is_clusterer(estimator) or (hasattr(last_step(estimator), "n_components") and hasattr(estimator, "predict")):
+            return _require_methods(estimator, name, "clustering", "predict")
+    raise ContractError(
+        f"{name} does not predict: it is no classifier, regressor, outlier detector or clustering of scikit-learn. "
+        "Put an estimator that predicts at the end of the pipeline."
+    )
 
 
 def last_step(estimator: Any) -> Any:  # noqa: ANN401
@@ -73,15 +81,57 @@ def last_step(estimator: Any) -> Any:  # noqa: ANN401
     return last_step(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
 
 
-def _require_classes(estimator: Any, name: str) -> None:  # noqa: ANN401
+def _find_classification(estimator: Any, name: str) -> Task:  # noqa: ANN401
     if not hasattr(estimator, "classes_"):
         raise ContractError(f"{name} is not fitted; fit it before it is saved.")
     if isinstance(estimator.classes_, list):
-        raise ContractError(f"{name} predicts {len(estimator.classes_)} things; a model predicts one.")
-    if getattr(last_step(estimator), "multilabel_", False):
+        # One classifier for each label: it says 1 if a row has it, and 0 if not.
+        if all(set(np.asarray(classes).tolist()) <= {0, 1} for classes in estimator.classes_):
+            return "multilabel"
         raise ContractError(
-            f"{name} gives several labels to one row; a model gives one. Train one classifier for each label."
+            f"{name} gives {len(estimator.classes_)} labels to each row, and some have more than two values. A model "
+            "gives one label, or says of several whether a row has them. Train one classifier for each."
         )
+    last = _unwrap(estimator)
+    binarizer = getattr(last, "_label_binarizer", None)
+    if getattr(last, "multilabel_", False) or "multilabel" in getattr(binarizer, "y_type_", ""):
+        return "multilabel"
+    return "classification"
+
+
+def _require_methods(estimator: Any, name: str, task: Task, *methods: str) -> Task:  # noqa: ANN401
+    for method in methods:
+        if not hasattr(estimator, method):
+            raise ContractError(
+                f"{name} has no {method}, so it answers only for the rows that it was fitted on. Choose an estimator "
+                f"with {' and '.join(methods)}."
+            )
+    return task
+
+
+def count_outputs(estimator: Any, task: Task) -> int:  # noqa: ANN401
+    """How many columns of right answers belong to the model."""
+    if task == "multilabel":
+        return len(estimator.classes_)
+    last = _unwrap(estimator)
+    if task != "regression":
+        return 1
+    if isinstance(last, MultiOutputRegressor | RegressorChain):
+        return len(last.estimators_)
+    # What linear models, and those of neighbours, keep has a row or a column for each output.
+    coefficients, answers = getattr(last, "coef_", None), getattr(last, "_y", None)
+    if isinstance(coefficients, np.ndarray) and coefficients.ndim == 2:
+        return len(coefficients)
+    if isinstance(answers, np.ndarray) and answers.ndim == 2:
+        return int(answers.shape[1])
+    return int(getattr(last, "n_outputs_", 1))
+
+
+def _unwrap(estimator: Any) -> Any:  # noqa: ANN401
+    """What answers at the end of pipelines, in a search, or behind a transformed target."""
+    last = last_step(estimator)
+    inner = getattr(last, "best_estimator_", getattr(last, "regressor_", None))
+    return last if inner is None else _unwrap(inner)
 
 
 def find_feature_names(estimator: Any, columns: Sequence[str]) -> list[str]:  # noqa: ANN401
@@ -113,9 +163,51 @@ def _steps(estimator: Any) -> list[Any]:  # noqa: ANN401
 
 def find_categories(estimator: Any, columns: Sequence[str]) -> dict[str, list[Any]]:  # noqa: ANN401
     """The values that an encoder of each column was fitted on; columns without an encoder are left out."""
+
+    def read(step: Any, names: Sequence[str]) -> dict[str, list[Any]]:  # noqa: ANN401
+        known = getattr(step, "categories_", ())
+        if len(known) != len(names):
+            return {}
+        return {name: list(values) for name, values in zip(names, known, strict=True)}
+
+    return _collect(estimator, columns, read)
+
+
+def find_columns_with_gaps(estimator: Any, columns: Sequence[str]) -> dict[str, bool]:  # noqa: ANN401
+    """The columns that the model was trained with gaps in, as far as it shows: True for each.
+
+    They are those of an imputer, and those of which a tree asks whether they are missing.
+    """
+
+    def read(step: Any, names: Sequence[str]) -> dict[str, bool]:  # noqa: ANN401
+        if type(step).__module__.startswith("sklearn.impute."):
+            return dict.fromkeys(names, True)
+        splits = [
+            *((each.tree_.feature, each.tree_.threshold) for each in iter_estimators(step) if hasattr(each, "tree_")),
+            *(
+                (predictor.nodes["feature_idx"], predictor.nodes["num_threshold"])
+                for stage in getattr(step, "_predictors", ())
+                for predictor in stage
+            ),
+        ]
+        places = {int(place) for feature, threshold in splits for place in feature[np.isinf(threshold)]}
+        return {names[place]: True for place in places if place < len(names)}
+
+    return _collect(estimator, columns, read)
+
+
+Found = TypeVar("Found")
+
+
+def _collect(
+    estimator: Any,  # noqa: ANN401
+    columns: Sequence[str],
+    read: Callable[[Any, Sequence[str]], dict[str, Found]],
+) -> dict[str, Found]:
+    """What the first steps that know these columns say of them."""
     if isinstance(estimator, Pipeline):
         for _, step in estimator.steps:
-            if found := find_categories(step, columns):
+            if found := _collect(step, columns, read):
                 return found
             if isinstance(step, ColumnTransformer):
                 # What comes behind it has other columns.
@@ -126,13 +218,13 @@ def find_categories(estimator: Any, columns: Sequence[str]) -> dict[str, list[An
         # Whatever selected them: names, places, a slice, a mask.
         selected = estimator._transformer_to_input_indices
         for name, step, _ in estimator.transformers_:
-            found |= find_categories(step, [columns[place] for place in selected[name]])
+            found |= _collect(step, [columns[place] for place in selected[name]], read)
         return found
-    if hasattr(estimator, "categories_") and len(estimator.categories_) == len(columns):
-        return {name: list(known) for name, known in zip(columns, estimator.categories_, strict=True)}
-    # A search, a threshold, a calibration: the fitted model is one of these.
-    inner = (getattr(estimator, name, None) for name in ("best_estimator_", "estimator_"))
-    return next((find_categories(each, columns) for each in inner if each is not None), {})
+    if found := read(estimator, columns):
+        return found
+    # A search, a threshold, a calibration: the fitted model is one of these. Boosted trees encode by themselves.
+    inner = (getattr(estimator, name, None) for name in ("best_estimator_", "estimator_", "_preprocessor"))
+    return next((found for each in inner if each is not None and (found := _collect(each, columns, read))), {})
 
 
 def needs_pandas(estimator: Any) -> bool:  # noqa: ANN401

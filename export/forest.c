@@ -1,4 +1,4 @@
-/* Evaluates a forest of decision trees that lies in memory as service/convert.py writes it.
+/* Evaluates a forest of decision trees that lies in memory as export/compiled.py writes it.
  *
  * The model is data, so a wrong one can be a wrong answer and never foreign code: forest_check refuses whatever would
  * read outside of the file or never end. Comparisons and sums are scikit-learn's own, in its order: a feature as a
@@ -12,7 +12,7 @@ typedef struct {
     int32_t feature; /* -1 in a leaf */
     int32_t left;    /* in a leaf: the row of `leaves` that is its answer */
     int32_t right;
-    int32_t unused;
+    int32_t missing_left; /* whether a row without this feature, a NaN, goes left */
 } Node;
 
 typedef struct {
@@ -22,7 +22,7 @@ typedef struct {
     const int32_t *roots;
 } Forest;
 
-/* 0 where every walk through the forest ends in a leaf that is there. */
+/* 0 if every walk through the forest ends in a leaf that is there. */
 int forest_check(const Forest *forest) {
     for (int32_t tree = 0; tree < forest->tree_count; tree++)
         if (forest->roots[tree] < 0 || forest->roots[tree] >= forest->node_count) return 1;
@@ -47,8 +47,12 @@ void forest_answer(const Forest *forest, const float *rows, size_t count, double
         for (int32_t output = 0; output < outputs; output++) answers[output] = 0.0;
         for (int32_t tree = 0; tree < forest->tree_count; tree++) {
             const Node *node = &forest->nodes[forest->roots[tree]];
-            while (node->feature != -1)
-                node = &forest->nodes[(double)rows[node->feature] <= node->threshold ? node->left : node->right];
+            while (node->feature != -1) {
+                const float value = rows[node->feature];
+                /* A NaN is the only value that differs from itself. */
+                const int left = value != value ? node->missing_left : (double)value <= node->threshold;
+                node = &forest->nodes[left ? node->left : node->right];
+            }
             const double *leaf = &forest->leaves[(size_t)node->left * outputs];
             for (int32_t output = 0; output < outputs; output++) answers[output] += leaf[output];
         }

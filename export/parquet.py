@@ -12,8 +12,7 @@ from export.errors import ContractError
 if TYPE_CHECKING:
     from arro3.core import DataType, RecordBatchReader, Schema
 
-    from export.table import Cell
-
+Cell = str | bool | int | float | None
 MAGIC = b"PAR1"
 # A few kilobytes can hold a billion equal rows. This is 500 rows of 20,000 columns.
 MAX_CELLS = 10_000_000

@@ -38,7 +38,7 @@ def require_stable_answers(predictor: Predictor, rows: Sequence[Row], answers: A
     chosen = [rows[place] for place in places]
     expected = _select(answers, places)
     again = _select(predict_rows(predictor, rows), places)
-    if (place := _first_difference(expected, again, tolerance)) is not None:
+    if (place := find_first_difference(expected, again, tolerance)) is not None:
         raise ContractError(
             f"the model gives row {places[place] + 1} of the data another answer when it is asked again. A model must "
             "answer the same row in the same way: give it a fixed random_state."
@@ -49,10 +49,11 @@ def require_stable_answers(predictor: Predictor, rows: Sequence[Row], answers: A
         "alone": Answers(
             [numbers for each in alone for numbers in each.numbers],
             None if answers.labels is None else [label for each in alone for label in each.labels or ()],
+            [labels for each in alone for labels in each.label_sets],
         ),
     }
     for how, given in others.items():
-        if (place := _first_difference(expected, given, tolerance)) is not None:
+        if (place := find_first_difference(expected, given, tolerance)) is not None:
             raise ContractError(
                 f"the model gives row {places[place] + 1} of the data another answer when it is asked {how}: the "
                 "answer depends on the rows beside it. Fit what scales or ranks on the training data, not when "
@@ -64,10 +65,11 @@ def _select(answers: Answers, places: Sequence[int]) -> Answers:
     return Answers(
         [answers.numbers[place] for place in places] if answers.numbers else [],
         None if answers.labels is None else [answers.labels[place] for place in places],
+        [answers.label_sets[place] for place in places] if answers.label_sets else [],
     )
 
 
-def _first_difference(left: Answers, right: Answers, tolerance: float) -> int | None:
+def find_first_difference(left: Answers, right: Answers, tolerance: float) -> int | None:
     """The first row with another label, or with numbers that differ by more than the tolerance."""
     if left.row_count != right.row_count:
         return 0
@@ -76,8 +78,10 @@ def _first_difference(left: Answers, right: Answers, tolerance: float) -> int | 
         numbers, others = np.array(left.numbers), np.array(right.numbers)
         # Not `>`: a NaN would pass.
         differs |= ~(np.abs(numbers - others) <= tolerance).all(axis=1)
-        if left.labels is None and numbers.shape[1] > 1:
+        if left.labels is None and not left.label_sets and numbers.shape[1] > 1:
             differs |= numbers.argmax(axis=1) != others.argmax(axis=1)
     if left.labels is not None:
         differs |= np.array(left.labels) != np.array(right.labels)
+    if left.label_sets:
+        differs |= np.array([one != other for one, other in zip(left.label_sets, right.label_sets, strict=True)])
     return int(np.flatnonzero(differs)[0]) if differs.any() else None

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from export.errors import ContractError
-from export.parquet import MAGIC, read_parquet
+from export.parquet import MAGIC, Cell, read_parquet
 
-Cell = str | bool | int | float | None
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 UNNAMED = "Unnamed: {}"
 # As pandas reads a gap among numbers, in lower case.

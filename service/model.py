@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from msgspec import Struct
 
-from service.contract import FILE_NAME, Contract, Label, ModelLoadError, Row, parse_contract, verify_sha256
+from service.contract import FILE_NAME, Contract, Interface, Label, ModelLoadError, Row, parse_contract, verify_sha256
 from service.runtimes import Answers, PredictionError, Predictor, load_predictor
 
 
@@ -43,7 +43,31 @@ class RegressionPrediction(Struct, frozen=True):
     value: float
 
 
-Prediction = ClassPrediction | LabelPrediction | RegressionPrediction
+class ValuesPrediction(Struct, frozen=True):
+    """Several values of one row, by the contract's `outputs`."""
+
+    label: ClassVar[str] = "values"
+
+    values: dict[str, float]
+
+
+class LabelsPrediction(Struct, frozen=True, omit_defaults=True):
+    """All labels of one row, and the probability of each label if the model gives them."""
+
+    labels: list[Label]
+    probabilities: dict[str, float] = {}
+
+
+class OutlierPrediction(Struct, frozen=True):
+    """The label of one row, -1 for an outlier, and its score: it is negative for outliers."""
+
+    label: Label
+    score: float
+
+
+Prediction = (
+    ClassPrediction | LabelPrediction | RegressionPrediction | ValuesPrediction | LabelsPrediction | OutlierPrediction
+)
 
 
 @dataclass(frozen=True)
@@ -58,12 +82,16 @@ class Model:
         answers = self.predictor.predict(rows)
         if answers.row_count != len(rows):
             raise RowCountMismatch(answers.row_count, len(rows))
-        return create_predictions(self.contract, self._probability_names, answers)
+        return create_predictions(self._interface, self._probability_names, answers)
+
+    # Both are the same for every request.
+    @cached_property
+    def _interface(self) -> Interface:
+        return self.contract.interface
 
     @cached_property
     def _probability_names(self) -> list[str]:
-        """The labels as names of probabilities; empty if the model gives none."""
-        return self.contract.label_texts if self.contract.has_probabilities else []
+        return self._interface.probability_names
 
     def self_test(self) -> str:
         """Predict the first golden row; return what is wrong with the answer, or "" if it is right."""
@@ -72,24 +100,46 @@ class Model:
             prediction = self.predict([golden.features])[0]
         except PredictionError as error:
             return f"the first golden row is refused: {error}"
-        expected: Label | None
-        actual: Label
-        if isinstance(prediction, RegressionPrediction):
-            expected, actual = golden.value, prediction.value
-            right = golden.value is not None and abs(prediction.value - golden.value) <= self.contract.tolerance
-        else:
-            expected, actual = golden.label, prediction.label
-            right = actual == expected
-        return "" if right else f"the first golden row is {expected}, this model says {actual}"
+        for field in self.contract.answer_fields - {"probabilities", "score"}:
+            expected, actual = getattr(golden, field), getattr(prediction, field)
+            if not self._is_near(field, expected, actual):
+                return f"the first golden row is {expected}, this model says {actual}"
+        return ""
+
+    def _is_near(self, field: str, expected: Any, actual: Any) -> bool:  # noqa: ANN401 - an answer of any task
+        match field:
+            case "value":
+                return bool(abs(expected - actual) <= self.contract.tolerance)
+            case "values":
+                return all(
+                    abs(expected[output.name] - actual[output.name]) <= output.tolerance
+                    for output in self.contract.outputs
+                )
+            case _:
+                # A label may be a number, and then no other number is near enough.
+                return bool(expected == actual)
 
 
-def create_predictions(contract: Contract, names: Sequence[str], answers: Answers) -> list[Prediction]:
-    """The answers as the contract's labels and probabilities, which have these names, or as values."""
-    labels, numbers = contract.labels, answers.numbers
-    if not labels:
-        return [RegressionPrediction(value) for (value,) in numbers]
+def create_predictions(interface: Interface, names: Sequence[str], answers: Answers) -> list[Prediction]:
+    """The answers in the form of the model's task; `names` are those of the probabilities, if it gives any."""
+    labels, numbers = interface.labels, answers.numbers
+    match interface.task:
+        case "regression" if interface.outputs:
+            return [ValuesPrediction(dict(zip(interface.outputs, row, strict=True))) for row in numbers]
+        case "regression":
+            return [RegressionPrediction(value) for (value,) in numbers]
+        case "multilabel":
+            sets = [[labels[place] for place in places] for places in answers.label_sets]
+            if not names:
+                return [LabelsPrediction(each) for each in sets]
+            return [
+                LabelsPrediction(each, dict(zip(names, row, strict=True)))
+                for each, row in zip(sets, numbers, strict=True)
+            ]
     # The first of equal ones, as scikit-learn has it.
     places = [row.index(max(row)) for row in numbers] if answers.labels is None else answers.labels
+    if interface.task == "outliers":
+        return [OutlierPrediction(labels[place], score) for place, (score,) in zip(places, numbers, strict=True)]
     if not names:
         return [LabelPrediction(labels[place]) for place in places]
     return [

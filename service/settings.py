@@ -53,6 +53,10 @@ class Settings(Struct, frozen=True):
     log_requests: Annotated[
         Literal["all", "errors", "none"], Meta(description="which requests get a line in the log")
     ] = "errors"
+    unknown_categories: Annotated[
+        Literal["accept", "reject"],
+        Meta(description="a category's value that the model was not trained with: the model's answer, or a 422"),
+    ] = "accept"
     # Not DRYDOCK_PORT: Kubernetes sets that variable to an address if a Service is called drydock.
     listen_port: Annotated[int, Meta(ge=1, le=65535, description="the port that the server listens on")] = 8000
     model_uri: Annotated[

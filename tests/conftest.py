@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-pytest_plugins = ["tests.support.models"]
+pytest_plugins = ["tests.support.models", "tests.support.tasks"]
 
 # Files, or tests, that share what is dear: a run of the shipped image, or an engine that may be emptied and killed.
 SHARED = {

@@ -9,7 +9,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.model_selection import train_test_split
 
 from export.contract import create_contract
-from export.dataset import Table
+from export.dataset import number_table
 from service.contract import Contract
 from training.cli import run_training
 
@@ -23,11 +23,11 @@ def train(directory: Path) -> Contract:
     forest = RandomForestRegressor(n_estimators=100, min_samples_leaf=3, random_state=42).fit(seen, seen_targets)
     return create_contract(
         forest,
-        Table(list(data.feature_names), held_out.tolist()),
+        number_table(list(data.feature_names), held_out.tolist()),
         held_out_targets,
         directory,
         name="diabetes-progression",
-        reference_rows=data.data,
+        comparison_rows=data.data,
     )
 
 

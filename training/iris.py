@@ -9,7 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import train_test_split
 
 from export.contract import create_contract
-from export.dataset import Table
+from export.dataset import number_table
 from service.contract import Contract
 from training.cli import run_training
 
@@ -23,12 +23,12 @@ def train(directory: Path) -> Contract:
     forest = RandomForestClassifier(n_estimators=50, random_state=42).fit(seen, seen_targets)
     return create_contract(
         forest,
-        Table(list(iris.feature_names), held_out.tolist()),
+        number_table(list(iris.feature_names), held_out.tolist()),
         held_out_targets,
         directory,
         name="iris-classifier",
         labels=[str(name) for name in iris.target_names],
-        reference_rows=iris.data,
+        comparison_rows=iris.data,
     )
 
 

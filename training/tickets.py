@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from export.contract import create_contract
-from export.dataset import Table
+from export.dataset import frame_table
 from service.contract import Contract
 from training.cli import run_training
 
@@ -42,7 +42,7 @@ def train(directory: Path) -> Contract:
     del pipeline[0].named_transformers_["text"]._stop_words_id
     return create_contract(
         pipeline,
-        Table(list(features.columns), held_out.to_numpy().tolist(), ["string", "string", "number", "number"]),
+        frame_table(held_out),
         list(held_out_teams),
         directory,
         name="ticket-router",

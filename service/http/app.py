@@ -68,7 +68,9 @@ class App:
         self._max_buffer_bytes = max(settings.max_buffer_bytes, self.max_body_bytes)
         # The size of all bodies that wait for their responses, each without its first bytes.
         self._buffered_bytes = 0
-        parser = RequestParser(model.contract.features, model.contract.feature_kinds, settings.max_rows)
+        parser = RequestParser(
+            model.contract.features, settings.max_rows, known_values_only=settings.unknown_categories == "reject"
+        )
         self._parse = parser.parse
         self._batcher = (
             None
@@ -255,10 +257,13 @@ class App:
 def longest_row_bytes(contract: Contract) -> int:
     """The longest JSON body of one row: all digits of a number, and strings of four times the longest golden one.
 
-    Only the golden rows tell how long strings are.
+    Only the golden rows, and the values of categories, tell how long strings are.
     """
     strings_bytes = max(
         sum(len(msgspec.json.encode(value)) for value in row.features if isinstance(value, str))
         for row in contract.golden
+    )
+    strings_bytes += sum(
+        max((len(msgspec.json.encode(value)) for value in feature.values), default=0) for feature in contract.features
     )
     return len('{"features": []}') + MAX_NUMBER_BYTES * len(contract.features) + 4 * strings_bytes

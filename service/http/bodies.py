@@ -6,7 +6,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from service.model import ClassPrediction, LabelPrediction, RegressionPrediction
+from service.model import (
+    ClassPrediction,
+    LabelPrediction,
+    LabelsPrediction,
+    OutlierPrediction,
+    RegressionPrediction,
+    ValuesPrediction,
+)
 
 # The first bytes of a body do not count towards the limit of all bodies: small requests are served while large ones
 # arrive. The limit of connections bounds their sum.
@@ -29,6 +36,24 @@ class RegressionBody(Struct, frozen=True):
     """The answers of a regression, in the order of the rows."""
 
     predictions: list[RegressionPrediction]
+
+
+class ValuesBody(Struct, frozen=True):
+    """The answers of a regression of several values, in the order of the rows."""
+
+    predictions: list[ValuesPrediction]
+
+
+class LabelsBody(Struct, frozen=True):
+    """The answers of a model that may give a row several labels, in the order of the rows."""
+
+    predictions: list[LabelsPrediction]
+
+
+class OutlierBody(Struct, frozen=True):
+    """The answers of an outlier detector, in the order of the rows."""
+
+    predictions: list[OutlierPrediction]
 
 
 class ErrorBody(Struct, frozen=True):

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from service.contract import Contract, label_text
-from service.model import Prediction, RegressionPrediction
+from service.model import LabelsPrediction, Prediction, RegressionPrediction, ValuesPrediction
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
 # Seconds: a compiled forest answers in less than a millisecond, and nobody waits ten seconds.
@@ -45,7 +45,7 @@ class Metrics:
         ).labels(contract.name, contract.runtime, contract.artifact.sha256, revision).set(1)
         # Finding a child costs more than counting, so each is found once. Every label is there from the start.
         self._by_response: dict[tuple[str, int], Counter] = {}
-        labels = contract.labels or [RegressionPrediction.label]
+        labels = contract.labels or [ValuesPrediction.label if contract.outputs else RegressionPrediction.label]
         self._by_label = {label: self._predictions.labels(label_text(label)) for label in labels}
 
     def count_request(self, path: str, status: int) -> None:
@@ -60,11 +60,16 @@ class Metrics:
         self._duration.observe(seconds)
 
     def count_predictions(self, predictions: Sequence[Prediction]) -> None:
-        """Count each row by its label."""
-        if len(predictions) == 1:
+        """Count each row by its label, or by each of its labels."""
+        if len(predictions) == 1 and not isinstance(predictions[0], LabelsPrediction):
             self._by_label[predictions[0].label].inc()
             return
-        for label, rows in Tally(prediction.label for prediction in predictions).items():
+        labels = (
+            label
+            for prediction in predictions
+            for label in (prediction.labels if isinstance(prediction, LabelsPrediction) else [prediction.label])
+        )
+        for label, rows in Tally(labels).items():
             self._by_label[label].inc(rows)
 
     def render(self) -> bytes:

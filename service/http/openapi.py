@@ -11,15 +11,31 @@ from fastapi import Response as FastAPIResponse
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
-from service.contract import Contract
+from service.contract import MAX_INTEGER, Contract, Feature
 from service.http.asgi import Handler, Receive, Response, Scope
-from service.http.bodies import ClassificationBody, ErrorBody, LabelBody, ModelBody, RegressionBody, StatusBody
+from service.http.bodies import (
+    ClassificationBody,
+    ErrorBody,
+    LabelBody,
+    LabelsBody,
+    ModelBody,
+    OutlierBody,
+    RegressionBody,
+    StatusBody,
+    ValuesBody,
+)
 from service.http.page import CONTENT_SECURITY_POLICY, Limit, render_page
 from service.http.parsing import MAX_FLOAT32
 from service.settings import Settings, iter_settings, redact_uri
 
-NUMBER = {"type": "number", "minimum": -MAX_FLOAT32, "maximum": MAX_FLOAT32}
-STRING = {"type": "string"}
+TYPES: dict[str, dict[str, Any]] = {
+    "number": {"type": "number", "minimum": -MAX_FLOAT32, "maximum": MAX_FLOAT32},
+    "integer": {"type": "integer", "minimum": -MAX_INTEGER, "maximum": MAX_INTEGER},
+    "boolean": {"type": "boolean"},
+    "string": {"type": "string"},
+}
+# Made up: the golden rows are somebody's data.
+EXAMPLES = {"number": 0.0, "integer": 0, "boolean": False, "string": "words"}
 MAX_NAMED_FEATURES = 1_000
 REF = "#/components/schemas/{name}"
 ERROR_RESPONSES = {
@@ -77,7 +93,7 @@ def create_docs_app(
             description=handler.__doc__,
             responses=responses[path],
             response_class=FastAPIResponse,
-            openapi_extra={"requestBody": _request_body(contract, settings.max_rows)} if path == "/predict" else None,
+            openapi_extra={"requestBody": _request_body(contract, settings)} if path == "/predict" else None,
         )
 
     @docs_app.get("/docs", include_in_schema=False)
@@ -108,9 +124,15 @@ def create_docs_app(
 
 
 def _answers_body(contract: Contract) -> type:
-    if contract.task == "regression":
-        return RegressionBody
-    return ClassificationBody if contract.has_probabilities else LabelBody
+    match contract.task:
+        case "regression":
+            return ValuesBody if contract.outputs else RegressionBody
+        case "multilabel":
+            return LabelsBody
+        case "outliers":
+            return OutlierBody
+        case _:
+            return ClassificationBody if contract.has_probabilities else LabelBody
 
 
 def _endpoint(handler: Handler, respond: Respond) -> Callable[[Request], Awaitable[FastAPIResponse]]:
@@ -148,34 +170,47 @@ def _response_schema(body: type, why: str = "") -> dict[str, Any]:
     return {"description": why or (body.__doc__ or ""), "content": {"application/json": {"schema": schema}}}
 
 
-def _request_body(contract: Contract, max_rows: int) -> dict[str, Any]:
-    features, kinds = contract.features, contract.feature_kinds
-    values = [NUMBER if kind == "number" else STRING for kind in kinds]
+def _request_body(contract: Contract, settings: Settings) -> dict[str, Any]:
+    features = contract.features
+    values = [_value_schema(feature, settings) for feature in features]
     row = {
         "type": "array",
-        **({"prefixItems": values} if STRING in values else {"items": NUMBER}),
+        **({"items": values[0]} if all(value == values[0] for value in values) else {"prefixItems": values}),
         "minItems": len(features),
         "maxItems": len(features),
-        "description": ", ".join(features),
+        "description": ", ".join(contract.feature_names),
     }
-    named = _named_row(features, values)
-    rows = {"type": "array", "items": {"oneOf": [row, named]}, "minItems": 1, "maxItems": max_rows}
+    named = _named_row(contract.feature_names, values)
+    rows = {"type": "array", "items": {"oneOf": [row, named]}, "minItems": 1, "maxItems": settings.max_rows}
     schema = {
         "type": "object",
         "properties": {"features": {"oneOf": [row, named, rows]}},
         "required": ["features"],
         "additionalProperties": False,
-        # Made up: the golden rows are somebody's data.
-        "example": {"features": [0.0 if kind == "number" else "words" for kind in kinds]},
+        "example": {
+            "features": [feature.values[0] if feature.values else EXAMPLES[feature.type] for feature in features]
+        },
     }
     return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _value_schema(feature: Feature, settings: Settings) -> dict[str, Any]:
+    """The JSON Schema of a feature's values. A category takes other values, too, unless the server refuses them."""
+    if feature.values and settings.unknown_categories == "reject":
+        return {"enum": [*feature.values, None] if feature.missing else feature.values}
+    schema = dict(TYPES[feature.base_type])
+    if feature.missing:
+        schema["type"] = [schema["type"], "null"]
+    if feature.values:
+        schema["examples"] = feature.values
+    return schema
 
 
 def _named_row(features: list[str], values: list[dict[str, Any]]) -> dict[str, Any]:
     """A row by name. That of very many features gets no list of them, which would be most of the document."""
     if len(features) > MAX_NAMED_FEATURES:
         count = len(features)
-        kinds = [value for value in (NUMBER, STRING) if value in values]
+        kinds = [value for place, value in enumerate(values) if value not in values[:place]]
         return {
             "type": "object",
             "minProperties": count,

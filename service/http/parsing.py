@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from service.contract import Kind, Row
+from service.contract import MAX_INTEGER, Feature, Row, Value
 
 # A forest computes with 32-bit floats, and takes no larger number.
 MAX_FLOAT32 = 3.4e38
@@ -44,17 +44,28 @@ class JsonObject(dict[str, object]):
 
 
 class RequestParser:
-    """Parses bodies of at most `max_rows` rows with these features, of these kinds."""
+    """Parses bodies of at most `max_rows` rows with these features.
 
-    def __init__(self, features: Sequence[str], kinds: Sequence[Kind], max_rows: int) -> None:
+    `known_values_only` refuses a category's value that the model was not trained with.
+    """
+
+    def __init__(self, features: Sequence[Feature], max_rows: int, *, known_values_only: bool = False) -> None:
         self._features = features
-        self._known = frozenset(features)
-        self._kinds = kinds
+        self._names = [feature.name for feature in features]
+        self._known = frozenset(self._names)
         self._max_rows = max_rows
-        number = Annotated[float, Meta(ge=-MAX_FLOAT32, le=MAX_FLOAT32)]
-        row: Any = Annotated[list[number], Meta(min_length=len(features), max_length=len(features))]
-        if "string" in kinds:
-            row = tuple[tuple(number if kind == "number" else str for kind in kinds)]  # type: ignore[misc]
+        # What a decoder's types do not say is looked at row by row.
+        self._closed = [
+            (place, feature, frozenset(feature.values))
+            for place, feature in enumerate(features)
+            if known_values_only and feature.values
+        ]
+        # Thousands of features have few types between them.
+        types = {(feature.base_type, feature.missing): _decoded_type(feature) for feature in features}
+        values = tuple(types[feature.base_type, feature.missing] for feature in features)
+        row: Any = tuple[values]  # type: ignore[valid-type]
+        if len(types) == 1:
+            row = Annotated[list[values[0]], Meta(min_length=len(features), max_length=len(features))]  # type: ignore[valid-type]
         rows = Annotated[list[row], Meta(min_length=1, max_length=max_rows)]
         self._one = _decoder(row)
         self._many = _decoder(rows)
@@ -66,14 +77,16 @@ class RequestParser:
         bad body, for its error sentence.
         """
         try:
-            return [self._one.decode(body).features]
+            rows: list[Row] = [self._one.decode(body).features]
         except (ValueError, RecursionError):
-            pass
-        try:
-            rows: list[Row] = self._many.decode(body).features
-            return rows
-        except (ValueError, RecursionError):
-            return self.validate(parse_json(body))
+            try:
+                rows = self._many.decode(body).features
+            except (ValueError, RecursionError):
+                return self.validate(parse_json(body))
+        if self._closed:
+            for row in rows:
+                self._require_known_values(row)
+        return rows
 
     def validate(self, content: object) -> list[Row]:
         """The rows of a parsed body, checked one by one. Raises RequestError."""
@@ -96,7 +109,9 @@ class RequestParser:
 
     @property
     def _values(self) -> str:
-        return "numbers and strings" if "string" in self._kinds else "numbers"
+        words = {"number": "numbers", "integer": "numbers", "boolean": "booleans", "string": "strings"}
+        *others, last = sorted({words[feature.base_type] for feature in self._features})
+        return f"{', '.join(others)} and {last}" if others else last
 
     def _row(self, row: object) -> Row:
         if isinstance(row, JsonObject):
@@ -104,24 +119,31 @@ class RequestParser:
         if not isinstance(row, list) or len(row) != len(self._features):
             hint = "; GET /model has all of them" if len(self._features) > MAX_NAMES else ""
             raise RequestError(
-                422, f"A row has {len(self._features)} {self._values}: {_list_names(self._features)}{hint}."
+                422, f"A row has {len(self._features)} {self._values}: {_list_names(self._names)}{hint}."
             )
-        return [
-            _number(value, name) if kind == "number" else _string(value, name)
-            for value, name, kind in zip(row, self._features, self._kinds, strict=True)
-        ]
+        values = [_check_value(value, feature) for value, feature in zip(row, self._features, strict=True)]
+        self._require_known_values(values)
+        return values
+
+    def _require_known_values(self, row: Row) -> None:
+        """Raise RequestError for a value that a category was not trained with."""
+        for place, feature, values in self._closed:
+            if row[place] is not None and row[place] not in values:
+                raise RequestError(
+                    422, f"{_shorten(feature.name)} is not one of the values that the model was trained with."
+                )
 
     def _values_by_name(self, row: JsonObject) -> list[object]:
         """The values of a row in the model's order. Raises RequestError."""
         if row.duplicate:
             raise RequestError(422, f"A row has {_shorten(row.duplicate)} twice.")
         if row.keys() != self._known:
-            missing = [name for name in self._features if name not in row]
+            missing = [name for name in self._names if name not in row]
             unknown = [name for name in row if name not in self._known]
             parts = [f"lacks {_list_names(missing)}"] if missing else []
             parts += [f"has {_list_names(unknown)}, which the model does not know"] if unknown else []
             raise RequestError(422, f"A row {' and '.join(parts)}.")
-        return [row[name] for name in self._features]
+        return [row[name] for name in self._names]
 
 
 def _list_names(names: Sequence[str]) -> str:
@@ -153,7 +175,41 @@ def _decoder(features: Any) -> msgspec.json.Decoder[Any]:  # noqa: ANN401 - a ty
     return msgspec.json.Decoder(body)
 
 
-def _number(value: object, name: str) -> float:
+def _decoded_type(feature: Feature) -> Any:  # noqa: ANN401 - a type that is made at run time
+    match feature.base_type:
+        case "string":
+            value: Any = str
+        case "boolean":
+            value = bool
+        case "integer":
+            # JSON has one kind of numbers: 5.0 is a whole one.
+            value = Annotated[float, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER, multiple_of=1)]
+        case _:
+            value = Annotated[float, Meta(ge=-MAX_FLOAT32, le=MAX_FLOAT32)]
+    return value | None if feature.missing else value
+
+
+def _check_value(value: object, feature: Feature) -> Value:
+    name = _shorten(feature.name)
+    match feature.base_type:
+        case _ if value is None and feature.missing:
+            return None
+        case "string":
+            return _check_string(value, name)
+        case "boolean":
+            if not isinstance(value, bool):
+                raise RequestError(422, f"{name} is not true or false.")
+            return value
+        case "integer":
+            number = _check_number(value, name)
+            if not number.is_integer() or abs(number) > MAX_INTEGER:
+                raise RequestError(422, f"{name} is not a whole number, or too large.")
+            return number
+        case _:
+            return _check_number(value, name)
+
+
+def _check_number(value: object, name: str) -> float:
     # In Python, bool is an int.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RequestError(422, f"{name} is not a number.")
@@ -166,7 +222,7 @@ def _number(value: object, name: str) -> float:
     return number
 
 
-def _string(value: object, name: str) -> str:
+def _check_string(value: object, name: str) -> str:
     # JSON allows half of a surrogate pair, and no encoding of text does.
     if not isinstance(value, str) or (not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)):
         raise RequestError(422, f"{name} is not a string.")

@@ -19,18 +19,20 @@ class PredictionError(Exception):
 class Answers(NamedTuple):
     """A model's answers to rows, in their order.
 
-    `numbers` has for each row the probability of each label in the contract's order, or the one value; nothing if the
-    model gives no probabilities. `labels` has for each row the place of its label in the contract; None if that is the
-    most probable one, or if there are no labels.
+    `numbers` has for each row the probability of each label in the contract's order, or the values, or the score of an
+    outlier; nothing if the model gives no probabilities. `labels` has for each row the place of its label in the
+    contract; None if that is the most probable one, or if a row has not one label. `label_sets` has for each row the
+    places of all its labels, if it may have several.
     """
 
     numbers: list[list[float]]
     labels: list[int] | None = None
+    label_sets: list[list[int]] = []  # noqa: RUF012 - never changed
 
     @property
     def row_count(self) -> int:
         """How many rows were answered."""
-        return len(self.numbers if self.labels is None else self.labels)
+        return len(self.label_sets or (self.numbers if self.labels is None else self.labels))
 
 
 class Predictor(Protocol):

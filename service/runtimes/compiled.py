@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 from array import array
 from collections.abc import Sequence
@@ -14,11 +15,12 @@ from service.contract import Contract, ModelLoadError, Row
 from service.runtimes import Answers
 
 LIBRARY = Path(__file__).with_name("libforest.so")
-MAGIC = b"DRYFRST1"
+MAGIC = b"DRYFRST2"
 # Magic, then the counts of features, outputs, trees, nodes and leaves, all little-endian. 4 bytes of padding align what
 # follows to 8 bytes: the leaves (a row of f8 for each), the nodes, and the trees' roots (i4).
 HEADER = struct.Struct("<8s5i4x")
-NODE = struct.Struct("<d3i4x")
+# threshold, feature, left, right, whether a missing value goes left
+NODE = struct.Struct("<d4i")
 
 
 class _Forest(ctypes.Structure):
@@ -71,7 +73,11 @@ class ForestPredictor:
         count, outputs = len(rows), self.outputs
         # A contract with strings is never converted to a forest.
         numbers = cast("Sequence[Sequence[float]]", rows)
-        inputs = array("f", numbers[0] if count == 1 else chain.from_iterable(numbers))
+        try:
+            inputs = array("f", numbers[0] if count == 1 else chain.from_iterable(numbers))
+        except TypeError:
+            # A missing value is None. Looking for it in every row would cost more than this.
+            inputs = array("f", [math.nan if value is None else value for value in chain.from_iterable(rows)])  # type: ignore[misc]
         if len(inputs) != count * self.features:
             raise ValueError(f"a row has {self.features} numbers")
         answers = array("d", bytes(8 * count * outputs))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, Self
 
 import joblib
 import numpy as np
 
-from service.contract import Contract, ModelLoadError, Row, Task
+from service.contract import OUTLIER_LABELS, Contract, Interface, ModelLoadError, Row, Task
 from service.runtimes import Answers, PredictionError
 
 # The contract has the names in the model's order, so a model with names may get rows without them, and vice versa.
@@ -23,7 +24,7 @@ FORESTS = ("RandomForestClassifier", "ExtraTreesClassifier", "RandomForestRegres
 
 
 class SklearnPredictor:
-    """A classifier, or a regressor of one value; alone, or at the end of a pipeline.
+    """Any estimator with `predict`; alone, or at the end of a pipeline.
 
     A label is what `predict` says: it is not always the most probable one.
     """
@@ -31,15 +32,13 @@ class SklearnPredictor:
     # A call takes milliseconds. In a thread, it leaves the server free to read the rows of the next call.
     inline = False
 
-    def __init__(self, content: bytes, task: Task, *, has_probabilities: bool = True) -> None:
+    def __init__(self, content: bytes, interface: Interface) -> None:
         """Unpickle `content`. That runs code, so its sha256 must be verified before."""
         self.estimator: Any = joblib.load(io.BytesIO(content))
         limit_jobs(self.estimator)
-        self._task = task
-        self._has_probabilities = has_probabilities
+        self.interface = interface
         self._trees = _trees(self.estimator)
-        classes = np.asarray(getattr(self.estimator, "classes_", [])).tolist() if task == "classification" else []
-        self._places = {label: place for place, label in enumerate(classes)}
+        self._places = {label: place for place, label in enumerate(find_labels(self.estimator, interface.task))}
 
     def predict(self, rows: Sequence[Row]) -> Answers:
         """What the estimator says to these rows.
@@ -50,32 +49,64 @@ class SklearnPredictor:
         with np.errstate(over="ignore", invalid="ignore"):
             try:
                 inputs = self.to_input(rows)
-                numbers = self._predict_by_trees(inputs) if self._trees else self.predict_numbers(inputs)
-                labels = None if self._trees or not self._places else self.predict_labels(inputs)
+                by_trees = self._trees and isinstance(inputs, np.ndarray) and not np.isnan(inputs).any()
+                numbers = self._predict_by_trees(inputs) if by_trees else self.predict_numbers(inputs)
+                labels, sets = None, []
+                if self.interface.task == "multilabel":
+                    sets = self.predict_label_sets(inputs)
+                elif self._places and not self._trees:
+                    labels = self.predict_labels(inputs)
             except ValueError as error:
                 raise PredictionError(
                     "The model does not take one of these rows: a string may be one that it was not trained on."
                 ) from error
         if not np.isfinite(numbers).all():
             raise PredictionError("One of these rows is so far from the training data that its answer is not a number.")
-        return Answers(numbers.tolist(), labels)
+        return Answers(numbers.tolist(), labels, sets)
+
+    def with_interface(self, interface: Interface) -> Self:
+        """The same estimator, asked in another way."""
+        other = copy.copy(self)
+        other.interface = interface
+        return other
 
     def to_input(self, rows: Sequence[Row]) -> Any:  # noqa: ANN401 - whatever the estimator was trained on
-        """The rows in the form that the estimator takes."""
+        """The rows in the form that the estimator takes. A missing value becomes NaN."""
+        if self.interface.input == "texts":
+            return [text for (text,) in rows]
         return np.asarray(rows, dtype=np.float64)
 
     def predict_numbers(self, inputs: Any) -> np.ndarray:  # noqa: ANN401
-        """The estimator's own probabilities or values for `inputs`: a row of numbers for each, or no row."""
-        if self._task == "regression":
-            return np.asarray(self.estimator.predict(inputs), dtype=np.float64).reshape(-1, 1)
-        return np.asarray(self.estimator.predict_proba(inputs)) if self._has_probabilities else np.empty((0, 0))
+        """The estimator's own probabilities, values or scores for `inputs`, of the shape (rows, numbers of each)."""
+        match self.interface.task:
+            case "regression":
+                values = np.asarray(self.estimator.predict(inputs), dtype=np.float64)
+                return values.reshape(len(values), -1)
+            case "outliers":
+                return np.asarray(self.estimator.decision_function(inputs), dtype=np.float64).reshape(-1, 1)
+        if not self.interface.has_probabilities:
+            return np.empty((0, 0))
+        numbers = self.estimator.predict_proba(inputs)
+        if not isinstance(numbers, list):
+            return np.asarray(numbers)
+        # Several classifiers in one give each label two probabilities: that a row lacks it, and that it has it. A label
+        # that no training row had gets the first alone.
+        pairs = zip(numbers, self.estimator.classes_, strict=True)
+        return np.column_stack([np.where(classes == 0, 1 - pair, pair)[:, -1] for pair, classes in pairs])
 
     def predict_labels(self, inputs: Any) -> list[int]:  # noqa: ANN401
-        """The place of each row's label among the estimator's classes. Raises ValueError if it is another one."""
+        """The place of each row's label among the estimator's labels. Raises ValueError if it is another one."""
         labels = np.asarray(self.estimator.predict(inputs)).tolist()
         if unknown := [label for label in labels if label not in self._places]:
-            raise ValueError(f"predict says {unknown[0]}, and that is not one of its classes")
+            raise ValueError(f"predict says {unknown[0]}, and that is not one of its labels")
         return [self._places[label] for label in labels]
+
+    def predict_label_sets(self, inputs: Any) -> list[list[int]]:  # noqa: ANN401
+        """The places of each row's labels."""
+        flags = self.estimator.predict(inputs)
+        # Some multi-label classifiers answer with a sparse matrix.
+        flags = flags.toarray() if hasattr(flags, "toarray") else np.asarray(flags)
+        return [np.flatnonzero(row).tolist() for row in flags]
 
     def _predict_by_trees(self, inputs: np.ndarray) -> np.ndarray:
         """The same bit for bit, in a tenth of the time: a forest hands each tree to a thread pool."""
@@ -84,7 +115,8 @@ class SklearnPredictor:
             raise ValueError("these rows have another number of features")
         # The type in which a forest hands rows to its trees, and the order in which it adds their answers.
         features = inputs.astype(np.float32)
-        functions = [tree.predict if self._task == "regression" else tree.predict_proba for tree in self._trees]
+        is_regression = self.interface.task == "regression"
+        functions = [tree.predict if is_regression else tree.predict_proba for tree in self._trees]
         total = sum((function(features, check_input=False) for function in functions), start=np.float64(0))
         return np.asarray(total / len(functions)).reshape(len(inputs), -1)
 
@@ -92,7 +124,28 @@ class SklearnPredictor:
 def load(contract: Contract, content: bytes) -> SklearnPredictor:
     """The pickled estimator of a contract. Raises ModelLoadError if another version of a library wrote it."""
     require_same_versions(contract)
-    return SklearnPredictor(content, contract.task, has_probabilities=contract.has_probabilities)
+    return SklearnPredictor(content, contract.interface)
+
+
+def find_labels(estimator: Any, task: Task) -> list[Any]:  # noqa: ANN401
+    """What `predict` may say of a row that gets one label, as Python's own values; else an empty list."""
+    match task:
+        case "classification":
+            return list(np.asarray(getattr(estimator, "classes_", [])).tolist())
+        case "outliers":
+            return list(OUTLIER_LABELS)
+        case "clustering":
+            return list(range(count_clusters(estimator)))
+        case _:
+            return []
+
+
+def count_clusters(estimator: Any) -> int:  # noqa: ANN401
+    """How many clusters `predict` chooses from; 0 if the estimator does not know."""
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    if hasattr(last, "labels_"):
+        return int(np.max(last.labels_)) + 1
+    return int(getattr(last, "n_components", None) or getattr(last, "n_clusters", None) or 0)
 
 
 def iter_estimators(estimator: Any) -> Iterator[Any]:  # noqa: ANN401

@@ -246,8 +246,8 @@ MUTANTS = (
         (
             Edit(
                 "service/model.py",
-                "labels, numbers = contract.labels, ",
-                "labels, numbers = [contract.labels[0], *reversed(contract.labels[1:])], ",
+                "labels, numbers = interface.labels, ",
+                "labels, numbers = [interface.labels[0], *reversed(interface.labels[1:])], ",
             ),
         ),
         shipped=True,
@@ -259,8 +259,8 @@ MUTANTS = (
         (
             Edit(
                 "service/http/parsing.py",
-                "return [self._one.decode(body).features]",
-                "return [self._one.decode(body).features[::-1]]",
+                "= [self._one.decode(body).features]",
+                "= [self._one.decode(body).features[::-1]]",
             ),
         ),
         shipped=True,

@@ -22,6 +22,7 @@ from drydock.report import (
     Disposition,
     Drift,
     Equivalence,
+    Feature,
     Finding,
     GoldenRow,
     Holdout,
@@ -31,6 +32,7 @@ from drydock.report import (
     Label,
     Layer,
     Malformed,
+    Output,
     Package,
     PendingUpdate,
     Publication,
@@ -66,7 +68,7 @@ CONTRACT = Contract(
     name="iris-classifier",
     task="classification",
     artifact=Artifact(file="model.pkl", sha256=MODEL_SHA256, size_bytes=42),
-    features=("width", "height"),
+    features=(Feature(name="width", type="number"), Feature(name="height", type="number")),
     labels=("small", "large"),
     python="3.13",
     libraries={"scikit-learn": "1.7.0"},
@@ -89,7 +91,7 @@ REGRESSION = Contract(
     name="house-prices",
     task="regression",
     artifact=Artifact(file="model.pkl", sha256=MODEL_SHA256, size_bytes=42),
-    features=("width", "height"),
+    features=(Feature(name="width", type="number"), Feature(name="height", type="number")),
     labels=(),
     python="3.13",
     libraries={"scikit-learn": "1.7.0"},
@@ -111,8 +113,11 @@ MIXED = Contract(
     name="ticket-router",
     task="classification",
     artifact=Artifact(file="model.pkl", sha256=MODEL_SHA256, size_bytes=42),
-    features=("state", "age", "text"),
-    kinds=("string", "number", "string"),
+    features=(
+        Feature(name="state", type="category", values=("open", "shut")),
+        Feature(name="age", type="number"),
+        Feature(name="text", type="string"),
+    ),
     labels=("urgent", "later"),
     python="3.13",
     libraries={"pandas": "2.3.0", "scikit-learn": "1.7.0"},
@@ -120,6 +125,51 @@ MIXED = Contract(
     golden=(OPEN, SHUT),
     tolerance=1e-6,
     runtime="pandas",
+)
+
+# A feature of each type. The member takes null, and its values are not shown.
+TYPED_ROW = GoldenRow(features=("Basel", 3, True, 12.5, None), label=1)
+TYPED = CONTRACT.model_copy(
+    update={
+        "name": "churn",
+        "features": (
+            Feature(name="town", type="category", values=("Basel", "Bern")),
+            Feature(name="visits", type="integer"),
+            Feature(name="is_member", type="boolean"),
+            Feature(name="spent", type="number"),
+            Feature(name="member", type="string", missing=True, private=True),
+        ),
+        "labels": (1, 2),
+        "golden": (TYPED_ROW, TYPED_ROW.model_copy(update={"features": ("Bern", 0, False, 1.0, "Ana"), "label": 2})),
+    }
+)
+
+TAGGED = GoldenRow(features=(1.0, 2.0), labels=("red", "round"), probabilities={"red": 0.75, "round": 0.5})
+UNTAGGED = GoldenRow(features=(8.0, 9.0), labels=(), probabilities={"red": 0.25, "round": 0.125})
+MULTILABEL = CONTRACT.model_copy(
+    update={"name": "tags", "task": "multilabel", "labels": ("red", "round"), "golden": (TAGGED, UNTAGGED)}
+)
+
+PLACE = GoldenRow(features=(1.0, 2.0), values={"north": 47.5, "height": 400.0})
+OTHER_PLACE = GoldenRow(features=(8.0, 9.0), values={"north": 46.5, "height": 0.0})
+SEVERAL_VALUES = REGRESSION.model_copy(
+    update={
+        "name": "places",
+        "outputs": (Output(name="north", tolerance=0.001), Output(name="height", tolerance=1.0)),
+        "golden": (PLACE, OTHER_PLACE),
+    }
+)
+
+USUAL = GoldenRow(features=(1.0, 2.0), label=1, score=0.125)
+STRANGE = GoldenRow(features=(8.0, 9.0), label=-1, score=-0.25)
+OUTLIERS = CONTRACT.model_copy(
+    update={"name": "frauds", "task": "outliers", "labels": (-1, 1), "golden": (USUAL, STRANGE)}
+)
+
+FIRST_CLUSTER = GoldenRow(features=(1.0, 2.0), label=0)
+SECOND_CLUSTER = GoldenRow(features=(8.0, 9.0), label=1)
+CLUSTERING = CONTRACT.model_copy(
+    update={"name": "groups", "task": "clustering", "labels": (0, 1), "golden": (FIRST_CLUSTER, SECOND_CLUSTER)}
 )
 
 BASE = Layer(digest="sha256:b0", created_by="", compressed_bytes=40_000_000, size_bytes=120_000_000)
@@ -191,6 +241,12 @@ def answer(
     )
 
 
+def right_answer(row: GoldenRow, **changed: object) -> Answer:
+    """The answer as recorded, but for what is changed."""
+    fields = {name: value for name, value in dict(row).items() if name != "features"}
+    return Answer.model_validate({"expected": row, "status": 200, "duration_seconds": 0.004, **fields, **changed})
+
+
 def value_answer(row: GoldenRow, value: float | None, status: int = 200) -> Answer:
     return Answer(expected=row, status=status, value=value, duration_seconds=0.004)
 
@@ -202,6 +258,7 @@ def smoke(
     not_ready: str = "",
     log: str = "",
     tolerance: float = CONTRACT.tolerance,
+    output_tolerances: dict[str, float] | None = None,
     malformed: Sequence[Malformed] = (Malformed(name="cut short", status=400), Malformed(name="GET", status=405)),
 ) -> Smoke:
     return Smoke(
@@ -211,6 +268,7 @@ def smoke(
         log=log,
         answers=answers or (answer(SMALL), answer(LARGE)),
         tolerance=tolerance,
+        output_tolerances=output_tolerances or {},
         malformed=tuple(malformed),
     )
 

@@ -67,10 +67,8 @@ class FakeStages:
         self.trained_to.append(directory)
         await self._enter("train")
 
-    async def create_contract(
-        self, model: Path, data: Path, name: str, target: str, string_columns: Sequence[str]
-    ) -> str:
-        self.described.append((model, data, name, target, string_columns))
+    async def create_contract(self, model: Path, data: Path, options: Sequence[str]) -> str:
+        self.described.append((model, data, options))
         await self._enter("contract")
         return self.description
 

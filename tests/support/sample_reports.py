@@ -14,6 +14,7 @@ from drydock.report import (
     Disposition,
     Drift,
     Failure,
+    Feature,
     File,
     Finding,
     GoldenRow,
@@ -258,7 +259,10 @@ def contract() -> Contract:
         name="iris-classifier",
         task="classification",
         artifact=Artifact(file="model.pkl", sha256=examples.MODEL_SHA256, size_bytes=418_211),
-        features=("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"),
+        features=tuple(
+            Feature(name=name, type="number")
+            for name in ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
+        ),
         labels=("setosa", "versicolor", "virginica"),
         python="3.13",
         libraries={"scikit-learn": "1.7.2"},

@@ -110,6 +110,13 @@ def test_the_pipeline_and_the_service_never_import_each_other() -> None:
 LOCKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "requirements").glob("*.txt"))
 
 
+def test_golden_answers_are_made_without_the_servers_code() -> None:
+    """What the server makes of a model's answers would be recorded with its mistakes, and compared with itself."""
+    for name in ("contract", "evaluation", "golden", "stability"):
+        tree = ast.parse((ROOT / "export" / f"{name}.py").read_text())
+        assert not {name for name in modules_imported(tree) if name.startswith("service.model")}, name
+
+
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_locked_package_has_its_version_and_its_hashes(lock: str) -> None:
     text = (ROOT / lock).read_text()

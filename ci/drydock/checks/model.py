@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 
 from drydock import report
 from drydock.checks.check import Outcome, pass_if
 from drydock.policy import Policy
 from drydock.report import Verdict
-from drydock.report.model import is_same_label, label_text
+from drydock.report.model import FeatureValue, is_same_label, label_text
 
 MAX_TEXT_CHARACTERS = 40
 
@@ -19,7 +20,7 @@ def check_answers(smoke: report.Smoke, policy: Policy) -> Outcome:
         tail = smoke.log.splitlines()[-policy.limits.log_lines :]
         return Outcome(Verdict.FAIL, "not ready", f"{policy.limits.start_seconds} s", (smoke.not_ready, *tail))
     total = len(smoke.answers)
-    complaints = (_describe_mistake(number, answer, smoke.tolerance) for number, answer in enumerate(smoke.answers, 1))
+    complaints = [_describe_mistake(number, answer, smoke) for number, answer in enumerate(smoke.answers, 1)]
     wrong = [complaint for complaint in complaints if complaint]
     return Outcome(pass_if(total > 0 and not wrong), f"{total - len(wrong)} of {total} rows", str(total), wrong[:3])
 
@@ -57,37 +58,61 @@ def _format_score(holdout: report.Holdout, name: str) -> str:
     return f"{score} ({low:g} to {high:g})"
 
 
-def _describe_mistake(number: int, answer: report.Answer, tolerance: float) -> str:
+def _describe_mistake(number: int, answer: report.Answer, smoke: report.Smoke) -> str:
     expected = answer.expected
     row = f"golden row {number}"
     if isinstance(expected, report.GoldenRow):
-        row = f"row [{', '.join(map(_shorten_feature, expected.features))}]"
-    right = expected.value if expected.label is None else label_text(expected.label)
+        row = f"row [{', '.join(map(_format_feature, expected.features))}]"
     if not 200 <= answer.status < 300:
-        return f"{row}: expected {right}, got {f'HTTP {answer.status}' if answer.status else 'no answer'}"
-    if expected.value is not None:
-        if answer.value is None:
-            return f"{row}: expected {right}, got an answer of another form"
-        # NaN is within no tolerance.
-        is_right = abs(answer.value - expected.value) <= tolerance
-        return "" if is_right else f"{row}: expected {right}, got {answer.value}"
-    if not is_same_label(answer.label, expected.label):
-        if answer.label is None:
-            return f"{row}: expected {right}, got an answer of another form"
-        said = label_text(answer.label)
+        got = f"HTTP {answer.status}" if answer.status else "no answer"
+        return f"{row}: expected {_format_answer(expected)}, got {got}"
+    if (answer.answer_fields, answer.values.keys()) != (expected.answer_fields, expected.values.keys()):
+        return f"{row}: expected {_format_answer(expected)}, got an answer of another form"
+    if not is_same_label(answer.label, expected.label) or not _are_same_labels(answer.labels, expected.labels):
+        said, right = _format_answer(answer), _format_answer(expected)
         # As JSON if the words are the same: "1" is not 1.
-        pair = (right, said) if right != said else (json.dumps(expected.label), json.dumps(answer.label))
-        return f"{row}: expected {pair[0]}, got {pair[1]}"
-    if answer.probabilities.keys() != expected.probabilities.keys() or any(
-        not abs(answer.probabilities[label] - probability) <= tolerance
-        for label, probability in expected.probabilities.items()
-    ):
+        if right == said:
+            right, said = (json.dumps(each.labels if each.label is None else each.label) for each in (expected, answer))
+        return f"{row}: expected {right}, got {said}"
+    if not _are_near(answer.probabilities, expected.probabilities, smoke.tolerance):
         return f"{row}: expected probabilities {expected.probabilities}, got {answer.probabilities}"
+    for name, value in expected.values.items():
+        if not _are_near({"": answer.values[name]}, {"": value}, smoke.output_tolerances.get(name, 0.0)):
+            return f"{row}: expected {name} {value}, got {answer.values[name]}"
+    if not _are_near({"": answer.score}, {"": expected.score}, smoke.tolerance):
+        return f"{row}: expected the score {expected.score}, got {answer.score}"
+    if not _are_near({"": answer.value}, {"": expected.value}, smoke.tolerance):
+        return f"{row}: expected {expected.value}, got {answer.value}"
     return ""
 
 
-def _shorten_feature(value: float | str) -> str:
-    """A feature as text. A long string is cut: the reader only has to find the row again."""
+def _format_answer(answer: report.GoldenAnswer) -> str:
+    """The label, the labels or the values of an answer."""
+    if answer.label is not None:
+        return label_text(answer.label)
+    if answer.labels is not None:
+        return ", ".join(map(label_text, answer.labels)) or "no label"
+    return str(answer.values or answer.value)
+
+
+def _are_near(actual: Mapping[str, float | None], expected: Mapping[str, float | None], tolerance: float) -> bool:
+    """Whether both have the same numbers within the tolerance. NaN is within no tolerance."""
+    return actual.keys() == expected.keys() and all(
+        value is None or ((number := actual[name]) is not None and abs(number - value) <= tolerance)
+        for name, value in expected.items()
+    )
+
+
+def _are_same_labels(left: Sequence[object] | None, right: Sequence[object] | None) -> bool:
+    if left is None or right is None:
+        return left is right
+    return len(left) == len(right) and all(map(is_same_label, left, right))
+
+
+def _format_feature(value: FeatureValue) -> str:
+    """A feature as JSON has it. A long string is cut: the reader only has to find the row again."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     if isinstance(value, str) and len(value) > MAX_TEXT_CHARACTERS:
         value = f"{value[: MAX_TEXT_CHARACTERS - 1]}…"
     return repr(value)

@@ -7,6 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 RUN = "run"
+CONTRACT_COLUMNS = {
+    "target": "the right answers; else the columns that are no features",
+    "string-columns": "columns of strings that look like numbers",
+    "number-columns": "columns of whole numbers that take 1.5 as well",
+    "private-columns": "columns whose values are shown nowhere",
+}
 BOOTSTRAP_ACTIONS = {
     "up": "start both, and build what they need (default)",
     "env": 'print what a shell needs: eval "$(drydock bootstrap env)"',
@@ -42,10 +48,13 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     command("train", "only train the model, into the folder that model.path names")
     contract = command("contract", "write the contract of a model that is trained already, beside it in model.path")
     contract.add_argument("model", type=Path, metavar="MODEL", help="a fitted estimator or pipeline, saved with joblib")
-    contract.add_argument("data", type=Path, metavar="DATA", help="a CSV of rows it has not seen, with right answers")
-    contract.add_argument("--target", default="", metavar="COLUMN", help="the right answers; else the last column")
-    looks = "columns of strings that look like numbers"
-    contract.add_argument("--string-columns", action="extend", nargs="+", default=[], metavar="COLUMN", help=looks)
+    contract.add_argument("data", type=Path, metavar="DATA", help="rows it has not seen, with right answers")
+    for name, words in CONTRACT_COLUMNS.items():
+        contract.add_argument(f"--{name}", action="extend", nargs="+", default=[], metavar="COLUMN", help=words)
+    golden = "golden rows are rows of the data, or made up; else made up if a column is free text"
+    contract.add_argument("--golden", default="", choices=["holdout", "synthetic"], help=golden)
+    contract.add_argument("--decimal", default="", choices=[".", ","], help="the decimal mark of a CSV file")
+    contract.add_argument("--encoding", default="", metavar="NAME", help="the encoding of a CSV file, such as cp1252")
     contract.add_argument("--name", default="", help="what the model is called; else image.name")
     explain = command("explain", "say where an image's bytes are")
     explain.add_argument("--archive", type=Path, metavar="FILE", help="an OCI archive, not the last run's")

@@ -113,11 +113,21 @@ def _contract(args: Namespace, terminal: Terminal) -> int:
             next_step="name a file with some hundred rows that it has not seen: they are enough",
         )
 
+    values = {
+        "name": args.name or plan.policy.image.name,
+        "target": ",".join(args.target),
+        "string-columns": ",".join(args.string_columns),
+        "number-columns": ",".join(args.number_columns),
+        "private-columns": ",".join(args.private_columns),
+        "golden": args.golden,
+        "decimal": args.decimal,
+        "encoding": args.encoding,
+    }
+    options = [f"--{name}={value}" for name, value in values.items() if value]
+
     async def create_contract() -> str:
         async with stages.connect(plan) as engine:
-            return await engine.create_contract(
-                model, data, args.name or plan.policy.image.name, args.target, args.string_columns
-            )
+            return await engine.create_contract(model, data, options)
 
     with files.lock_directory(plan.report_dir):
         files.prepare_directory(plan.report_dir)

@@ -23,13 +23,14 @@ from drydock.report.model import PLAIN_NAME as PLAIN_NAME
 from drydock.report.model import Artifact as Artifact
 from drydock.report.model import Contract as Contract
 from drydock.report.model import Equivalence as Equivalence
+from drydock.report.model import Feature as Feature
 from drydock.report.model import GoldenAnswer as GoldenAnswer
 from drydock.report.model import GoldenRow as GoldenRow
 from drydock.report.model import Holdout as Holdout
-from drydock.report.model import Kind as Kind
 from drydock.report.model import Label as Label
 from drydock.report.model import Model as Model
 from drydock.report.model import ModelDescription as ModelDescription
+from drydock.report.model import Output as Output
 from drydock.report.model import Task as Task
 from drydock.report.run import Assessment as Assessment
 from drydock.report.run import Failure as Failure

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import statistics
 
-from pydantic import Field, StrictFloat
+from pydantic import Field
 
 from drydock.report.base import Value
-from drydock.report.model import GoldenAnswer, Label
+from drydock.report.model import GoldenAnswer
 
 
-class Answer(Value):
+class Answer(GoldenAnswer):
     """The container's answer to one golden row.
 
-    `label` and `value` are None if the answer is not one prediction of the golden row's form: a label
-    and numbers for its probabilities, a label alone, or a number for its value. `status` is 0 if no HTTP answer came.
+    Its fields are empty if the answer is not one prediction of the golden row's form. `status` is 0 if no HTTP answer
+    came.
     """
 
     # In memory it is the golden row itself; what is written has the declared fields alone.
     expected: GoldenAnswer
     status: int = Field(description="of HTTP; 0 if no answer came")
-    label: Label | None = Field(default=None, description="in its own type: 1 is a number, true a boolean")
-    probabilities: dict[str, StrictFloat] = Field(default={})
-    value: StrictFloat | None = Field(default=None, description="in the unit of what the model was trained on")
     duration_seconds: float = 0.0
 
 
@@ -44,6 +41,7 @@ class Smoke(Value):
     tolerance: float = Field(
         default=0.0, description="the largest allowed difference from the recorded probability or value"
     )
+    output_tolerances: dict[str, float] = Field(default={}, description="the same for each of several values")
     malformed: tuple[Malformed, ...] = ()
 
     @property

@@ -47,10 +47,10 @@ def format_score(name: str, value: float) -> str:
 
 
 def list_features(contract: ModelDescription) -> list[str]:
-    """The names of the features; a string feature is marked as one."""
+    """The names of the features; one that is no number has its type beside it."""
     return [
-        f"{name} (string)" if kind == "string" else name
-        for name, kind in zip(contract.features, contract.feature_kinds, strict=True)
+        feature.name if feature.type == "number" else f"{feature.name} ({feature.type})"
+        for feature in contract.features
     ]
 
 

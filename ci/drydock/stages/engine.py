@@ -98,24 +98,22 @@ class EngineStages:
         """Build the Dockerfile's stage `train` and put the model that it made, and its contract, into `directory`."""
         await self._build_files("train", self._load_context(), directory)
 
-    async def create_contract(
-        self, model: Path, data: Path, name: str, target: str, string_columns: Sequence[str]
-    ) -> str:
+    async def create_contract(self, model: Path, data: Path, options: Sequence[str]) -> str:
         """Build the Dockerfile's stage `contract`, which creates the contract of a trained model; return its summary.
 
-        The model and its contract are then in the folder that `model.path` names. `target` and `string_columns` are
-        columns of `data`.
+        The model and its contract are then in the folder that `model.path` names. `options` are those of
+        `python -m export.contract`, each with its value.
         """
         context = (
             self._load_context()
             .with_file("input/model.pkl", host.load_file(model))
             .with_file("input/data.csv", host.load_file(data))
+            .with_new_file("input/options.txt", "".join(f"{option}\n" for option in options))
         )
-        arguments = {"NAME": name, "TARGET": target, "STRING_COLUMNS": ",".join(string_columns)}
-        made = self._build_stage("contract", context, arguments)
+        made = self._build_stage("contract", context)
         with _build_errors(
             f"the contract of {model.name}",
-            likely_cause="the image lacks a package of the model, or the CSV columns are not the model's features",
+            likely_cause="the image lacks a package of the model, or the columns are not the model's features",
             next_step="the log ends with what to change; then run again",
         ):
             summary = await made.file("/summary.txt").contents()

@@ -55,6 +55,7 @@ async def _run_smoke_test(
         log=container_exit.log,
         answers=answers,
         tolerance=contract.tolerance,
+        output_tolerances={output.name: output.tolerance for output in contract.outputs},
         malformed=malformed,
     )
 

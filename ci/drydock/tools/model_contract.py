@@ -71,10 +71,10 @@ def read_reference_rows(directory: Path, contract: Contract) -> tuple[list[list[
 
     They are one JSON list a line. They belong to somebody, so no sentence repeats a value.
     """
-    reference = contract.model_dump(mode="json").get("reference")
+    reference = contract.reference
     if not reference:
         return [], "the contract has no reference rows"
-    path = directory / str(reference["file"])
+    path = directory / reference.file
     try:
         with _open_plain_file(path) as file:
             content = file.read(CONTRACT_LIMIT_BYTES)
@@ -82,7 +82,7 @@ def read_reference_rows(directory: Path, contract: Contract) -> tuple[list[list[
         return [], f"the reference rows cannot be read: {path}: {error.strerror}"
     except BuildError as error:
         return [], f"the reference rows cannot be read: {error.message}"
-    if hashlib.sha256(content).hexdigest() != reference["sha256"]:
+    if hashlib.sha256(content).hexdigest() != reference.sha256:
         return [], f"{path} is not the recorded file: it has another sha256 than the contract says"
     try:
         rows = [json.loads(line) for line in content.decode().splitlines()]

@@ -8,7 +8,7 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,8 @@ import anyio
 import httpx
 
 from drydock.policy import LimitsSection
-from drydock.report import Answer, Contract, GoldenRow, Kind, Malformed
+from drydock.report import Answer, Contract, Feature, GoldenRow, Malformed
+from drydock.report.model import FeatureValue
 
 POLL_SECONDS = 0.25
 DEFAULT_PORT = 8000
@@ -27,6 +28,7 @@ MAX_PREDICT_SECONDS = 30
 # How often each image answers one row for its median.
 TIMED_ROWS = 20
 JSON = "application/json"
+NUMBERS = ("number", "integer")
 # What nests very deeply ends in RecursionError.
 MALFORMED_ANSWER_ERRORS = (ValueError, KeyError, TypeError, RecursionError)
 
@@ -101,7 +103,7 @@ async def send_requests(
         _create_client(base_url, limits) as client,
         _create_client(base_url, limits, keep_connections=0) as fresh,
     ):
-        answers = [await _predict(client, fresh, row, limits) for row in contract.golden]
+        answers = [await _predict(client, fresh, contract, row, limits) for row in contract.golden]
         malformed = [
             Malformed(name=name, status=response.status_code if response else 0)
             for name, (method, content, content_type) in create_malformed_requests(contract).items()
@@ -197,12 +199,14 @@ def create_malformed_requests(contract: Contract) -> dict[str, tuple[str, bytes,
     """Requests to /predict that no client should send, each by its name: method, body and content type."""
     features = list(contract.golden[0].features)
 
-    def instead(kind: Kind, name: str, value: float | str) -> dict[str, tuple[str, bytes, str]]:
-        """The row with another value in its first feature of this kind. Empty if it has no such feature."""
-        if kind not in contract.feature_kinds:
-            return {}
-        place = contract.feature_kinds.index(kind)
-        return {name: ("POST", _encode_body([*features[:place], value, *features[place + 1 :]]), JSON)}
+    def instead(
+        name: str, value: FeatureValue, is_wrong: Callable[[Feature], bool]
+    ) -> dict[str, tuple[str, bytes, str]]:
+        """The row with this value in the first feature for which it is wrong. Empty if it is right for all."""
+        for place, feature in enumerate(contract.features):
+            if is_wrong(feature):
+                return {name: ("POST", _encode_body([*features[:place], value, *features[place + 1 :]]), JSON)}
+        return {}
 
     return {
         "cut short": ("POST", _encode_body(features)[:-3], JSON),
@@ -210,9 +214,11 @@ def create_malformed_requests(contract: Contract) -> dict[str, tuple[str, bytes,
         "another key": ("POST", b'{"rows": []}', JSON),
         "a feature too few": ("POST", _encode_body(features[:-1]), JSON),
         "a feature too many": ("POST", _encode_body([*features, 1.0]), JSON),
-        **instead("number", "a string for a number", "many"),
-        **instead("string", "a number for a string", 1.0),
-        **instead("number", "not a number", math.nan),
+        **instead("a string for a number", "many", lambda feature: feature.base_type in NUMBERS),
+        **instead("a number for a boolean", 1, lambda feature: feature.base_type == "boolean"),
+        **instead("a number for a string", 1.0, lambda feature: feature.base_type == "string"),
+        **instead("not a number", math.nan, lambda feature: feature.base_type in NUMBERS),
+        **instead("a missing value", None, lambda feature: not feature.missing),
         "plain text": ("POST", _encode_body(features), "text/plain"),
         "GET": ("GET", b"", JSON),
     }
@@ -251,26 +257,24 @@ async def _send_rows(
 
 
 async def _predict(
-    client: httpx.AsyncClient, fresh: httpx.AsyncClient, row: GoldenRow, limits: LimitsSection
+    client: httpx.AsyncClient,
+    fresh: httpx.AsyncClient,
+    contract: Contract,
+    row: GoldenRow,
+    limits: LimitsSection,
 ) -> Answer:
     response, duration_seconds = await _send_rows(client, fresh, row.features, limits)
     answer = Answer(
-        expected=row,
+        expected=contract.hide_private(row),
         status=response.status_code if response else 0,
         duration_seconds=round(duration_seconds, 4),
     )
     try:
         [prediction] = _parse_predictions(response, 1) or [{}]
-        fields = {name: prediction[name] for name in _answer_fields(row)}
+        fields = {name: prediction[name] for name in contract.answer_fields}
         return Answer.model_validate({**dict(answer), **fields})
     except MALFORMED_ANSWER_ERRORS:
         return answer
-
-
-def _answer_fields(row: GoldenRow) -> tuple[str, ...]:
-    if row.value is not None:
-        return ("value",)
-    return ("label", "probabilities") if row.probabilities else ("label",)
 
 
 def _encode_body(features: object) -> bytes:

@@ -58,11 +58,11 @@ def test_a_model_that_is_not_its_contracts_stops_the_run_before_anything_is_buil
     row = {"features": [1.0], "label": "small", "probabilities": {"small": 1.0}}
     artifact = {"file": "model.pkl", "sha256": hashlib.sha256(model).hexdigest(), "size_bytes": len(model)}
     contract = {
-        "schema": 1,
+        "schema_version": 1,
         "name": "tiny",
         "task": "classification",
         "artifact": artifact,
-        "features": ["size"],
+        "features": [{"name": "size", "type": "number"}],
         "labels": ["small"],
         "python": "3.13",
         "libraries": {},

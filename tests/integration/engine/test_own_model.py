@@ -20,12 +20,12 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from export.dataset import Table
+from export.dataset import number_table
 from export.contract import create_contract
 
 rows, targets = np.array([[1.0], [2.0], [8.0], [9.0]]), ["small", "small", "large", "large"]
 model = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, targets)
-create_contract(model, Table(["size"], rows.tolist()), targets, Path("/trained"), name="scaled")
+create_contract(model, number_table(["size"], rows.tolist()), targets, Path("/trained"), name="scaled")
 """
 
 
@@ -81,7 +81,12 @@ def test_words_and_numbers_go_through_the_whole_pipeline_to_their_digest(tickets
     assert_published(project, finished)
     told = contract(finished)
     assert (told["name"], told["task"], told["runtime"]) == ("ticket-router", "classification", "pandas")
-    assert told["kinds"] == ["string", "string", "number", "number"]
+    assert [(feature["name"], feature["type"]) for feature in told["features"]] == [
+        ("subject", "string"),
+        ("channel", "category"),
+        ("customer_years", "number"),
+        ("waiting_hours", "number"),
+    ]
     assert finished.row("answers /predict as trained")["measured"] == "12 of 12 rows"
     names = {request["name"] for request in finished.report["smoke"]["malformed"]}
     assert {"a string for a number", "a number for a string"} <= names
@@ -104,9 +109,16 @@ def test_a_model_that_came_trained_gets_its_contract_from_data_and_then_its_dige
     data = REPOSITORY_ROOT / "training" / "tickets.csv"
     written = project.command("contract", str(model), str(data), "--name", "mine", "--target", "team")
     assert written.exit_code == 0, written.output
-    assert "model      classification: 2 strings and 2 numbers → 3 labels; accuracy " in written.output
+    assert (
+        "model      classification: 1 string, 1 category and 2 numbers → 3 labels\nscores     accuracy "
+        in written.output
+    )
     assert "note       the compiled runtime takes only numbers, but subject is a string\n" in written.output
-    assert sorted(path.name for path in (project.root / "mine").iterdir()) == ["model.json", "model.pkl"]
+    assert sorted(path.name for path in (project.root / "mine").iterdir()) == [
+        "model.json",
+        "model.pkl",
+        "reference.jsonl",
+    ]
     assert (project.root / "mine" / "model.pkl").read_bytes() == model.read_bytes()
     run = project.run()
     assert_published(project, run)

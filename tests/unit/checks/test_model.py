@@ -34,11 +34,11 @@ ANSWERS = "answers /predict as trained"
             "row [1.0, 2.0]: expected small, got an answer of another form",
         ),
         (
-            Answer(expected=examples.SMALL.model_copy(update={"label": 1}), status=200, label="1"),
+            examples.answer(examples.SMALL.model_copy(update={"label": 1}), "1"),
             'row [1.0, 2.0]: expected 1, got "1"',
         ),
         (
-            Answer(expected=examples.SMALL.model_copy(update={"label": 1}), status=200, label=True),
+            examples.answer(examples.SMALL.model_copy(update={"label": 1}), label=True),
             "row [1.0, 2.0]: expected 1, got true",
         ),
         (examples.answer(examples.SMALL, status=500), "row [1.0, 2.0]: expected small, got HTTP 500"),
@@ -81,6 +81,115 @@ def test_a_wrong_value_shows_expected_beside_got(answer: Answer, why: str) -> No
 def test_a_value_within_the_contracts_tolerance_is_right(value: float) -> None:
     smoke = examples.smoke(examples.value_answer(examples.CHEAP, value), tolerance=1.5)
     assert examples.judge(ANSWERS, Facts(smoke=smoke)).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (
+            examples.right_answer(examples.TAGGED, labels=("round",)),
+            "row [1.0, 2.0]: expected red, round, got round",
+        ),
+        (
+            examples.right_answer(examples.TAGGED, labels=("round", "red")),
+            "row [1.0, 2.0]: expected red, round, got round, red",
+        ),
+        (
+            examples.right_answer(examples.UNTAGGED, labels=("red",)),
+            "row [8.0, 9.0]: expected no label, got red",
+        ),
+        (
+            examples.right_answer(examples.TAGGED.model_copy(update={"labels": (1,)}), labels=("1",)),
+            'row [1.0, 2.0]: expected [1], got ["1"]',
+        ),
+        (
+            examples.right_answer(examples.TAGGED, probabilities={"red": 0.75, "round": 0.51}),
+            "row [1.0, 2.0]: expected probabilities {'red': 0.75, 'round': 0.5}, got {'red': 0.75, 'round': 0.51}",
+        ),
+        (
+            examples.right_answer(examples.TAGGED, labels=None),
+            "row [1.0, 2.0]: expected red, round, got an answer of another form",
+        ),
+        (
+            examples.right_answer(examples.TAGGED, labels=None, label="red"),
+            "row [1.0, 2.0]: expected red, round, got an answer of another form",
+        ),
+        (
+            examples.right_answer(examples.PLACE, values={"north": 47.502, "height": 400.0}),
+            "row [1.0, 2.0]: expected north 47.5, got 47.502",
+        ),
+        (
+            examples.right_answer(examples.PLACE, values={"north": 47.5, "height": 401.5}),
+            "row [1.0, 2.0]: expected height 400.0, got 401.5",
+        ),
+        (
+            examples.right_answer(examples.PLACE).model_copy(update={"values": {"north": math.nan, "height": 400.0}}),
+            "row [1.0, 2.0]: expected north 47.5, got nan",
+        ),
+        (
+            examples.right_answer(examples.PLACE, values={"north": 47.5}),
+            "row [1.0, 2.0]: expected {'north': 47.5, 'height': 400.0}, got an answer of another form",
+        ),
+        (
+            examples.right_answer(examples.PLACE, values={"north": 47.5, "height": 400.0, "depth": 1.0}),
+            "row [1.0, 2.0]: expected {'north': 47.5, 'height': 400.0}, got an answer of another form",
+        ),
+        (
+            examples.right_answer(examples.PLACE, values={}, value=47.5),
+            "row [1.0, 2.0]: expected {'north': 47.5, 'height': 400.0}, got an answer of another form",
+        ),
+        (examples.right_answer(examples.USUAL, label=-1), "row [1.0, 2.0]: expected 1, got -1"),
+        (examples.right_answer(examples.USUAL, score=0.2), "row [1.0, 2.0]: expected the score 0.125, got 0.2"),
+        (
+            examples.right_answer(examples.USUAL, score=None),
+            "row [1.0, 2.0]: expected 1, got an answer of another form",
+        ),
+        (examples.right_answer(examples.FIRST_CLUSTER, label=1), "row [1.0, 2.0]: expected 0, got 1"),
+        (examples.right_answer(examples.FIRST_CLUSTER, label=False), "row [1.0, 2.0]: expected 0, got false"),
+        (
+            examples.right_answer(examples.FIRST_CLUSTER, score=0.0),
+            "row [1.0, 2.0]: expected 0, got an answer of another form",
+        ),
+    ],
+)
+def test_a_wrong_answer_of_each_other_task_shows_expected_beside_got(answer: Answer, why: str) -> None:
+    smoke = examples.smoke(answer, output_tolerances={"north": 0.001, "height": 1.0})
+    judged = examples.judge(ANSWERS, Facts(smoke=smoke))
+    assert (judged.verdict, judged.details) == (Verdict.FAIL, (why,))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *map(examples.right_answer, (examples.TAGGED, examples.UNTAGGED, examples.PLACE, examples.OTHER_PLACE)),
+        *map(examples.right_answer, (examples.USUAL, examples.STRANGE, examples.FIRST_CLUSTER)),
+        examples.right_answer(examples.TAGGED, probabilities={"red": 0.75 + 9e-7, "round": 0.5}),
+        # Each value has a tolerance of its own.
+        examples.right_answer(examples.PLACE, values={"north": 47.5009, "height": 400.9}),
+        examples.right_answer(examples.PLACE, values={"height": 400.0, "north": 47.5}),
+        examples.right_answer(examples.STRANGE, score=-0.25 - 9e-7),
+    ],
+)
+def test_a_right_answer_of_each_other_task_is_right(answer: Answer) -> None:
+    smoke = examples.smoke(answer, output_tolerances={"north": 0.001, "height": 1.0})
+    assert examples.judge(ANSWERS, Facts(smoke=smoke)).verdict is Verdict.PASS
+
+
+def test_a_row_is_shown_as_json_and_private_values_are_hidden() -> None:
+    row = examples.TYPED.golden[1]
+    wrong = examples.right_answer(examples.TYPED.hide_private(row), label=1)
+    assert examples.judge(ANSWERS, Facts(smoke=examples.smoke(wrong))).details == (
+        "row ['Bern', 0, false, 1.0, '…']: expected 2, got 1",
+    )
+    # What is missing is private as well.
+    wrong = examples.right_answer(examples.TYPED.hide_private(examples.TYPED_ROW), label=2)
+    assert examples.judge(ANSWERS, Facts(smoke=examples.smoke(wrong))).details == (
+        "row ['Basel', 3, true, 12.5, '…']: expected 1, got 2",
+    )
+    missing = examples.TYPED_ROW.model_copy(update={"features": (None, 3)})
+    assert examples.judge(ANSWERS, Facts(smoke=examples.smoke(examples.right_answer(missing, label=2)))).details == (
+        "row [null, 3]: expected 1, got 2",
+    )
 
 
 def test_a_value_of_0_is_an_answer_like_any_other() -> None:

@@ -8,6 +8,18 @@ from drydock.cli import arguments
 
 SHARED = {"config": Path("pipeline.toml"), "report_dir": None}
 A_RUN = {"command": "run", **SHARED, "push": True, "tag": None, "debug": False}
+A_CONTRACT = {
+    "model": Path("model.pkl"),
+    "data": Path("data.csv"),
+    "target": [],
+    "string_columns": [],
+    "number_columns": [],
+    "private_columns": [],
+    "golden": "",
+    "decimal": "",
+    "encoding": "",
+    "name": "",
+}
 DIGEST = "sha256:" + "a1" * 32
 
 
@@ -43,30 +55,25 @@ def test_where_no_command_is_named_it_is_a_run(given: list[str], asked: dict[str
         (["train"], {}),
         (
             ["contract", "model.pkl", "data.csv"],
-            {"model": Path("model.pkl"), "data": Path("data.csv"), "target": "", "string_columns": [], "name": ""},
+            A_CONTRACT,
         ),
         (
             [
                 *("contract", "model.pkl", "data.csv", "--target", "price", "--name", "mine"),
-                *("--string-columns", "zip", "year"),
+                *("--string-columns", "zip", "year", "--private-columns", "income", "--golden", "synthetic"),
             ],
             {
-                "model": Path("model.pkl"),
-                "data": Path("data.csv"),
-                "target": "price",
+                **A_CONTRACT,
+                "target": ["price"],
                 "string_columns": ["zip", "year"],
+                "private_columns": ["income"],
+                "golden": "synthetic",
                 "name": "mine",
             },
         ),
         (
             ["contract", "model.pkl", "data.csv", "--string-columns", "zip", "--string-columns", "year"],
-            {
-                "model": Path("model.pkl"),
-                "data": Path("data.csv"),
-                "target": "",
-                "string_columns": ["zip", "year"],
-                "name": "",
-            },
+            {**A_CONTRACT, "string_columns": ["zip", "year"]},
         ),
         (["explain"], {"archive": None, "layer": None}),
         (["explain", "--archive", "image.tar"], {"archive": Path("image.tar"), "layer": None}),

@@ -360,7 +360,10 @@ def test_a_report_that_cannot_be_written_is_shown_all_the_same(
 FLAGS = {
     "run": {"--push", "--no-push", "--tag", "--debug"},
     "train": set(),
-    "contract": {"--target", "--string-columns", "--name"},
+    "contract": {
+        *("--target", "--string-columns", "--number-columns", "--private-columns"),
+        *("--golden", "--decimal", "--encoding", "--name"),
+    },
     "explain": {"--archive", "--layer"},
     "generate-key-pair": set(),
     "verify": {"--key"},
@@ -512,7 +515,7 @@ def test_contract_says_what_was_found_out_about_a_model(
     given = [str(project / "link.pkl"), str(project / "rows.csv")]
     assert commands.main(["contract", *given, *of(project)]) == 0
     # The engine follows no links.
-    assert fake_stages.described == [(project / "fitted.pkl", project / "rows.csv", "mine", "", [])]
+    assert fake_stages.described == [(project / "fitted.pkl", project / "rows.csv", ["--name=mine"])]
     assert fake_stages.called == ["connect", "contract", "disconnect"]
     shown = capsys.readouterr()
     assert (shown.err, shown.out) == (
@@ -525,10 +528,21 @@ def test_contract_takes_its_columns_and_a_name_and_says_what_would_pass_over_the
     fake_stages: FakeStages, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [str(project / "fitted.pkl"), str(project / "rows.csv")]
-    asked = ["--target", "price", "--string-columns", "zip", "year", "--name", "yours"]
+    asked = ["--target", "price", "--string-columns", "zip", "year", "--name", "yours", "--number-columns", "rooms"]
+    asked += ["--private-columns", "income", "--golden", "synthetic", "--decimal", ",", "--encoding", "cp1252"]
     assert commands.main(["contract", *given, *asked, *of(project)]) == 0
     files = (project / "fitted.pkl", project / "rows.csv")
-    assert fake_stages.described == [(*files, "yours", "price", ["zip", "year"])]
+    options = [
+        "--name=yours",
+        "--target=price",
+        "--string-columns=zip,year",
+        "--number-columns=rooms",
+        "--private-columns=income",
+        "--golden=synthetic",
+        "--decimal=,",
+        "--encoding=cp1252",
+    ]
+    assert fake_stages.described == [(*files, options)]
     shown = capsys.readouterr().out
     following = 'set train = "" under [model] in {}, or the next run trains its own model\n'
     assert shown == f"model      of a test\nnext       {following.format(project / 'pipeline.toml')}"

@@ -23,7 +23,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTre
 from export import compiled
 from export.compiled import ComparisonRows, compare, convert, flatten_trees
 from export.contract import create_contract
-from export.dataset import Table
+from export.dataset import number_table
 from export.errors import ConversionError
 from service.contract import ModelLoadError
 from service.model import load_model
@@ -45,7 +45,7 @@ def test_the_shipped_model_is_equal_on_every_row_and_says_so(breakable: Path, tm
         f"converted  {target}/model.forest: equivalent on 150 training, 933 edge and 10000 random rows, "
         "largest difference 0, limit 1e-06\n"
     )
-    assert sorted(path.name for path in target.iterdir()) == ["model.forest", "model.json"]
+    assert sorted(path.name for path in target.iterdir()) == ["model.forest", "model.json", "reference.jsonl"]
 
 
 def test_a_second_conversion_gives_the_same_bytes(artifacts: Path, compiled_artifacts: Path, tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_a_comparison_of_many_features_and_splits_takes_little_memory(tmp_path: 
     wide = generator.normal(size=(60, 3_000)).astype(np.float32).astype(np.float64)
     forest = ExtraTreesClassifier(n_estimators=100, random_state=1).fit(wide, generator.integers(2, size=60))
     create_contract(
-        forest, Table([f"f{at}" for at in range(3_000)], wide.tolist()), forest.predict(wide), tmp_path, name="w"
+        forest, number_table([f"f{at}" for at in range(3_000)], wide.tolist()), forest.predict(wide), tmp_path, name="w"
     )
     code = (
         "import sys, resource; from pathlib import Path; from export.compiled import convert;"

@@ -13,20 +13,22 @@ import msgspec
 import numpy as np
 import pandas
 import pytest
-from sklearn.cluster import KMeans
+from sklearn.cluster import DBSCAN
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from export.contract import create_contract, evenly_spaced_rows, least_certain_rows, main
-from export.dataset import Table
+from export.contract import create_contract, main
+from export.dataset import number_table
 from export.errors import ContractError
+from export.golden import evenly_spaced_rows, least_certain_rows
 from export.scores import describe_scores
 from service.contract import Contract, Label, Row
 from service.model import Model, load_model
@@ -53,8 +55,13 @@ def test_a_second_training_gives_the_same_bytes_and_says_what_came_out_in_one_li
         f"trained    {again}/model.pkl: {describe_scores(model.contract.holdout)}, "
         f"12 golden rows, sha256 {model.contract.artifact.sha256[:12]}\n"
     )
-    assert sorted(path.name for path in again.iterdir()) == ["model.json", "model.pkl", "training.npy"]
-    for name in ("model.pkl", "model.json", "training.npy"):
+    assert sorted(path.name for path in again.iterdir()) == [
+        "model.json",
+        "model.pkl",
+        "reference.jsonl",
+        "training.npy",
+    ]
+    for name in ("model.pkl", "model.json", "reference.jsonl", "training.npy"):
         assert (again / name).read_bytes() == (artifacts / name).read_bytes(), name
 
 
@@ -81,7 +88,7 @@ def test_the_contract_names_the_file_that_lies_beside_it(artifacts: Path) -> Non
 def test_the_contract_says_what_is_predicted_from_what(model: Model) -> None:
     contract = model.contract
     assert (contract.name, contract.task) == ("iris-classifier", "classification")
-    assert contract.features == ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
+    assert contract.feature_names == ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
     assert contract.labels == ["setosa", "versicolor", "virginica"]
     assert contract.tolerance == 1e-6
 
@@ -203,6 +210,12 @@ def described(folder: Path, *arguments: str) -> tuple[str, Contract]:
     return done.stdout, model.contract
 
 
+DATA = (
+    "data       golden rows are rows of your data, and everybody who may pull the image can read them; "
+    "--golden synthetic makes up others"
+)
+
+
 def sha256_of(folder: Path) -> str:
     return hashlib.sha256((folder / "model.pkl").read_bytes()).hexdigest()[:12]
 
@@ -211,12 +224,13 @@ def test_a_classifier_is_described_from_its_file_and_a_table(tmp_path: Path) -> 
     given(tmp_path, doors(), DOORS)
     said, contract = described(tmp_path, "--name", "doors")
     assert said == (
-        "model      classification: 2 numbers → 2 labels; accuracy 0.75 (0.25 to 1) on 4 rows\n"
+        "model      classification: 1 number and 1 integer → 2 labels\nscores     accuracy 0.75 (0.25 to 1) on 4 rows\n"
         f"contract   4 golden rows, tolerance 1e-06, sha256 {sha256_of(tmp_path)}\n"
+        f"{DATA}\n"
         'next       runtime = "compiled" serves it, and "sklearn" as well\n'
     )
     assert (contract.name, contract.task, contract.runtime) == ("doors", "classification", "sklearn")
-    assert (contract.features, contract.kinds, contract.labels) == (["width", "height"], [], ["open", "shut"])
+    assert (contract.feature_names, contract.labels) == (["width", "height"], ["open", "shut"])
     assert [(row.features, row.label) for row in contract.golden] == [
         ([0.6, 2.0], "open"),
         ([0.9, 2.0], "open"),
@@ -231,9 +245,10 @@ def test_a_regressor_is_described_and_what_the_lean_runtime_lacks_is_named(tmp_p
     said, contract = described(tmp_path)
     assert said == (
         # 1 - 2 / 442, the squares of what it is off by and of what the days differ by.
-        "model      regression: 2 numbers → a value; r2 0.9955 (0.9506 to 1), mean absolute error 0.5 (0 to 1) "
-        "on 4 rows\n"
+        "model      regression: 2 integers → a value\n"
+        "scores     r2 0.9955 (0.9506 to 1), mean absolute error 0.5 (0 to 1) on 4 rows\n"
         f"contract   4 golden rows, tolerance 4e-05, sha256 {sha256_of(tmp_path)}\n"
+        f"{DATA}\n"
         "note       the compiled runtime has no StandardScaler; it has RandomForestClassifier, ExtraTreesClassifier, "
         "RandomForestRegressor, ExtraTreesRegressor, DecisionTreeClassifier, ExtraTreeClassifier, "
         "DecisionTreeRegressor, ExtraTreeRegressor\n"
@@ -256,14 +271,15 @@ def test_a_model_with_words_is_a_frame(tmp_path: Path) -> None:
     given(tmp_path, signs(), SIGNS)
     said, contract = described(tmp_path)
     assert said == (
-        "model      classification: 1 string and 1 number → 2 labels; accuracy 1 (1 to 1) on 4 rows\n"
+        "model      classification: 1 category and 1 integer → 2 labels\nscores     accuracy 1 (1 to 1) on 4 rows\n"
         f"contract   4 golden rows, tolerance 1e-06, sha256 {sha256_of(tmp_path)}\n"
+        f"{DATA}\n"
         "note       the compiled runtime takes only numbers, but sign is a string\n"
         'next       set runtime = "pandas" under [build]\n'
     )
-    assert (contract.runtime, contract.kinds) == ("pandas", ["string", "number"])
+    assert (contract.runtime, [feature.type for feature in contract.features]) == ("pandas", ["category", "integer"])
     assert contract.libraries["pandas"] == metadata.version("pandas")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.json", "model.pkl"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.json", "model.pkl", "reference.jsonl"]
 
 
 def test_a_model_of_named_columns_is_a_frame_though_all_of_them_are_numbers(tmp_path: Path) -> None:
@@ -271,7 +287,7 @@ def test_a_model_of_named_columns_is_a_frame_though_all_of_them_are_numbers(tmp_
     columns = ColumnTransformer([("numbers", StandardScaler(), ["day", "hours"])])
     given(tmp_path, make_pipeline(columns, LinearRegression()).fit(frame, [10, 50]), DAYS)
     said, contract = described(tmp_path)
-    assert (contract.runtime, contract.kinds, contract.features) == ("pandas", [], ["day", "hours"])
+    assert (contract.runtime, contract.feature_names) == ("pandas", ["day", "hours"])
     assert "\nnote       the compiled runtime has no ColumnTransformer; it has " in said
     assert said.endswith('\nnext       set runtime = "pandas" under [build]\n')
 
@@ -282,7 +298,7 @@ def test_the_columns_are_put_in_the_order_that_the_model_was_trained_in(tmp_path
     forest = RandomForestRegressor(n_estimators=2, random_state=1).fit(frame, [10, 50])
     given(tmp_path, forest, "id,day,hours,sales\nx1,1,8,10\nx2,5,6,50\n")
     _, contract = described(tmp_path)
-    assert (contract.runtime, contract.features) == ("sklearn", ["hours", "day"])
+    assert (contract.runtime, contract.feature_names) == ("sklearn", ["hours", "day"])
     assert [row.features for row in contract.golden] == [[8.0, 1.0], [6.0, 5.0]]
 
 
@@ -292,7 +308,9 @@ def test_words_and_a_target_are_told_on_the_command_line(tmp_path: Path) -> None
     pipeline = make_pipeline(encoder, LogisticRegression()).fit(frame, ["east", "west"])
     given(tmp_path, pipeline, "side,zip,floor\neast,01067,1\nwest,99998,2\n")
     said, contract = described(tmp_path, "--target", "side", "--string-columns", "zip,floor")
-    assert said.startswith("model      classification: 2 strings → 2 labels; accuracy 1 (1 to 1) on 2 rows\n")
+    assert said.startswith(
+        "model      classification: 2 categories → 2 labels\nscores     accuracy 1 (1 to 1) on 2 rows\n"
+    )
     assert [row.features for row in contract.golden] == [["01067", "1"], ["99998", "2"]]
 
 
@@ -321,7 +339,7 @@ def test_a_value_may_be_off_by_a_millionth_of_the_largest(
 ) -> None:
     rows: list[Row] = [[1.0], [2.0]]
     tree = DecisionTreeRegressor(random_state=1).fit(rows, values)
-    assert create_contract(tree, Table(["a"], rows), values, tmp_path, name="values").tolerance == tolerance
+    assert create_contract(tree, number_table(["a"], rows), values, tmp_path, name="values").tolerance == tolerance
 
 
 @pytest.mark.parametrize(
@@ -347,7 +365,7 @@ def test_a_right_answer_is_known_in_whatever_type_it_comes(
 ) -> None:
     tree = DecisionTreeClassifier(random_state=1).fit([[1.0], [2.0]], np.array(classes))
     rows: list[Row] = [[1.0], [2.0], [3.0]]
-    contract = create_contract(tree, Table(["a"], rows), targets, tmp_path, name="values")
+    contract = create_contract(tree, number_table(["a"], rows), targets, tmp_path, name="values")
     assert (contract.labels, contract.holdout.scores["accuracy"]) == (labels, accuracy)
     # In Python, True is 1 and 1 is 1.0.
     assert [type(label) for label in contract.labels] == [type(label) for label in labels]
@@ -357,9 +375,9 @@ def test_a_right_answer_is_known_in_whatever_type_it_comes(
 def test_classes_have_the_names_that_they_are_given(tmp_path: Path) -> None:
     rows: list[Row] = [[1.0], [2.0]]
     tree = DecisionTreeClassifier(random_state=1).fit(rows, [0, 1])
-    table = Table(["a"], rows)
+    table = number_table(["a"], rows)
     contract = create_contract(
-        tree, table, [0, 1], tmp_path, name="doors", labels=["open", "shut"], reference_rows=[[5.0]]
+        tree, table, [0, 1], tmp_path, name="doors", labels=["open", "shut"], comparison_rows=[[5.0]]
     )
     assert contract.labels == ["open", "shut"]
     assert [row.label for row in contract.golden] == ["open", "shut"]
@@ -370,7 +388,7 @@ def test_a_search_for_the_best_model_is_that_model(tmp_path: Path) -> None:
     rows: list[Row] = [[float(each)] for each in range(8)]
     targets = ["low"] * 4 + ["high"] * 4
     search = GridSearchCV(DecisionTreeClassifier(random_state=1), {"max_depth": [1]}, cv=2).fit(rows, targets)
-    contract = create_contract(search, Table(["a"], rows), targets, tmp_path, name="search")
+    contract = create_contract(search, number_table(["a"], rows), targets, tmp_path, name="search")
     assert (contract.labels, contract.runtime, contract.holdout.scores["accuracy"]) == (["high", "low"], "sklearn", 1)
 
 
@@ -393,11 +411,17 @@ def refused(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> s
     return left.value.code
 
 
+NO_PREDICTION = (
+    "does not predict: it is no classifier, regressor, outlier detector or clustering of scikit-learn. Put an "
+    "estimator that predicts at the end of the pipeline."
+)
+
+
 def test_a_refusal_is_one_sentence_and_nothing_is_written(tmp_path: Path) -> None:
-    given(tmp_path, KMeans(1).fit([[1, 2], [3, 4]]), DOORS)
+    given(tmp_path, StandardScaler().fit([[1, 2], [3, 4]]), DOORS)
     done = run("-m", "export.contract", "model.pkl", "data.csv", "--out", "out", folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "KMeans is neither a classifier nor a regressor of scikit-learn.\n"
+    assert done.stderr == f"StandardScaler {NO_PREDICTION}\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "model.pkl"]
 
 
@@ -410,20 +434,31 @@ TWO = [[1, 2], [3, 4]]
     [
         (
             DecisionTreeClassifier().fit(X, TWO),
-            "DecisionTreeClassifier predicts 2 things; a model predicts one.",
+            "DecisionTreeClassifier gives 2 labels to each row, and some have more than two values. A model gives one "
+            "label, or says of several whether a row has them. Train one classifier for each.",
         ),
         (
             LinearRegression().fit(X, TWO),
-            "the model gives 8 numbers to 4 rows; a model predicts one thing.",
+            "LinearRegression gives 2 answers to each row, and data.csv has 1 column beside the features. Add the "
+            "right answers, one column for each, or name them with --target A,B.",
         ),
-        (KMeans(1).fit(X), "KMeans is neither a classifier nor a regressor of scikit-learn."),
+        (
+            DBSCAN().fit(X),
+            "DBSCAN has no predict, so it answers only for the rows that it was fitted on. Choose an estimator with "
+            "predict.",
+        ),
+        (
+            LocalOutlierFactor(1).fit(X),
+            "LocalOutlierFactor has no predict, so it answers only for the rows that it was fitted on. Choose an "
+            "estimator with predict and decision_function.",
+        ),
         (
             make_pipeline(StandardScaler()).fit(X),
-            "StandardScaler is neither a classifier nor a regressor of scikit-learn.",
+            f"StandardScaler {NO_PREDICTION}",
         ),
         # Somebody's dictionary of a model and what goes with it.
-        ({"model": 1}, "dict is neither a classifier nor a regressor of scikit-learn."),
-        (DecisionTreeClassifier, "ABCMeta is neither a classifier nor a regressor of scikit-learn."),
+        ({"model": 1}, f"dict {NO_PREDICTION}"),
+        (DecisionTreeClassifier, f"ABCMeta {NO_PREDICTION}"),
         (LogisticRegression(), "LogisticRegression is not fitted; fit it before it is saved."),
         (
             make_pipeline(StandardScaler(), LogisticRegression()),
@@ -440,7 +475,7 @@ TWO = [[1, 2], [3, 4]]
             "the data have the answer shut, but the model has only close, open.",
         ),
         (DecisionTreeClassifier().fit(X, [0, 1]), "the data have the answer shut, but the model has only 0, 1."),
-        (DecisionTreeRegressor().fit(X, [0, 1]), "the data's target is shut, but the model predicts numbers."),
+        (DecisionTreeRegressor().fit(X, [0, 1]), "the column door has shut, but the model predicts numbers."),
         (
             DecisionTreeClassifier().fit([[1], [2]], ["open", "shut"]),
             "the model takes 1 features, but the data have 2 beside their target.",
@@ -502,12 +537,6 @@ def test_a_model_that_cannot_be_served_is_refused(
             "width,height,door\n1,2,open,\n", (), "row 2 of data.csv has 4 cells, its header 3.", id="one more"
         ),
         pytest.param(
-            "width,height,door\n1,2,open\n1,,shut\n",
-            (),
-            "row 3 of data.csv has no height. A row must have all features: fill it in, or remove the row.",
-            id="an empty cell",
-        ),
-        pytest.param(
             "width,width,door\n1,2,open\n",
             (),
             "two columns of data.csv are called width; give each its own name.",
@@ -522,8 +551,8 @@ def test_a_model_that_cannot_be_served_is_refused(
         pytest.param(
             DOORS.encode("utf-16-le"),
             (),
-            "data.csv is not in UTF-8: it has zero bytes, as UTF-16 does. Save it as UTF-8; from Latin-1, "
-            "iconv -f latin1 -t utf-8 does so.",
+            "data.csv is not in UTF-8: it has zero bytes, as UTF-16 does. Save it as UTF-8, or name its encoding, such "
+            "as --encoding utf-16-le.",
             id="UTF-16 without its mark",
         ),
         pytest.param(
@@ -564,9 +593,9 @@ def test_data_that_say_nothing_of_the_model_are_refused(
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ("a,b\n1,2\n2,many\n", "the data's target is many, but the model predicts numbers."),
-        ("a,b\n1,2\n2,nan\n", "the data's target is nan, but the model predicts numbers."),
-        ("a,b\n1,2\n2,-inf\n", "the data's target is -inf, but the model predicts numbers."),
+        ("a,b\n1,2\n2,many\n", "the column b has many, but the model predicts numbers."),
+        ("a,b\n1,2\n2,nan\n", "the column b has nan, but the model predicts numbers."),
+        ("a,b\n1,2\n2,-inf\n", "the column b has -inf, but the model predicts numbers."),
         # Of one value there is no r2.
         ("a,b\n1,2\n", "the data have one row, but the score of a regression needs at least two."),
     ],
@@ -623,7 +652,7 @@ def test_a_pickle_of_another_scikit_learn_is_refused_with_both_versions(
 def test_two_features_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"^two features are called a; give each its own name\.$"):
         create_contract(
-            DecisionTreeClassifier().fit(X, ["b", "c"]), Table(["a", "a"], X), ["b", "c"], tmp_path, name="twice"
+            DecisionTreeClassifier().fit(X, ["b", "c"]), number_table(["a", "a"], X), ["b", "c"], tmp_path, name="twice"
         )
     assert list(tmp_path.iterdir()) == []
 

@@ -1,127 +1,283 @@
 from __future__ import annotations
 
-import codecs
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas
 import pytest
+from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import IsolationForest
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeClassifier
 
-from export.dataset import Table, read_csv, select_features
+from export.dataset import Dataset, Table, create_dataset, frame_table, select_features
 from export.errors import ContractError
+from export.table import RawTable
+from service.contract import Feature
+
+PATH = Path("data.csv")
+# Knows nothing of its columns.
+PLAIN = DecisionTreeClassifier().fit([[1.0]], ["yes"])
+del PLAIN.n_features_in_
 
 
-def test_columns_that_no_model_asked_for_are_left_out() -> None:
-    table = Table(["a", "b", "c"], [[1.0, "x", 3.0], [4.0, "y", 6.0]], ["number", "string", "number"])
-    named = SimpleNamespace(feature_names_in_=np.array(["c", "b"], dtype=object))
-    assert select_features(named, table) == Table(["c", "b"], [[3.0, "x"], [6.0, "y"]], ["number", "string"])
-    assert select_features(SimpleNamespace(n_features_in_=3), table) is table
-    assert select_features(SimpleNamespace(), table) is table
+def typed(columns: dict[str, list[Any]], estimator: Any = PLAIN, *arguments: Any) -> Dataset:  # noqa: ANN401
+    return create_dataset(PATH, RawTable(columns), estimator, *arguments)
 
 
-def table_of(text: str, folder: Path, target: str = "", words: tuple[str, ...] = ()) -> tuple[Table, list[str]]:
-    (folder / "data.csv").write_text(text, newline="")
-    return read_csv(folder / "data.csv", target, words)
-
-
-def test_a_column_is_one_of_numbers_where_each_cell_is_one(tmp_path: Path) -> None:
-    text = "a,b,c,d,target\n1,1e3,old,007,yes\n-2.5,.5,1,x,no\n"
-    assert table_of(text, tmp_path) == (
-        Table(
-            ["a", "b", "c", "d"],
-            [[1.0, 1000.0, "old", "007"], [-2.5, 0.5, "1", "x"]],
-            ["number", "number", "string", "string"],
-        ),
-        ["yes", "no"],
-    )
-
-
-def test_what_only_python_takes_for_a_number_is_a_word(tmp_path: Path) -> None:
-    table, _ = table_of("id,size,target\n12_34,1,yes\n10_00,2,no\n", tmp_path)
-    assert table.kinds == ["string", "number"]
-
-
-def test_a_column_is_one_of_words_where_that_is_said(tmp_path: Path) -> None:
-    table, _ = table_of("zip,size,target\n01067,1,yes\n99998,2,no\n", tmp_path, words=("zip",))
-    assert table == Table(["zip", "size"], [["01067", 1.0], ["99998", 2.0]], ["string", "number"])
-
-
-def test_a_column_of_booleans_is_refused_unless_it_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "data.csv"
-    path.write_text("member,age,target\nTrue,1,a\nFalse,2,b\n")
-    with pytest.raises(ContractError) as refused:
-        read_csv(path, "", [])
-    assert str(refused.value) == (
-        "member has only False and True. Train the model with 1 and 0 and write these, or name the column with "
-        "--string-columns member if it was trained with these words."
-    )
-    assert read_csv(path, "", ["member"])[0].rows == [["True", 1.0], ["False", 2.0]]
-
-
-def test_the_target_is_the_last_column_unless_told(tmp_path: Path) -> None:
-    text = "a,b,c\n1,2,3\n4,5,6\n"
-    assert table_of(text, tmp_path)[1] == ["3", "6"]
-    table, targets = table_of(text, tmp_path, target="b")
-    assert (table.features, table.rows, targets) == (["a", "c"], [[1.0, 3.0], [4.0, 6.0]], ["2", "5"])
-
-
-def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path) -> None:
-    # A byte order mark, Windows' line ends, a comma and a line end within a cell, an empty cell of words, a blank line.
-    text = '\ufeffnote,size,target\r\n"a, or\r\nb",1,yes\r\n\r\n,2,no\r\n'
-    (tmp_path / "data.csv").write_bytes(text.encode())
-    table, targets = read_csv(tmp_path / "data.csv", "", ())
-    assert table == Table(["note", "size"], [["a, or\r\nb", 1.0], ["", 2.0]], ["string", "number"])
-    assert targets == ["yes", "no"]
-
-
-ROWS = "größe,target\n1,ja\n2,nein\n"
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-def test_a_file_of_unicode_is_read_by_its_mark(encoding: str, tmp_path: Path) -> None:
-    mark = {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}.get(encoding, b"")
-    (tmp_path / "data.csv").write_bytes(mark + ROWS.encode(encoding))
-    assert read_csv(tmp_path / "data.csv", "", ()) == (Table(["größe"], [[1.0], [2.0]], ["number"]), ["ja", "nein"])
+def one_column(cells: list[Any], estimator: Any = PLAIN, *arguments: Any) -> tuple[Feature, list[Any]]:  # noqa: ANN401
+    table = typed({"a": cells, "target": ["yes"] * len(cells)}, estimator, *arguments).table
+    return table.features[0], [value for (value,) in table.rows]
 
 
 @pytest.mark.parametrize(
-    ("content", "why"),
+    ("cells", "kind", "values"),
     [
-        (ROWS.encode("latin-1"), "line 1 has a byte that is not UTF-8"),
-        ("a,target\n1,ja\n2,größer\n".encode("latin-1"), "line 3 has a byte that is not UTF-8"),
-        (ROWS.encode("utf-16")[:-1], "line "),
-        ("a,target\n1,ja\n".encode("utf-16-le"), "it has zero bytes, as UTF-16 does"),
+        (["1.0", "-2.5", "1e3"], "number", [1.0, -2.5, 1000.0]),
+        (["1", "-2", "+3"], "integer", [1, -2, 3]),
+        (["1", "2.0"], "number", [1.0, 2.0]),
+        (["True", "false", "TRUE"], "boolean", [True, False, True]),
+        (["old", "1"], "string", ["old", "1"]),
+        # Only Python takes this for a number.
+        (["12_34", "10_00"], "string", ["12_34", "10_00"]),
+        # As a number it would lose its zero.
+        (["01067", "99998"], "string", ["01067", "99998"]),
+        (["0.5", "-0.25", "0"], "number", [0.5, -0.25, 0.0]),
+        (["9007199254740991", "-1"], "integer", [2**53 - 1, -1]),
+        (["9007199254740992", "-1"], "number", [2.0**53, -1.0]),
+        # A Parquet file has types of its own.
+        ([True, False], "boolean", [True, False]),
+        ([1, 2], "integer", [1, 2]),
+        ([1.5, 2.0], "number", [1.5, 2.0]),
+        (["Bern", "NA"], "string", ["Bern", "NA"]),
     ],
-    ids=["Latin-1", "Latin-1 in line 3", "UTF-16 cut short", "UTF-16 without its mark"],
 )
-def test_another_encoding_is_said_with_the_way_out(content: bytes, why: str, tmp_path: Path) -> None:
-    (tmp_path / "data.csv").write_bytes(content)
+def test_a_column_has_the_type_of_its_cells(cells: list[Any], kind: Any, values: list[Any]) -> None:  # noqa: ANN401
+    feature, found = one_column(cells)
+    assert (feature, found) == (Feature("a", kind), values)
+    assert list(map(type, found)) == list(map(type, values))
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "values"),
+    [
+        (["1.5", "", "2"], "number", [1.5, None, 2.0]),
+        (["1", "nan", "NA", "null", "2"], "integer", [1, None, None, None, 2]),
+        (["True", "", "False"], "boolean", [True, None, False]),
+        (["Bern", "", "Chur"], "string", ["Bern", None, "Chur"]),
+        ([1.5, None], "number", [1.5, None]),
+        ([True, None], "boolean", [True, None]),
+        (["Bern", None], "string", ["Bern", None]),
+        ([None, None], "number", [None, None]),
+    ],
+)
+def test_an_empty_cell_is_a_missing_value(cells: list[Any], kind: Any, values: list[Any]) -> None:  # noqa: ANN401
+    assert one_column(cells) == (Feature("a", kind, missing=True), values)
+
+
+@pytest.mark.parametrize("gap", ["", "nan", "NaN", "NA", "N/A", "null", "None", " ", "<NA>", "#N/A"])
+def test_a_gap_among_numbers_is_no_word(gap: str) -> None:
+    assert one_column(["1", gap]) == (Feature("a", "integer", missing=True), [1, None])
+
+
+def encoded(values: list[Any]) -> Any:  # noqa: ANN401
+    """A model whose encoder was fitted on these values of a column `a`."""
+    encoder = ColumnTransformer([("a", OneHotEncoder(handle_unknown="ignore"), ["a"])])
+    frame = pandas.DataFrame({"a": pandas.Series(values, dtype=object)})
+    return make_pipeline(encoder, LogisticRegression()).fit(frame, ["yes", "no"] * (len(values) // 2))
+
+
+@pytest.mark.parametrize(
+    ("fitted", "cells", "kind", "values"),
+    [
+        (["01067", "99998"], ["01067", "99998"], "string", ["01067", "99998"]),
+        (["1", "2"], ["1", "2"], "string", ["1", "2"]),
+        (["True", "False"], ["True", "False"], "string", ["True", "False"]),
+        ([True, False], ["True", "False"], "boolean", [True, False]),
+        ([True, False], ["1", "0"], "boolean", [True, False]),
+        ([True, False], ["1.0", ""], "boolean", [True, None]),
+        ([1, 2], ["1", "2"], "integer", [1, 2]),
+        ([1, 2], ["01", "02"], "integer", [1, 2]),
+        # Namibia, if the encoder knows it.
+        (["NA", "CH"], ["NA", "CH"], "string", ["NA", "CH"]),
+        (["CH", "DE", np.nan, np.nan], ["NA", "CH"], "string", [None, "CH"]),
+        (["CH", "DE"], ["", "CH"], "string", ["", "CH"]),
+    ],
+)
+def test_an_encoder_says_which_type_its_column_has(
+    fitted: list[Any], cells: list[str], kind: str, values: list[Any]
+) -> None:
+    feature, found = one_column(cells, encoded(fitted))
+    assert (feature.type, found) == (kind, values)
+    assert list(map(type, found)) == list(map(type, values))
+
+
+def test_types_are_told_on_the_command_line() -> None:
+    assert one_column(["1", "02"], PLAIN, (), ("a",)) == (Feature("a", "string"), ["1", "02"])
+    assert one_column(["True", "False"], PLAIN, (), ("a",)) == (Feature("a", "string"), ["True", "False"])
+    assert one_column(["1", "2"], PLAIN, (), (), ("a",)) == (Feature("a", "number"), [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("cells", "sentence"),
+    [
+        (
+            ["1", "2", "about 3", "4"],
+            "row 4 of data.csv has a 'about 3', and most cells of this column are numbers. Write it as a number, such "
+            "as 1659.5, or name the column with --string-columns a.",
+        ),
+        (
+            ["1", "9007199254740993"],
+            "row 3 of data.csv has a 9007199254740993: no 64-bit float holds this number, so it would be taken for "
+            "9007199254740992. An identifier is no feature: leave it out, or train with it as a string and say "
+            "--string-columns a.",
+        ),
+    ],
+)
+def test_a_column_that_would_be_taken_for_another_one_is_refused(cells: list[str], sentence: str) -> None:
     with pytest.raises(ContractError) as refused:
-        read_csv(tmp_path / "data.csv", "", ())
-    assert str(refused.value).startswith(f"data.csv is not in UTF-8: {why}")
-    assert str(refused.value).endswith(". Save it as UTF-8; from Latin-1, iconv -f latin1 -t utf-8 does so.")
+        one_column(cells)
+    assert str(refused.value) == sentence
 
 
-@pytest.mark.parametrize(("separator", "name"), [(";", "semicolon"), ("\t", "tab")])
-def test_another_separator_is_said(separator: str, name: str, tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=f"data.csv separates its columns with a {name}; write it with commas"):
-        table_of(f"a{separator}target\n1,5{separator}yes\n", tmp_path)
+THREE = {"a": ["1", "4"], "b": ["2", "5"], "c": ["3", "6"]}
 
 
-def test_an_index_that_pandas_wrote_is_no_feature(tmp_path: Path) -> None:
-    table, targets = table_of(",a,b,target\n0,1,2,yes\n1,3,4,no\n", tmp_path)
-    assert (table.features, targets) == (["Unnamed: 0", "a", "b"], ["yes", "no"])
-    without = Table(["a", "b"], [[1.0, 2.0], [3.0, 4.0]], ["number", "number"])
-    assert select_features(SimpleNamespace(n_features_in_=2), table) == without
-    assert select_features(SimpleNamespace(feature_names_in_=np.array(["a", "b"], dtype=object)), table) == without
+def test_the_target_is_the_last_column_or_the_one_that_is_named() -> None:
+    assert typed(THREE).targets == {"c": ["3", "6"]}
+    table, targets = typed(THREE, PLAIN, ("b",))
+    assert targets == {"b": ["2", "5"]}
+    assert table == Table([Feature("a", "integer"), Feature("c", "integer")], [[1, 3], [4, 6]])
+
+
+NAMED = pandas.DataFrame({"b": [1.0, 2.0, 3.0]})
+UNNAMED = [[1.0], [2.0], [4.0]]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "columns", "targets"),
+    [
+        (LinearRegression().fit(NAMED, [1, 2, 4]), THREE, ["c"]),
+        # The only column that is no feature, wherever it is.
+        (LinearRegression().fit(NAMED, [1, 2, 4]), {"a": ["1", "4"], "b": ["2", "5"]}, ["a"]),
+        (LinearRegression().fit(NAMED, [[1, 2], [2, 3], [4, 4]]), THREE, ["a", "c"]),
+        (LinearRegression().fit(UNNAMED, [[1, 2], [2, 3], [4, 4]]), THREE, ["b", "c"]),
+        # An index is no answer.
+        (LinearRegression().fit(NAMED, [1, 2, 4]), {"Unnamed: 0": ["0", "1"], **THREE}, ["c"]),
+        # What needs no answers has none.
+        (KMeans(1, n_init=1).fit(NAMED), {"b": ["2", "5"]}, []),
+        (IsolationForest(n_estimators=2).fit([[1.0, 2.0, 3.0]]), THREE, []),
+        (IsolationForest(n_estimators=2).fit([[1.0, 2.0]]), THREE, ["c"]),
+    ],
+)
+def test_the_right_answers_are_the_columns_that_are_no_features(
+    estimator: Any,  # noqa: ANN401
+    columns: dict[str, list[Any]],
+    targets: list[str],
+) -> None:
+    if targets:
+        assert list(typed(columns, estimator).targets) == targets
+    else:
+        assert typed(columns, estimator).targets == {}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "arguments", "sentence"),
+    [
+        (PLAIN, (("d",),), "data.csv has no column d; it has a, b, c."),
+        (PLAIN, ((), ("d",)), "data.csv has no column d; it has a, b, c."),
+        (
+            LinearRegression().fit(NAMED, [1, 2, 4]),
+            (("b",),),
+            "b is a feature of the model, so it cannot be the target; name another --target.",
+        ),
+        (
+            LinearRegression().fit(NAMED.rename(columns={"b": "c"}), [1, 2, 4]),
+            (),
+            "the last column of data.csv, c, is a feature of the model; name the right answers with --target.",
+        ),
+        (
+            LinearRegression().fit(NAMED, [[1, 2, 3]] * 3),
+            (),
+            "LinearRegression gives 3 answers to each row, and data.csv has 2 columns beside the features. Add the "
+            "right answers, one column for each, or name them with --target A,B.",
+        ),
+        (
+            LinearRegression().fit(NAMED.rename(columns={"b": "d"}), [1, 2, 4]),
+            (),
+            "the model takes d, but the data have no such column.",
+        ),
+        (
+            LinearRegression().fit([[1.0, 2.0, 3.0]], [1]),
+            (),
+            "the model takes 3 features, but the data have 2 beside their target.",
+        ),
+    ],
+)
+def test_columns_that_do_not_fit_the_model_are_refused(
+    estimator: Any,  # noqa: ANN401
+    arguments: tuple[Any, ...],
+    sentence: str,
+) -> None:
+    with pytest.raises(ContractError) as refused:
+        typed(THREE, estimator, *arguments)
+    assert str(refused.value) == sentence
+
+
+def test_columns_that_no_model_asked_for_are_left_out() -> None:
+    named = SimpleNamespace(feature_names_in_=np.array(["c", "b"], dtype=object))
+    assert select_features(named, ["a", "b", "c"]) == ["c", "b"]
+    assert select_features(SimpleNamespace(n_features_in_=3), ["a", "b", "c"]) == ["a", "b", "c"]
+    assert select_features(SimpleNamespace(), ["a", "b", "c"]) == ["a", "b", "c"]
+
+
+def test_an_index_that_pandas_wrote_is_no_feature() -> None:
+    columns = ["Unnamed: 0", "a", "b"]
+    assert select_features(SimpleNamespace(n_features_in_=2), columns) == ["a", "b"]
     # One that the model was trained with, as pandas calls it when it reads the file, is one.
-    assert select_features(SimpleNamespace(n_features_in_=3), table) is table
-    named = SimpleNamespace(feature_names_in_=np.array(["Unnamed: 0", "a", "b"], dtype=object))
-    assert select_features(named, table) == table
+    assert select_features(SimpleNamespace(n_features_in_=3), columns) == columns
 
 
-def test_a_last_column_without_a_name_is_no_target_by_default(tmp_path: Path) -> None:
-    text = "a,target,\n1,yes,\n2,no,\n"
-    with pytest.raises(ContractError, match=r"the last column of data\.csv has no name; name the right answers with"):
-        table_of(text, tmp_path)
-    assert table_of(text, tmp_path, target="target")[1] == ["yes", "no"]
+def test_a_data_frame_has_the_types_of_its_columns() -> None:
+    frame = pandas.DataFrame(
+        {
+            "age": [41, 7],
+            "income": [1.5, np.nan],
+            "member": [True, False],
+            "city": ["Bern", None],
+            "size": pandas.Categorical(["S", "L"]),
+            "answers": pandas.array([True, None], dtype="boolean"),
+            "rooms": pandas.array([3, None], dtype="Int64"),
+            "codes": pandas.Series([1, "x"], dtype=object).map({1: 5, "x": 6}),
+            "mixed": pandas.Series([True, None], dtype=object),
+        }
+    )
+    assert frame_table(frame) == Table(
+        [
+            Feature("age", "integer"),
+            Feature("income", "number", missing=True),
+            Feature("member", "boolean"),
+            Feature("city", "string", missing=True),
+            Feature("size", "string"),
+            Feature("answers", "boolean", missing=True),
+            Feature("rooms", "integer", missing=True),
+            Feature("codes", "integer"),
+            Feature("mixed", "boolean", missing=True),
+        ],
+        [[41, 1.5, True, "Bern", "S", True, 3, 5, True], [7, None, False, None, "L", None, None, 6, None]],
+    )
+
+
+def test_a_data_frame_of_other_things_is_refused() -> None:
+    frame = pandas.DataFrame({"day": pandas.to_datetime(["2026-01-01", "2026-01-02"])})
+    with pytest.raises(ContractError) as refused:
+        frame_table(frame)
+    assert str(refused.value) == (
+        "day has values of the type Timestamp; a feature is a number, a boolean or a string. Convert it before the "
+        "model is trained."
+    )

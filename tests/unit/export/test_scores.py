@@ -41,7 +41,7 @@ def test_the_scores_of_a_regression_are_scikit_learns() -> None:
         "r2": metrics.r2_score(right, predicted),
         "mean_absolute_error": metrics.mean_absolute_error(right, predicted),
     }
-    assert score_regressor(right, predicted).scores == pytest.approx(expected, rel=1e-3)
+    assert score_regressor([], right[:, None], predicted[:, None]).scores == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_same_rows_give_the_same_interval_and_more_rows_a_narrower_one() -> None:
@@ -69,7 +69,7 @@ def test_the_interval_holds_the_true_accuracy_in_about_95_of_100_tries() -> None
 def test_what_these_rows_cannot_say_is_no_score() -> None:
     never = score_classifier(LABELS, np.array([0, 0, 1]), np.array([0, 1, 1]), np.zeros((0, 0)))
     assert list(never.scores) == ["accuracy", "balanced_accuracy", "precision.a", "precision.b", "recall.a", "recall.b"]
-    assert "r2" not in score_regressor(np.array([1.0, 1.0]), np.array([1.0, 2.0])).scores
+    assert "r2" not in score_regressor([], np.array([[1.0], [1.0]]), np.array([[1.0], [2.0]])).scores
 
 
 def test_scores_are_described_with_their_interval_and_their_rows() -> None:

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from export.errors import ContractError
-from export.table import Cell, read_table
+from export.parquet import Cell
+from export.table import read_table
 
 
 def read(

@@ -13,6 +13,7 @@ from drydock.report import (
     Disposition,
     Drift,
     Failure,
+    Feature,
     Finding,
     Holdout,
     Ignore,
@@ -138,7 +139,7 @@ def hostile() -> Report:
             "contract": report.contract.model_copy(
                 update={
                     "name": HOSTILE,
-                    "features": (HOSTILE,),
+                    "features": (Feature(name=HOSTILE, type="category", values=(HOSTILE,)),),
                     "labels": (HOSTILE,),
                     "holdout": Holdout(rows=1, scores={HOSTILE: 1.0}),
                 }
@@ -229,11 +230,11 @@ def test_a_regression_has_its_scores_and_no_labels() -> None:
     )
 
 
-def test_features_that_are_words_say_so() -> None:
+def test_features_that_are_no_numbers_say_their_type() -> None:
     shown = page(examples.report(contract=examples.MIXED)).words("model")
     assert shown == (
         "Model name ticket-router, classification accuracy 90.0 % (75.0 % to 100.0 %) on 20 rows that it had not seen "
-        "features state (string), age, text (string) labels urgent, later "
+        "features state (category), age, text (string) labels urgent, later "
         f"file model.pkl, 42 bytes sha256 {examples.MODEL_SHA256}"
     )
 

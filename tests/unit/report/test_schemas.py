@@ -99,12 +99,25 @@ def test_every_number_has_its_unit_and_every_time_its_form() -> None:
 VALUES = examples.smoke(examples.value_answer(examples.CHEAP, 181.3), examples.value_answer(examples.DEAR, None))
 REGRESSION = examples.report(contract=examples.REGRESSION, smoke=VALUES)
 MIXED = examples.report(contract=examples.MIXED, smoke=examples.smoke(examples.answer(examples.OPEN)))
+OF_EACH_TASK = [
+    examples.report(contract=each, smoke=examples.smoke(*map(examples.right_answer, each.golden)))
+    for each in (
+        examples.TYPED,
+        examples.MULTILABEL,
+        examples.SEVERAL_VALUES,
+        examples.OUTLIERS,
+        examples.CLUSTERING,
+    )
+]
 
 
 @pytest.mark.parametrize(
     "report",
-    [examples.report(), REJECTED, INTERRUPTED, REGRESSION, MIXED],
-    ids=["good", "rejected", "interrupted", "regression", "mixed"],
+    [examples.report(), REJECTED, INTERRUPTED, REGRESSION, MIXED, *OF_EACH_TASK],
+    ids=[
+        *("good", "rejected", "interrupted", "regression", "mixed"),
+        *("typed", "multilabel", "several values", "outliers", "clustering"),
+    ],
 )
 def test_every_report_keeps_to_the_schema(report: Report) -> None:
     validator("report").validate(written(report))

@@ -50,9 +50,12 @@ def test_an_accuracy_is_in_percent_and_other_scores_are_not() -> None:
     assert units.format_score("r2", 0.9474) == "0.947"
 
 
-def test_features_that_are_words_say_so() -> None:
+def test_features_that_are_no_numbers_say_their_type() -> None:
     assert units.list_features(examples.CONTRACT) == ["width", "height"]
-    assert units.list_features(examples.MIXED) == ["state (string)", "age", "text (string)"]
+    assert units.list_features(examples.MIXED) == ["state (category)", "age", "text (string)"]
+    assert units.list_features(examples.TYPED) == [
+        *("town (category)", "visits (integer)", "is_member (boolean)", "spent", "member (string)"),
+    ]
 
 
 @pytest.mark.parametrize(

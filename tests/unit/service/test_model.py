@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.contract import Contract, ModelLoadError, parse_contract
+from service.contract import Contract, Feature, FeatureType, ModelLoadError, Value, parse_contract
 from service.model import ClassPrediction, Model, RegressionPrediction, load_model
 from service.runtimes import Answers, PredictionError
 from tests.support.models import replace_model, rewrite, truncate_model
@@ -167,12 +167,11 @@ def test_swapped_labels_are_complained_about(swapped: Model) -> None:
     assert swapped.self_test() == "the first golden row is setosa, this model says versicolor"
 
 
-CLASSIFICATION = {
+CLASSIFICATION: dict[str, Any] = {
     "name": "doors",
     "task": "classification",
     "artifact": {"file": "model.pkl", "sha256": "0" * 64, "size_bytes": 7},
-    "features": ["width", "sign"],
-    "kinds": ["number", "string"],
+    "features": [{"name": "width", "type": "number"}, {"name": "sign", "type": "string"}],
     "labels": ["open", "shut"],
     "python": PYTHON,
     "libraries": {},
@@ -184,7 +183,7 @@ CLASSIFICATION = {
     "tolerance": 0.999,
     "schema_version": 1,
 }
-REGRESSION = {
+REGRESSION: dict[str, Any] = {
     **CLASSIFICATION,
     "task": "regression",
     "labels": [],
@@ -192,12 +191,38 @@ REGRESSION = {
     "tolerance": 40.0,
 }
 OPEN = {"label": "open", "probabilities": {"open": 1.0}}
+WIDTH, SIGN = CLASSIFICATION["features"]
+MULTILABEL = {
+    **CLASSIFICATION,
+    "task": "multilabel",
+    "golden": [
+        {"features": [1, "exit"], "labels": ["open", "shut"], "probabilities": {"open": 0.75, "shut": 0.75}},
+        {"features": [2.5, "7"], "labels": [], "probabilities": {"open": 0.25, "shut": 0.0}},
+    ],
+}
+VALUES = {
+    **REGRESSION,
+    "outputs": [{"name": "price", "tolerance": 2.0}, {"name": "days", "tolerance": 0.25}],
+    "golden": [{"features": [1, "exit"], "values": {"price": 100, "days": 0}}],
+}
+OUTLIERS = {
+    **CLASSIFICATION,
+    "task": "outliers",
+    "labels": [-1, 1],
+    "golden": [{"features": [1, "exit"], "label": -1, "score": -0.5}],
+}
+CLUSTERING = {
+    **CLASSIFICATION,
+    "task": "clustering",
+    "labels": [0, 1],
+    "golden": [{"features": [1, "exit"], "label": 1}],
+}
 
 
 def test_a_contract_of_each_form_is_taken() -> None:
     # The proof that each of the refusals below is one of what was changed.
     classification, regression = (parse_contract(json.dumps(form).encode()) for form in (CLASSIFICATION, REGRESSION))
-    assert classification.feature_kinds == ["number", "string"]
+    assert classification.features == [Feature("width", "number"), Feature("sign", "string")]
     assert [row.value for row in classification.golden] == [None, None]
     assert [(row.features, row.value) for row in regression.golden] == [([1.0, "exit"], 0.0), ([2.5, "7"], -181.3)]
 
@@ -205,47 +230,108 @@ def test_a_contract_of_each_form_is_taken() -> None:
 @pytest.mark.parametrize(
     ("form", "changes", "why"),
     [
-        (CLASSIFICATION, {"kinds": ["number"]}, "it has 2 features, and kinds of 1"),
-        (CLASSIFICATION, {"kinds": []}, "golden.0 has other features than the model"),
-        (CLASSIFICATION, {"kinds": ["number", "text"]}, "Invalid enum value 'text' - at `$.kinds[1]`"),
-        (CLASSIFICATION, {"kinds": ["string", "number"]}, "golden.0 has other features than the model"),
-        (CLASSIFICATION, {"labels": []}, "a classification has labels"),
-        (REGRESSION, {"labels": ["open"]}, "a regression has no labels"),
-        (CLASSIFICATION, {"task": "clustering"}, "Invalid enum value 'clustering' - at `$.task`"),
-        (CLASSIFICATION, {"tolerance": 1}, "a classification cannot have a tolerance of 1;"),
-        (CLASSIFICATION, {"tolerance": -1e-6}, "a classification cannot have a tolerance of -1e-06;"),
-        (REGRESSION, {"tolerance": -1}, "a regression cannot have a tolerance of -1;"),
-        (CLASSIFICATION, {"golden": REGRESSION["golden"]}, "golden.0 is not the answer of a classification"),
-        (REGRESSION, {"golden": CLASSIFICATION["golden"]}, "golden.0 is not the answer of a regression"),
+        (CLASSIFICATION, {"features": [WIDTH]}, "golden.0 has other features than the model"),
+        (CLASSIFICATION, {"features": [WIDTH, WIDTH]}, "golden.0 has other features than the model"),
+        (CLASSIFICATION, {"features": [SIGN, WIDTH]}, "golden.0 has other features than the model"),
         (
             CLASSIFICATION,
-            {"golden": [{"features": [1, "exit"], "label": "ajar"}]},
+            {"features": [WIDTH, {"name": "sign", "type": "text"}]},
+            "Invalid enum value 'text' - at `$.features[1].type`",
+        ),
+        (CLASSIFICATION, {"features": ["width", "sign"]}, "Expected `object`, got `str` - at `$.features[0]`"),
+        (CLASSIFICATION, {"kinds": ["number", "string"]}, "Object contains unknown field `kinds`"),
+        (
+            CLASSIFICATION,
+            {"features": [WIDTH, {"name": "sign", "type": "category"}]},
+            "the category sign has no values",
+        ),
+        (
+            CLASSIFICATION,
+            {"features": [WIDTH, {**SIGN, "values": ["exit"]}]},
+            "the string sign has values",
+        ),
+        (CLASSIFICATION, {"labels": []}, "the task classification has labels"),
+        (REGRESSION, {"labels": ["open"]}, "the task regression has no labels"),
+        (OUTLIERS, {"labels": []}, "the task outliers has labels"),
+        (CLUSTERING, {"labels": []}, "the task clustering has labels"),
+        (CLASSIFICATION, {"task": "clusters"}, "Invalid enum value 'clusters' - at `$.task`"),
+        (CLASSIFICATION, {"outputs": [{"name": "x", "tolerance": 1}]}, "the task classification has no outputs"),
+        (VALUES, {"outputs": []}, "golden.0 is not the answer of this model"),
+        (VALUES, {"outputs": VALUES["outputs"][::-1]}, "golden.0 has other values than the model's outputs"),
+        (VALUES, {"outputs": VALUES["outputs"][:1]}, "golden.0 has other values than the model's outputs"),
+        (CLASSIFICATION, {"tolerance": 1}, "the task classification cannot have a tolerance of 1;"),
+        (MULTILABEL, {"tolerance": 1}, "the task multilabel cannot have a tolerance of 1;"),
+        (CLASSIFICATION, {"tolerance": -1e-6}, "the task classification cannot have a tolerance of -1e-06;"),
+        (REGRESSION, {"tolerance": -1}, "the task regression cannot have a tolerance of -1;"),
+        (CLASSIFICATION, {"input": "texts"}, "a model of texts has one feature, a string"),
+        (CLASSIFICATION, {"input": "texts", "features": [WIDTH]}, "a model of texts has one feature, a string"),
+        (CLASSIFICATION, {"input": "images"}, "Invalid enum value 'images' - at `$.input`"),
+        (CLASSIFICATION, {"golden_source": "made up"}, "Invalid enum value 'made up' - at `$.golden_source`"),
+        (
+            CLASSIFICATION,
+            {"reference": {"file": "../rows", "sha256": "0" * 64, "size_bytes": 1, "rows": 1}},
+            r"Expected `str` matching regex '^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$(?!\\n)' - at `$.reference.file`",
+        ),
+        (CLASSIFICATION, {"golden": REGRESSION["golden"]}, "golden.0 is not the answer of this model"),
+        (REGRESSION, {"golden": CLASSIFICATION["golden"]}, "golden.0 is not the answer of this model"),
+        (CLASSIFICATION, {"golden": MULTILABEL["golden"]}, "golden.0 is not the answer of this model"),
+        (MULTILABEL, {"golden": CLASSIFICATION["golden"]}, "golden.0 is not the answer of this model"),
+        (OUTLIERS, {"golden": [{"features": [1, "exit"], "label": 1}]}, "golden.0 is not the answer of this model"),
+        (
+            CLUSTERING,
+            {"golden": [{"features": [1, "exit"], "label": 1, "score": 0.5}]},
+            "golden.0 is not the answer of this model",
+        ),
+        (
+            OUTLIERS,
+            {"golden": [{"features": [1, "exit"], "label": 0, "score": 0.5}]},
+            "golden.0 has a label that the model does not have",
+        ),
+        (
+            MULTILABEL,
+            {"golden": [{**MULTILABEL["golden"][0], "labels": ["open", "ajar"]}]},
+            "golden.0 has a label that the model does not have",
+        ),
+        (
+            CLASSIFICATION,
+            {"golden": [{"features": [1, "exit"], "label": "open", "probabilities": {"open": 1.0}}]},
+            "golden.0 has other probabilities than the model's labels",
+        ),
+        # One of the rows has none: then no row may have any, or each.
+        (
+            CLASSIFICATION,
+            {"golden": [CLASSIFICATION["golden"][0], {"features": [1, "exit"], "label": "open"}]},
+            "golden.1 is not the answer of this model",
+        ),
+        (
+            CLASSIFICATION,
+            {"golden": [{**CLASSIFICATION["golden"][0], "label": "ajar"}]},
             "golden.0 has a label that the model does not have",
         ),
         (
             CLASSIFICATION,
             {"golden": [{"features": [1, "exit"], "probabilities": {"open": 1.0}}]},
-            "golden.0 is not the answer of a classification",
+            "golden.0 is not the answer of this model",
         ),
         (
             CLASSIFICATION,
             {"golden": [{"features": [1, "exit"], "value": 1.0, **OPEN}]},
-            "golden.0 is not the answer of a classification",
+            "golden.0 is not the answer of this model",
         ),
-        (REGRESSION, {"golden": [{"features": [1, "exit"]}]}, "golden.0 is not the answer of a regression"),
+        (REGRESSION, {"golden": [{"features": [1, "exit"]}]}, "golden.0 is not the answer of this model"),
         (
             REGRESSION,
             {"golden": [{"features": [1, "exit"], "value": 1, "label": "open"}]},
-            "golden.0 is not the answer of a reg",
+            "golden.0 is not the answer of this model",
         ),
         (
             REGRESSION,
             {"golden": [{"features": [1, "exit"], "value": 1.0, "probabilities": {"open": 1.0}}]},
-            "golden.0 is not the answer of a regression",
+            "golden.0 is not the answer of this model",
         ),
         (
             REGRESSION,
-            {"golden": [*REGRESSION["golden"], {"features": [1], "value": 1}]},  # type: ignore[misc]
+            {"golden": [*REGRESSION["golden"], {"features": [1], "value": 1}]},
             "golden.2 has other features than the model",
         ),
         (
@@ -258,7 +344,7 @@ def test_a_contract_of_each_form_is_taken() -> None:
         (
             CLASSIFICATION,
             {"golden": [{"features": [True, "exit"], **OPEN}]},
-            "Expected `float | str`, got `bool` - at `$.golden[0].features[0]`",
+            "golden.0 has other features than the model",
         ),
     ],
 )
@@ -270,10 +356,97 @@ def test_a_contract_whose_parts_do_not_fit_together_is_refused(
     assert str(refused.value).startswith(f"model.json is not a contract: {why}")
 
 
+@pytest.mark.parametrize("form", [MULTILABEL, VALUES, OUTLIERS, CLUSTERING], ids=lambda form: form["task"])
+def test_a_contract_of_each_other_task_is_taken_and_written_as_it_was(form: dict[str, Any]) -> None:
+    contract = parse_contract(json.dumps(form).encode())
+    assert contract.interface.task == form["task"]
+    written = msgspec.to_builtins(contract)
+    assert {name: written[name] for name in ("labels", "golden")} == {name: form[name] for name in ("labels", "golden")}
+    assert [output.name for output in contract.outputs] == contract.output_names == list(contract.golden[0].values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "accepted", "refused"),
+    [
+        ("number", [], [1, 2.5, 0], [True, "1", None]),
+        ("integer", [], [1, 5.0, -0.0], [5.5, True, "1", None]),
+        ("boolean", [], [True, False], [0, 1.0, "true", None]),
+        ("string", [], ["", "1"], [1, True, None]),
+        # A category may have a value that the model was not trained with, of the same type.
+        ("category", ["Basel", "Bern"], ["Bern", "Chur"], [1, True, None]),
+        ("category", [1, 2], [1, 7, 2.0], [1.5, "1", True, None]),
+        ("category", [1, 2.5], [1, 7.25], ["1", True, None]),
+    ],
+)
+def test_each_type_takes_its_values(
+    kind: FeatureType, values: list[str | float], accepted: list[Value], refused: list[Value]
+) -> None:
+    feature = Feature("a", kind, [*values])
+    assert [feature.accepts(value) for value in accepted] == [True] * len(accepted)
+    assert [feature.accepts(value) for value in refused] == [False] * len(refused)
+    # A gap is taken besides.
+    gappy = msgspec.structs.replace(feature, missing=True)
+    assert [gappy.accepts(value) for value in refused] == [value is None for value in refused]
+
+
+class Answering:
+    """A model that gives the same answer to each of its rows."""
+
+    inline = True
+
+    def __init__(self, answer: Answers) -> None:
+        self._answer = answer
+
+    def predict(self, rows: object) -> Answers:
+        return self._answer
+
+
+@pytest.mark.parametrize(
+    ("form", "answer", "wrong"),
+    [
+        (MULTILABEL, Answers([[0.5, 0.5]], label_sets=[[0, 1]]), ""),
+        (
+            MULTILABEL,
+            Answers([[0.75, 0.75]], label_sets=[[0]]),
+            "the first golden row is ['open', 'shut'], this model says ['open']",
+        ),
+        (VALUES, Answers([[98.5, 0.25]]), ""),
+        # Each value has a tolerance of its own.
+        (
+            VALUES,
+            Answers([[100.0, 0.5]]),
+            ("the first golden row is {'price': 100.0, 'days': 0.0}, this model says {'price': 100.0, 'days': 0.5}"),
+        ),
+        (
+            VALUES,
+            Answers([[103.0, 0.0]]),
+            ("the first golden row is {'price': 100.0, 'days': 0.0}, this model says {'price': 103.0, 'days': 0.0}"),
+        ),
+        (OUTLIERS, Answers([[-0.4]], [0]), ""),
+        (OUTLIERS, Answers([[0.5]], [1]), "the first golden row is -1, this model says 1"),
+        (CLUSTERING, Answers([], [1]), ""),
+        (CLUSTERING, Answers([], [0]), "the first golden row is 1, this model says 0"),
+        # Labels that are numbers are never near to each other.
+        (
+            {
+                **CLASSIFICATION,
+                "labels": [0.25, 0.5],
+                "golden": [{"features": [1, "exit"], "label": 0.25, "probabilities": {"0.25": 1.0, "0.5": 0.0}}],
+            },
+            Answers([[0.0, 1.0]]),
+            "the first golden row is 0.25, this model says 0.5",
+        ),
+    ],
+)
+def test_the_first_golden_row_of_each_task_is_compared(form: dict[str, Any], answer: Answers, wrong: str) -> None:
+    contract = parse_contract(json.dumps(form).encode())
+    assert Model(contract, Answering(answer)).self_test() == wrong
+
+
 @pytest.mark.parametrize("tolerance", [float("inf"), float("nan")])
 def test_a_limit_that_everything_is_within_is_none(tolerance: float) -> None:
     contract = parse_contract(json.dumps(REGRESSION).encode())
-    with pytest.raises(ValueError, match=f"^a regression cannot have a tolerance of {tolerance}$"):
+    with pytest.raises(ValueError, match=f"^the task regression cannot have a tolerance of {tolerance}$"):
         msgspec.structs.replace(contract, tolerance=tolerance)
 
 

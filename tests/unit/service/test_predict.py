@@ -5,9 +5,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.contract import GoldenRow, Row
-from service.model import Model, load_model
-from service.predict import random_row
+from service.contract import Feature, FeatureType, GoldenRow, Label, Row, Value
+from service.model import (
+    ClassPrediction,
+    LabelPrediction,
+    LabelsPrediction,
+    Model,
+    OutlierPrediction,
+    Prediction,
+    RegressionPrediction,
+    ValuesPrediction,
+    load_model,
+)
+from service.predict import describe_answer, random_row
 from tests.support.models import run
 
 pytestmark = pytest.mark.slow
@@ -65,9 +75,50 @@ def test_a_random_row_is_no_coarser_than_the_values_that_it_lies_between(diabete
 
 @pytest.mark.parametrize(("column", "drawn"), [([7.0], 7.0), ([1e-7, 1e-7], 1e-7), ([-0.04, 0.04], -0.029)])
 def test_few_or_small_values_are_drawn_from_as_well(column: list[float | str], drawn: float, model: Model) -> None:
-    golden = [GoldenRow([value], "setosa", dict.fromkeys(model.contract.label_texts, 0.5)) for value in column]
-    contract = msgspec.structs.replace(model.contract, features=["a"], golden=golden)
+    probabilities = dict.fromkeys(model.contract.label_texts, 0.5)
+    golden = [GoldenRow([value], "setosa", probabilities=probabilities) for value in column]
+    contract = msgspec.structs.replace(model.contract, features=[Feature("a", "number")], golden=golden)
     assert random_row(contract, 1) == [drawn]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "column", "drawn"),
+    [
+        ("integer", [], [3, 5], {3, 4, 5}),
+        ("integer", [], [3, None, 4.0], {3, 4}),
+        ("number", [], [None, 2.5], {2.5}),
+        ("number", [], [None, None], {None}),
+        ("boolean", [], [True, False, None], {True, False, None}),
+        ("string", [], ["a", None], {"a", None}),
+        ("category", [1, 7, 9], [1, 9], {1, 9}),
+        ("category", ["Basel", "Bern"], ["Bern"], {"Bern"}),
+    ],
+)
+def test_a_value_of_each_type_is_drawn_from_the_golden_ones(
+    kind: FeatureType, values: list[Label], column: list[Value], drawn: set[Value], model: Model
+) -> None:
+    golden = [GoldenRow([value], "setosa", probabilities=model.contract.golden[0].probabilities) for value in column]
+    features = [Feature("a", kind, values, missing=True)]
+    contract = msgspec.structs.replace(model.contract, features=features, golden=golden)
+    rows = [random_row(contract, seed) for seed in range(60)]
+    assert {value for (value,) in rows} == drawn
+    assert all(features[0].accepts(value) for (value,) in rows)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "words"),
+    [
+        (RegressionPrediction(12.5), "12.5"),
+        (ValuesPrediction({"price": 181.25, "days": 3.0}), "price 181.25, days 3"),
+        (LabelsPrediction(["rock", 7, True], {}), "rock, 7, true"),
+        (LabelsPrediction([], {"rock": 0.25}), "no label"),
+        (OutlierPrediction(-1, -0.25), "-1 (score -0.25)"),
+        (ClassPrediction(True, {"true": 0.75, "false": 0.25}), "true (75%)"),
+        (LabelPrediction(3), "3"),
+    ],
+)
+def test_an_answer_of_each_task_is_a_few_words(prediction: Prediction, words: str) -> None:
+    assert describe_answer(prediction) == words
 
 
 def test_a_word_is_read_as_a_word_and_a_number_as_a_number(tickets: Path) -> None:

@@ -26,6 +26,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "DRYDOCK_REQUEST_TIMEOUT_SECONDS": "0.5",
         "DRYDOCK_SHUTDOWN_GRACE_SECONDS": "4",
         "DRYDOCK_LOG_REQUESTS": "all",
+        "DRYDOCK_UNKNOWN_CATEGORIES": "reject",
         "DRYDOCK_LISTEN_PORT": "5",
         "MODEL_URI": "s3://models/iris/model.json",
         "MODEL_SHA256": f"{'0' * 64}\n",
@@ -33,7 +34,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "DRYDOCK_DOWNLOAD_STALL_SECONDS": "6",
     }
     assert read_settings(environment) == Settings(
-        1, 2, 3, 7, 8, 0.5, 4.0, "all", 5, "s3://models/iris/model.json", "0" * 64, "/cache", 6.0
+        1, 2, 3, 7, 8, 0.5, 4.0, "all", "reject", 5, "s3://models/iris/model.json", "0" * 64, "/cache", 6.0
     )
     assert set(environment) == {variable for _, variable, _, _ in iter_settings()}
 
@@ -54,6 +55,11 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "DRYDOCK_SHUTDOWN_GRACE_SECONDS cannot be '1': expected `float` >= 2.0.",
         ),
         ("DRYDOCK_LOG_REQUESTS", "some", "DRYDOCK_LOG_REQUESTS cannot be 'some': invalid enum value 'some'."),
+        (
+            "DRYDOCK_UNKNOWN_CATEGORIES",
+            "refuse",
+            "DRYDOCK_UNKNOWN_CATEGORIES cannot be 'refuse': invalid enum value 'refuse'.",
+        ),
         ("DRYDOCK_LISTEN_PORT", "65536", "DRYDOCK_LISTEN_PORT cannot be '65536': expected `int` <= 65535."),
         (
             "MODEL_SHA256",

@@ -107,14 +107,14 @@ def test_a_model_is_described_from_its_file_and_its_rows_and_put_where_the_polic
     policy = examples.policy(build={"runtime": "pandas"}, model={"path": "models/mine", "train": "make model"})
     staging = staged(tmp_path, monkeypatch, engine, policy)
     given = (tmp_path / "fitted.pkl", tmp_path / "rows.csv")
-    assert anyio.run(staging.create_contract, *given, "mine", "price", ["zip", "year"]) == "the words"
+    assert anyio.run(staging.create_contract, *given, ["--name=mine", "--target=a price"]) == "the words"
     assert engine.of("with_file")[:2] == [("input/model.pkl", engine), ("input/data.csv", engine)]
     # The order in which they are asked for is no matter.
     assert sorted(engine.of("file")) == sorted(
         [("fitted.pkl",), ("rows.csv",), ("/summary.txt",), ("model.json",), ("model.pkl",)]
     )
-    told = {**OF_A_BUILD, "NAME": "mine", "TARGET": "price", "STRING_COLUMNS": "zip,year"}
-    assert engine.builds() == [("contract", told)]
+    assert engine.of("with_new_file") == [("input/options.txt", "--name=mine\n--target=a price\n")]
+    assert engine.builds() == [("contract", OF_A_BUILD)]
     assert {path.name: path.read_text() for path in folder.iterdir()} == {
         "model.json": "new",
         "model.pkl": "new",
@@ -248,7 +248,7 @@ def test_a_file_is_taken_by_its_name_though_the_engine_takes_patterns(
     engine = Recorded("model.json", "model.pkl")
     staging = staged(tmp_path, monkeypatch, engine)
     staging._model_dir.mkdir(parents=True)
-    anyio.run(staging.create_contract, tmp_path / name, tmp_path / "rows.csv", "mine", "", [])
+    anyio.run(staging.create_contract, tmp_path / name, tmp_path / "rows.csv", [])
     assert ("directory", (str(tmp_path),), {"include": [pattern], "exclude": ["*/*"]}) in engine.calls
     assert (name,) in engine.of("file")
 
@@ -367,11 +367,11 @@ def test_a_model_of_which_no_contract_can_be_made_is_no_broken_dockerfile(
     monkeypatch.setattr(Recorded, "contents", refused)
     staging = staged(tmp_path, monkeypatch, Recorded())
     with pytest.raises(BuildError) as broken:
-        anyio.run(staging.create_contract, tmp_path / "fitted.pkl", tmp_path / "rows.csv", "mine", "", [])
+        anyio.run(staging.create_contract, tmp_path / "fitted.pkl", tmp_path / "rows.csv", [])
     assert broken.value.message == "the contract of fitted.pkl did not build: exit code: 1"
     assert (
         broken.value.likely_cause
-        == "the image lacks a package of the model, or the CSV columns are not the model's features"
+        == "the image lacks a package of the model, or the columns are not the model's features"
     )
     assert broken.value.next_step == "the log ends with what to change; then run again"
 

@@ -35,21 +35,44 @@ def contract_with(part: str, other: str, contract: Contract = examples.CONTRACT)
     return whole.replace(part, other)
 
 
-@pytest.mark.parametrize("contract", [examples.CONTRACT, examples.LEAN, examples.REGRESSION, examples.MIXED])
+@pytest.mark.parametrize(
+    "contract",
+    [
+        *(examples.CONTRACT, examples.LEAN, examples.REGRESSION, examples.MIXED, examples.TYPED),
+        *(examples.MULTILABEL, examples.SEVERAL_VALUES, examples.OUTLIERS, examples.CLUSTERING),
+    ],
+    ids=lambda contract: contract.name,
+)
 def test_a_model_that_is_what_its_contract_says_is_taken(contract: Contract, tmp_path: Path) -> None:
     (tmp_path / "model.forest").write_bytes(MODEL)
     read = model_contract.read_contract(put(tmp_path, contract=contract), contract.runtime)
     assert read.model_copy(update={"artifact": contract.artifact}) == contract
 
 
-def test_a_feature_is_what_json_says_that_it_is(tmp_path: Path) -> None:
-    whole = contract_with('["shut",9.0,"5"]', '["shut",9,"5"]', examples.MIXED)
-    put(tmp_path, contract=examples.MIXED)
-    sha256 = hashlib.sha256(MODEL).hexdigest()
-    whole = whole.replace('"size_bytes":42', f'"size_bytes":{len(MODEL)}')
-    (tmp_path / "model.json").write_text(whole.replace(examples.MODEL_SHA256, sha256))
-    [shut] = model_contract.read_contract(tmp_path).golden[1:]
-    assert [(type(feature), feature) for feature in shut.features] == [(str, "shut"), (float, 9.0), (str, "5")]
+def test_a_value_is_what_json_says_that_it_is(tmp_path: Path) -> None:
+    put(tmp_path, contract=examples.TYPED)
+    path = tmp_path / "model.json"
+    whole = path.read_text()
+    assert '["Bern",0,false,1.0,"Ana"]' in whole
+    # JSON has one kind of numbers: 5.0 is a whole one, and 9 is a number.
+    path.write_text(whole.replace('["Bern",0,false,1.0,"Ana"]', '["Bern",5.0,false,9,"5"]'))
+    first, second = model_contract.read_contract(tmp_path).golden
+    assert [(type(value), value) for value in second.features] == [
+        (str, "Bern"),
+        (float, 5.0),
+        (bool, False),
+        (int, 9),
+        (str, "5"),
+    ]
+    assert first.features[-1] is None
+
+
+@pytest.mark.parametrize("row", ['["Chur",0,false,1.0,"Ana"]', f'["Bern",1{"0" * 400},false,1{"0" * 400},"Ana"]'])
+def test_a_category_may_have_another_value_and_a_number_may_be_large(row: str, tmp_path: Path) -> None:
+    put(tmp_path, contract=examples.TYPED)
+    path = tmp_path / "model.json"
+    path.write_text(path.read_text().replace('["Bern",0,false,1.0,"Ana"]', row))
+    assert len(model_contract.read_contract(tmp_path).golden) == 2
 
 
 def test_the_form_that_is_written_by_the_service_is_taken(tmp_path: Path) -> None:
@@ -58,10 +81,13 @@ def test_the_form_that_is_written_by_the_service_is_taken(tmp_path: Path) -> Non
     (tmp_path / "model.json").write_text(f"""{{
         "name": "diabetes", "task": "regression",
         "artifact": {{"file": "model.pkl", "sha256": "{sha256}", "size_bytes": 7}},
-        "features": ["age"], "labels": [], "python": "3.13", "libraries": {{"numpy": "2.4.0"}},
+        "features": [{{"name": "age", "type": "number"}}], "labels": [],
+        "python": "3.13", "libraries": {{"numpy": "2.4.0"}},
         "holdout": {{"rows": 111, "scores": {{"r2": 0.4511, "mean absolute error": 44.1}}}},
         "golden": [{{"features": [0.5], "value": 181.3}}],
-        "tolerance": 0.0003, "schema_version": 1, "kinds": [], "runtime": "sklearn", "equivalence": null
+        "tolerance": 0.0003, "schema_version": 1, "outputs": [], "input": "table", "golden_source": "holdout",
+        "reference": {{"file": "reference.jsonl", "sha256": "{sha256}", "size_bytes": 7, "rows": 1}},
+        "runtime": "sklearn", "equivalence": null
     }}""")
     assert model_contract.read_contract(tmp_path).golden == (GoldenRow(features=(0.5,), value=181.3),)
 
@@ -176,13 +202,33 @@ def test_a_file_without_an_end_is_read_no_further_than_it_should_be(tmp_path: Pa
         ('{"schema_version": 2}', "schema_version: input should be 1"),
         (contract_with('"golden":[', '"golden":[],"x":['), "golden: tuple should have at least 1 item"),
         (contract_with("[1.0,2.0]", "[NaN,2.0]"), "golden.0.features.0.float: input should be a finite number"),
-        (contract_with("[1.0,2.0]", "[true,2.0]"), "golden.0.features.0.float: input should be a valid number"),
+        (contract_with("[1.0,2.0]", "[[1.0],2.0]"), "golden.0.features.0.float: input should be a valid number"),
         (contract_with('"small":0.75', '"small":1e999'), "golden.0.probabilities.small: input should be a finite"),
         (contract_with('"tolerance":1e-6', '"tolerance":1e999'), "tolerance: input should be a finite number"),
-        (contract_with('"task":"classification"', '"task":"ranking"'), "task: input should be 'classification' or"),
+        (
+            contract_with('"task":"classification"', '"task":"ranking"'),
+            "task: input should be 'classification', 'multilabel', 'regression',",
+        ),
         (contract_with('"runtime":"sklearn"', '"runtime":"../onnx"'), "runtime: string should match pattern '^[a-z]"),
         (contract_with('"scores":{"accuracy":0.95}', '"accuracy":0.95'), "holdout.scores: field required"),
-        (contract_with('"kinds":[]', '"kinds":["number","text"]'), "kinds.1: input should be 'number' or 'string'"),
+        (contract_with('"type":"number"', '"type":"text"'), "features.0.type: input should be 'number', 'integer',"),
+        (contract_with('"name":"width",', ""), "features.0.name: field required"),
+        (
+            contract_with('"name":"width",', '"name":"width","kind":"x",'),
+            "features.0.kind: extra inputs are not permit",
+        ),
+        (contract_with('"outputs":[]', '"outputs":[{"name":"a","tolerance":-1}]'), "outputs.0.tolerance: input should"),
+        (contract_with('"input":"table"', '"input":"images"'), "input: input should be 'table' or 'texts'"),
+        (contract_with('"golden_source":"holdout"', '"golden_source":"x"'), "golden_source: input should be 'holdout'"),
+        (
+            contract_with('"reference":null', '"reference":{"file":"../a","sha256":"b","size_bytes":1,"rows":1}'),
+            "reference.file: it is no plain file name, such as model.pkl",
+        ),
+        (contract_with('"score":0.125', '"score":true', examples.OUTLIERS), "golden.0.score: input should be a valid"),
+        (
+            contract_with('"labels":["red","round"],"prob', '"labels":[null],"prob', examples.MULTILABEL),
+            "golden.0.labels.0.",
+        ),
         (
             contract_with('"tolerance":1e-6', '"tolerance":-0.1'),
             "tolerance: input should be greater than or equal to 0",
@@ -197,48 +243,111 @@ def test_a_contract_of_another_form_is_refused(tmp_path: Path, contract: str, wh
     assert why in refused.value.message
 
 
-VALUE = '"label":null,"probabilities":{},"value":181.3'
-LABELLED = '"label":"small","probabilities":{"small":0.75,"large":0.25},"value":null'
+VALUE = '"label":null,"labels":null,"probabilities":{},"value":181.3'
+LABELLED = '"label":"small","labels":null,"probabilities":{"small":0.75,"large":0.25},"value":null'
+NO_ANSWER = "golden.0 is no answer of this model"
+OTHER_FEATURES = "golden.0 has other features than the model"
 
 
 @pytest.mark.parametrize(
     ("contract", "why"),
     [
         (contract_with('"tolerance":1e-6', '"tolerance":1.0'), "with a tolerance of 1 any probability would do"),
-        (contract_with('"kinds":[]', '"kinds":["number"]'), "it has 2 features, and kinds of 1"),
-        (contract_with('"labels":["small","large"]', '"labels":[]'), "a classification has labels"),
-        (contract_with('"labels":[]', '"labels":["small"]', examples.REGRESSION), "a regression has no labels"),
-        (contract_with(LABELLED, VALUE), "golden.0 is no answer of a classification"),
-        (contract_with(LABELLED, LABELLED.replace("null", "1.0")), "golden.0 is no answer of a classification"),
-        (contract_with(LABELLED, LABELLED.replace('"small",', "null,")), "golden.0 is no answer of a classification"),
+        (contract_with('"labels":["small","large"]', '"labels":[]'), "the task classification has labels"),
+        (contract_with('"labels":[]', '"labels":["small"]', examples.REGRESSION), "the task regression has no labels"),
+        (contract_with('"labels":[-1,1]', '"labels":[]', examples.OUTLIERS), "the task outliers has labels"),
+        (contract_with('"labels":[0,1]', '"labels":[]', examples.CLUSTERING), "the task clustering has labels"),
+        (
+            contract_with('"labels":["red","round"],"python"', '"labels":[],"python"', examples.MULTILABEL),
+            "the task multilabel has labels",
+        ),
+        (
+            contract_with('"outputs":[]', '"outputs":[{"name":"a","tolerance":1.0}]'),
+            "the task classification has no outputs",
+        ),
+        (
+            contract_with('"tolerance":1e-6', '"tolerance":1.0', examples.MULTILABEL),
+            "with a tolerance of 1 any probability would do",
+        ),
+        (contract_with('"input":"table"', '"input":"texts"'), "a model of texts has one feature, a string"),
+        (
+            contract_with(
+                '"type":"category","values":["Basel","Bern"]', '"type":"category","values":[]', examples.TYPED
+            ),
+            "the category town has no values",
+        ),
+        (
+            contract_with(
+                '"type":"category","values":["open","shut"]', '"type":"string","values":["a"]', examples.MIXED
+            ),
+            "the string state has values",
+        ),
+        (contract_with(LABELLED, VALUE), NO_ANSWER),
+        (contract_with(LABELLED, LABELLED.replace('"value":null', '"value":1.0')), NO_ANSWER),
+        (contract_with(LABELLED, LABELLED.replace('"small",', "null,")), NO_ANSWER),
         (
             contract_with(LABELLED, LABELLED.replace('"small",', '"tiny",')),
             "golden.0 has a label that the model does not have",
         ),
         (
-            contract_with(LABELLED, '"label":"small","probabilities":{"small":1.0},"value":null'),
+            contract_with(LABELLED, LABELLED.replace(',"large":0.25', "")),
             "golden.0 has other probabilities than the model's labels",
         ),
+        # The first golden row says whether the model has probabilities.
         (
-            contract_with(LABELLED, '"label":"small","probabilities":{},"value":null'),
-            "golden.1 has other probabilities than the model's labels",
+            contract_with(LABELLED, LABELLED.replace('"small":0.75,"large":0.25', "")),
+            "golden.1 is no answer of this model",
         ),
-        (contract_with(VALUE, LABELLED, examples.REGRESSION), "golden.0 is no answer of a regression"),
+        (contract_with(VALUE, LABELLED, examples.REGRESSION), NO_ANSWER),
         (
-            contract_with(VALUE, VALUE.replace("null", '"small"'), examples.REGRESSION),
-            "golden.0 is no answer of a regression",
+            contract_with(VALUE, VALUE.replace('"label":null', '"label":"small"'), examples.REGRESSION),
+            NO_ANSWER,
         ),
         (
             contract_with(VALUE, VALUE.replace("{}", '{"small":1.0}'), examples.REGRESSION),
-            "golden.0 is no answer of a regression",
+            NO_ANSWER,
         ),
         (
             contract_with(VALUE, VALUE.replace("181.3", "null"), examples.REGRESSION),
-            "golden.0 is no answer of a regression",
+            NO_ANSWER,
         ),
         (contract_with("[8.0,9.0]", "[8.0,9.0,1.0]"), "golden.1 has other features than the model"),
         (contract_with("[8.0,9.0]", '[8.0,"9.0"]'), "golden.1 has other features than the model"),
-        (contract_with('["open",', "[1.0,", examples.MIXED), "golden.0 has other features than the model"),
+        (contract_with("[1.0,2.0]", "[true,2.0]"), OTHER_FEATURES),
+        (contract_with("[1.0,2.0]", "[null,2.0]"), OTHER_FEATURES),
+        (contract_with('["open",', "[1.0,", examples.MIXED), OTHER_FEATURES),
+        (contract_with('["Basel",3,', '["Basel",3.5,', examples.TYPED), OTHER_FEATURES),
+        (contract_with('["Basel",3,', '["Basel",true,', examples.TYPED), OTHER_FEATURES),
+        (contract_with('["Basel",3,', '["Basel",null,', examples.TYPED), OTHER_FEATURES),
+        (contract_with('["Basel",3,', "[null,3,", examples.TYPED), OTHER_FEATURES),
+        (contract_with("3,true,", "3,1,", examples.TYPED), OTHER_FEATURES),
+        (contract_with("3,true,", '3,"true",', examples.TYPED), OTHER_FEATURES),
+        (contract_with("12.5,null]", "12.5,1]", examples.TYPED), OTHER_FEATURES),
+        (
+            contract_with('"label":1,', '"label":3,', examples.TYPED),
+            "golden.0 has a label that the model does not have",
+        ),
+        (
+            contract_with('"label":1,', '"label":"1",', examples.TYPED),
+            "golden.0 has a label that the model does not have",
+        ),
+        (
+            contract_with('"labels":["red","round"],"prob', '"labels":["red","blue"],"prob', examples.MULTILABEL),
+            "golden.0 has a label that the model does not have",
+        ),
+        (
+            contract_with(
+                '"label":null,"labels":["red","round"],"prob', '"label":"red","labels":null,"prob', examples.MULTILABEL
+            ),
+            NO_ANSWER,
+        ),
+        (contract_with('"values":{"north":47.5,"height":400.0}', '"values":{}', examples.SEVERAL_VALUES), NO_ANSWER),
+        (
+            contract_with('{"north":47.5,"height":400.0}', '{"north":47.5}', examples.SEVERAL_VALUES),
+            "golden.0 has other values than the model's outputs",
+        ),
+        (contract_with('"score":0.125', '"score":null', examples.OUTLIERS), NO_ANSWER),
+        (contract_with('"label":0,', '"label":null,', examples.CLUSTERING), NO_ANSWER),
     ],
 )
 def test_a_contract_whose_parts_do_not_fit_together_is_refused(tmp_path: Path, contract: str, why: str) -> None:
@@ -253,10 +362,6 @@ def test_how_far_a_value_may_be_off_is_in_its_unit(tmp_path: Path) -> None:
     assert model_contract.read_contract(put(tmp_path, contract=wide)).tolerance == 1000.0
 
 
-class WithReference(Contract):
-    reference: dict[str, object] | None = None
-
-
 ROWS = b"[1.0, 2.0]\n[null, 4.5]\n"
 
 
@@ -264,9 +369,8 @@ def read_rows(tmp_path: Path, content: bytes | None = ROWS, recorded: bytes = RO
     if content is not None:
         (tmp_path / "reference.jsonl").write_bytes(content)
     reference = {"file": "reference.jsonl", "sha256": hashlib.sha256(recorded).hexdigest(), "size_bytes": 1, "rows": 2}
-    return model_contract.read_reference_rows(
-        tmp_path, WithReference(**examples.CONTRACT.model_dump(), reference=reference)
-    )
+    contract = examples.CONTRACT.model_dump() | {"reference": reference}
+    return model_contract.read_reference_rows(tmp_path, Contract.model_validate(contract))
 
 
 def test_the_reference_rows_are_those_that_the_contract_has_recorded(tmp_path: Path) -> None:

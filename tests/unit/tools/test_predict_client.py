@@ -13,7 +13,8 @@ from typing import Any
 import anyio
 import pytest
 
-from drydock.report import Answer, Contract, Malformed
+from drydock.report import Answer, Contract, Feature, GoldenRow, Malformed
+from drydock.report.model import FeatureValue
 from drydock.tools import predict_client
 from drydock.tools.predict_client import RowAnswer
 from tests.support import examples
@@ -29,7 +30,7 @@ def trained(request: Request, contract: Contract = examples.CONTRACT) -> Respons
         row = next(row for row in contract.golden if list(row.features) == features)
     except (ValueError, KeyError, StopIteration):
         return Response(400)
-    answer = {"label": row.label, "probabilities": row.probabilities} if row.value is None else {"value": row.value}
+    answer = row.model_dump(include=row.answer_fields)
     return Response(200, json.dumps({"predictions": [answer]}).encode())
 
 
@@ -72,6 +73,7 @@ def test_every_golden_row_is_sent_and_then_what_no_client_should_send() -> None:
         ("a feature too many", "POST", b'{"features": [1.0, 2.0, 1.0]}'),
         ("a string for a number", "POST", b'{"features": ["many", 2.0]}'),
         ("not a number", "POST", b'{"features": [NaN, 2.0]}'),
+        ("a missing value", "POST", b'{"features": [null, 2.0]}'),
         ("plain text", "POST", b'{"features": [1.0, 2.0]}'),
         ("GET", "GET", b""),
     ]
@@ -104,6 +106,7 @@ def test_words_are_sent_as_words_and_what_is_wrong_stands_in_the_first_place_of_
         "a string for a number": b'{"features": ["open", "many", "it burns"]}',
         "a number for a string": b'{"features": [1.0, 2.0, "it burns"]}',
         "not a number": b'{"features": ["open", NaN, "it burns"]}',
+        "a missing value": b'{"features": [null, 2.0, "it burns"]}',
         "plain text": b'{"features": ["open", 2.0, "it burns"]}',
         "GET": b"",
     }
@@ -111,18 +114,159 @@ def test_words_are_sent_as_words_and_what_is_wrong_stands_in_the_first_place_of_
 
 def test_where_all_are_words_none_is_sent_for_a_number() -> None:
     row = examples.OPEN.model_copy(update={"features": ("it burns",)})
-    text = examples.MIXED.model_copy(update={"features": ("text",), "kinds": ("string",), "golden": (row,)})
+    text = examples.MIXED.model_copy(update={"features": (Feature(name="text", type="string"),), "golden": (row,)})
     names = list(predict_client.create_malformed_requests(text))
     assert names == [
         *("cut short", "nothing", "another key", "a feature too few", "a feature too many", "a number for a string"),
-        *("plain text", "GET"),
+        *("a missing value", "plain text", "GET"),
     ]
 
 
+def test_each_type_is_sent_as_json_has_it_and_gets_a_value_of_another_type() -> None:
+    seen: list[Request] = []
+
+    def answer(request: Request) -> Response:
+        seen.append(request)
+        return trained(request, examples.TYPED)
+
+    answers, _ = asked(answer, examples.TYPED)
+    assert [request.body for request in seen[:2]] == [
+        b'{"features": ["Basel", 3, true, 12.5, null]}',
+        b'{"features": ["Bern", 0, false, 1.0, "Ana"]}',
+    ]
+    assert [answer.label for answer in answers] == [1, 2]
+    bodies = {name: body for name, (_, body, _) in predict_client.create_malformed_requests(examples.TYPED).items()}
+    assert bodies == {
+        "cut short": b'{"features": ["Basel", 3, true, 12.5, nul',
+        "nothing": b"",
+        "another key": b'{"rows": []}',
+        "a feature too few": b'{"features": ["Basel", 3, true, 12.5]}',
+        "a feature too many": b'{"features": ["Basel", 3, true, 12.5, null, 1.0]}',
+        "a string for a number": b'{"features": ["Basel", "many", true, 12.5, null]}',
+        "a number for a boolean": b'{"features": ["Basel", 3, 1, 12.5, null]}',
+        "a number for a string": b'{"features": [1.0, 3, true, 12.5, null]}',
+        "not a number": b'{"features": ["Basel", NaN, true, 12.5, null]}',
+        "a missing value": b'{"features": [null, 3, true, 12.5, null]}',
+        "plain text": b'{"features": ["Basel", 3, true, 12.5, null]}',
+        "GET": b"",
+    }
+
+
+@pytest.mark.parametrize(
+    ("features", "row", "wrong"),
+    [
+        # Null is wrong in the first feature that does not take it, and right if all do.
+        (
+            [Feature(name="a", type="number", missing=True), Feature(name="b", type="string")],
+            (None, "x"),
+            {
+                "a string for a number": b'["many", "x"]',
+                "a number for a string": b"[null, 1.0]",
+                "not a number": b'[NaN, "x"]',
+                "a missing value": b"[null, null]",
+            },
+        ),
+        (
+            [Feature(name="a", type="boolean", missing=True)],
+            (True,),
+            {"a number for a boolean": b"[1]"},
+        ),
+        # The values of a category say what is wrong for it.
+        (
+            [Feature(name="a", type="category", values=(1, 2))],
+            (2,),
+            {"a string for a number": b'["many"]', "not a number": b"[NaN]", "a missing value": b"[null]"},
+        ),
+        (
+            [Feature(name="a", type="category", values=(0.5, 2))],
+            (0.5,),
+            {"a string for a number": b'["many"]', "not a number": b"[NaN]", "a missing value": b"[null]"},
+        ),
+        (
+            [Feature(name="a", type="category", values=("x",))],
+            ("x",),
+            {"a number for a string": b"[1.0]", "a missing value": b"[null]"},
+        ),
+    ],
+)
+def test_what_is_wrong_depends_on_the_features_types(
+    features: list[Feature], row: tuple[FeatureValue, ...], wrong: dict[str, bytes]
+) -> None:
+    golden = (examples.TYPED_ROW.model_copy(update={"features": row}),)
+    contract = examples.TYPED.model_copy(update={"features": tuple(features), "golden": golden})
+    always = {
+        *("cut short", "nothing", "another key", "a feature too few", "a feature too many", "plain text", "GET"),
+    }
+    requests = predict_client.create_malformed_requests(contract)
+    assert {name: body for name, (_, body, _) in requests.items() if name not in always} == {
+        name: b'{"features": %s}' % body for name, body in wrong.items()
+    }
+
+
+def test_private_values_are_sent_and_not_kept() -> None:
+    answers, _ = asked(partial(trained, contract=examples.TYPED), examples.TYPED)
+    kept = [answer.expected for answer in answers]
+    assert [row.features for row in kept if isinstance(row, GoldenRow)] == [
+        ("Basel", 3, True, 12.5, "…"),
+        ("Bern", 0, False, 1.0, "…"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "contract",
+    [examples.MULTILABEL, examples.SEVERAL_VALUES, examples.OUTLIERS, examples.CLUSTERING],
+    ids=lambda contract: contract.name,
+)
+def test_each_task_is_asked_for_all_fields_of_its_answer(contract: Contract) -> None:
+    answers, _ = asked(partial(trained, contract=contract), contract)
+    assert list(map(timeless, answers)) == [timeless(examples.right_answer(row)) for row in contract.golden]
+
+
+@pytest.mark.parametrize(
+    ("contract", "prediction"),
+    [
+        *(
+            (examples.MULTILABEL, prediction)
+            for prediction in (
+                b'{"labels": "red", "probabilities": {"red": 0.75, "round": 0.5}}',
+                b'{"labels": [["red"]], "probabilities": {"red": 0.75, "round": 0.5}}',
+                b'{"label": "red", "probabilities": {"red": 0.75, "round": 0.5}}',
+                b'{"labels": ["red", "round"]}',
+            )
+        ),
+        *(
+            (examples.SEVERAL_VALUES, prediction)
+            for prediction in (
+                b'{"value": 47.5}',
+                b'{"values": [47.5, 400.0]}',
+                b'{"values": {"north": "47.5", "height": 400.0}}',
+                b'{"values": {"north": NaN, "height": 400.0}}',
+                b'{"values": {"north": 1%s, "height": 400.0}}' % (b"0" * 400),
+            )
+        ),
+        *(
+            (examples.OUTLIERS, prediction)
+            for prediction in (
+                b'{"label": 1}',
+                b'{"label": 1, "score": "0.125"}',
+                b'{"label": 1, "score": true}',
+                b'{"label": [1], "score": 0.125}',
+            )
+        ),
+        *((examples.CLUSTERING, prediction) for prediction in (b'{"labels": [0]}', b'{"label": null}')),
+    ],
+    ids=lambda value: value.name if isinstance(value, Contract) else value[:60].decode(),
+)
+def test_an_answer_of_another_form_than_the_tasks_has_no_fields(contract: Contract, prediction: bytes) -> None:
+    answers, _ = asked(lambda _: Response(200, b'{"predictions": [%s]}' % prediction), contract)
+    assert answers[0].status == 200
+    assert not answers[0].answer_fields
+
+
 def test_each_malformed_request_keeps_its_own_status() -> None:
-    codes = iter([200, 200, 400, 401, 402, 403, 404, 405, 406, 500, 503])
+    codes = iter([200, 200, 400, 401, 402, 403, 404, 405, 406, 408, 500, 503])
     _, malformed = asked(lambda _: Response(next(codes)))
-    assert [each.status for each in malformed] == [400, 401, 402, 403, 404, 405, 406, 500, 503]
+    assert [each.status for each in malformed] == [400, 401, 402, 403, 404, 405, 406, 408, 500, 503]
 
 
 def test_an_answer_is_timed_and_so_is_the_wait_for_one_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:

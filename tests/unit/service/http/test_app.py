@@ -23,8 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from export.contract import create_contract
-from export.dataset import Table
-from service.contract import GoldenRow, Label, Row, label_text
+from export.dataset import Table, number_table
+from service.contract import Feature, GoldenRow, Label, Row, label_text
 from service.http.app import App
 from service.logging_setup import JsonFormatter
 from service.model import Model, load_model
@@ -275,7 +275,9 @@ def test_the_contract_and_the_revision_are_shown(model: Model, served: Path) -> 
 @pytest.mark.parametrize("path", ["/model", "/openapi.json", "/docs", "/metrics", "/readyz"])
 def test_no_golden_row_is_shown(path: str, mixed: Model) -> None:
     text = ask(mixed, "GET", path).text
-    words = {value for row in mixed.contract.golden for value in row.features if isinstance(value, str)}
+    # The values of a category are the model's own: a client must know them.
+    shown = {value for feature in mixed.contract.features for value in feature.values}
+    words = {value for row in mixed.contract.golden for value in row.features if isinstance(value, str)} - shown
     assert len(words) > 10
     assert [word for word in words if f'{word}"' in text or f">{word}<" in text] == []
 
@@ -434,7 +436,9 @@ class Labelling:
 def of_width(width: int, model: Model) -> Model:
     """A model of so many numbers."""
     golden = [msgspec.structs.replace(row, features=[-1.7976931348623157e308] * width) for row in model.contract.golden]
-    contract = msgspec.structs.replace(model.contract, features=[f"f{at}" for at in range(width)], golden=golden)
+    contract = msgspec.structs.replace(
+        model.contract, features=[Feature(f"f{at}", "number") for at in range(width)], golden=golden
+    )
     return Model(contract, Constant(1.0, 0.0, 0.0))
 
 
@@ -839,9 +843,11 @@ def operation(model: Model) -> tuple[Any, Any]:
 
 def test_words_are_documented_at_their_places(mixed: Model) -> None:
     number, word = {"type": "number", "minimum": -3.4e38, "maximum": 3.4e38}, {"type": "string"}
+    # The model has an answer to another one, too.
+    category = {**word, "examples": ["chat", "e-mail", "phone", "web form"]}
     row = {
         "type": "array",
-        "prefixItems": [word, word, number, number],
+        "prefixItems": [word, category, number, number],
         "minItems": 4,
         "maxItems": 4,
         "description": "subject, channel, customer_years, waiting_hours",
@@ -851,13 +857,13 @@ def test_words_are_documented_at_their_places(mixed: Model) -> None:
     names = ["subject", "channel", "customer_years", "waiting_hours"]
     named = {
         "type": "object",
-        "properties": dict(zip(names, [word, word, number, number], strict=True)),
+        "properties": dict(zip(names, [word, category, number, number], strict=True)),
         "required": names,
         "additionalProperties": False,
     }
     rows = {"type": "array", "items": {"oneOf": [row, named]}, "minItems": 1, "maxItems": 1000}
     assert schema["properties"] == {"features": {"oneOf": [row, named, rows]}}
-    assert schema["example"] == {"features": ["words", "words", 0.0, 0.0]}
+    assert schema["example"] == {"features": ["words", "chat", 0.0, 0.0]}
     assert predict(mixed, schema["example"]["features"]).status_code == 200
 
 
@@ -884,7 +890,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Model:
     columns = ColumnTransformer([("sign", OneHotEncoder(handle_unknown="error"), ["sign"])], remainder="passthrough")
     pipeline = make_pipeline(columns, LogisticRegression()).fit(frame, ["out", "in", "out", "in"])
     directory = tmp_path_factory.mktemp("strict")
-    table = Table(["sign", "width"], DOORS, ["string", "number"])
+    table = Table([Feature("sign", "string"), Feature("width", "number")], DOORS)
     create_contract(pipeline, table, ["out", "in", "out", "in"], directory, name="doors")
     return load_model(directory)
 
@@ -896,7 +902,7 @@ def exponential(tmp_path_factory: pytest.TempPathFactory) -> Model:
     directory = tmp_path_factory.mktemp("exponential")
     rows: list[Row] = [[1.0], [2.0], [3.0]]
     values = [1.5, 6.0, 20.0]
-    create_contract(regressor.fit(rows, values), Table(["days"], rows), values, directory, name="growth")
+    create_contract(regressor.fit(rows, values), number_table(["days"], rows), values, directory, name="growth")
     return load_model(directory)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.contract import Row
+from service.contract import MAX_INTEGER, Feature, FeatureType, Label, Row, Value
 from service.http.parsing import RequestError, RequestParser, parse_json
 
-READER = RequestParser(["length", "width"], ["number", "number"], max_rows=3)
+READER = RequestParser([Feature("length", "number"), Feature("width", "number")], max_rows=3)
 NUMBERS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.integers(min_value=-(10**400), max_value=10**400),
@@ -21,7 +22,23 @@ NUMBERS = st.one_of(
     st.text(max_size=2),
 )
 ROW = st.lists(NUMBERS, max_size=3)
-MIXED = RequestParser(["subject", "hours", "channel"], ["string", "number", "string"], max_rows=3)
+MIXED = RequestParser(
+    [Feature("subject", "string"), Feature("hours", "number"), Feature("channel", "string")], max_rows=3
+)
+# Each type, and each with gaps.
+EVERY: list[Feature] = [
+    Feature("number", "number"),
+    Feature("integer", "integer"),
+    Feature("boolean", "boolean"),
+    Feature("string", "string"),
+    Feature("city", "category", ["Basel", "Bern"]),
+    Feature("floor", "category", [0, 1, 2]),
+    Feature("size", "category", [0.5, 2]),
+]
+EVERY += [Feature(f"{each.name}?", each.type, each.values, missing=True) for each in EVERY]
+ALL_TYPES = RequestParser(EVERY, max_rows=3)
+CLOSED = RequestParser(EVERY, max_rows=3, known_values_only=True)
+GOOD_ROW: list[Value] = [1.5, 5.0, True, "a", "Bern", 2.0, 0.5, *([None] * 7)]
 # Halves of surrogate pairs as well, which JSON can say and no text has.
 WORDS = st.text(st.characters(exclude_categories=()), max_size=3)
 ANYTHING = st.one_of(NUMBERS, WORDS)
@@ -195,7 +212,7 @@ def test_a_name_that_stands_twice_is_refused_since_nobody_knows_which_value_was_
 
 
 def test_of_very_many_names_some_are_listed() -> None:
-    wide = RequestParser([f"f{number}" for number in range(60_000)], ["number"] * 60_000, max_rows=3)
+    wide = RequestParser([Feature(f"f{number}", "number") for number in range(60_000)], max_rows=3)
     with pytest.raises(RequestError, match=r"^A row lacks f0, f1, .*, f19 and 59,979 more\.$"):
         wide.parse(b'{"features": {"f59999": 1}}')
 
@@ -205,3 +222,178 @@ def test_a_name_that_stands_twice_is_found_in_one_pass() -> None:
     names = ", ".join(f'"{number}": 1' for number in range(60_000))
     with pytest.raises(RequestError, match=r"^A row has length twice\.$"):
         READER.parse(f'{{"features": {{{names}, "length": 1, "length": 2}}}}'.encode())
+
+
+VALUES = st.one_of(
+    ANYTHING,
+    st.sampled_from(
+        [5, 5.0, 5.5, -0.0, 2**53 - 1, 2**53, 2**53 + 1, -(2**53) + 1, -(2**53), 0, 1, 2, 0.5, "Basel", "Bern", "Chur"]
+    ),
+)
+
+
+def values_of(feature: Feature) -> st.SearchStrategy[object]:
+    """Values that the feature takes, and now and then any other one."""
+    taken: dict[str, st.SearchStrategy[Any]] = {
+        "number": st.floats(-3.4e38, 3.4e38),
+        "integer": st.one_of(st.integers(-MAX_INTEGER, MAX_INTEGER), st.integers(-1000, 1000).map(float)),
+        "boolean": st.booleans(),
+        "string": st.text(max_size=3),
+        "category": st.sampled_from([*feature.values, *feature.values, "Chur" if feature.name[0] == "c" else 7]),
+    }
+    own = taken[feature.type]
+    return st.one_of(own, own, st.none() if feature.missing else own, VALUES)
+
+
+ROW_OF_EVERY = st.tuples(*map(values_of, EVERY)).map(list)
+
+
+def given_by_name(features: list[Any]) -> object:
+    """The same rows, each as an object whose names are in another order."""
+    if any(isinstance(item, list) for item in features):
+        return [given_by_name(item) for item in features]
+    return {feature.name: value for feature, value in reversed(list(zip(EVERY, features, strict=True)))}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(ROW_OF_EVERY, st.lists(ROW_OF_EVERY, min_size=1, max_size=4)), st.booleans())
+@example(GOOD_ROW, False)
+@example([GOOD_ROW] * 3, True)
+@example([GOOD_ROW] * 4, True)
+def test_rows_of_every_type_are_taken_or_refused_alike_as_lists_and_by_name(
+    features: list[Any], is_closed: bool
+) -> None:
+    reader = CLOSED if is_closed else ALL_TYPES
+    body = json.dumps({"features": features}).encode()
+    taken = fast(body, reader)
+    assert same(taken, slow(body, reader))
+    assert same(taken, fast(json.dumps({"features": given_by_name(features)}).encode(), reader))
+
+
+def same(one: list[Row] | int, two: list[Row] | int) -> bool:
+    # In Python, True is 1 and 1 is 1.0.
+    return one == two and repr(one) == repr(two)
+
+
+class Refused(str):
+    """Why a value is refused."""
+
+    __slots__ = ()
+
+
+def outcome(feature: Feature, value: object, *, known_values_only: bool = False) -> Value | Refused:
+    """What each of the three ways of reading makes of a value."""
+    reader = RequestParser([feature], 3, known_values_only=known_values_only)
+    outcomes: list[Value | Refused] = []
+    for features in ([value], [[value]], {feature.name: value}, [{feature.name: value}]):
+        body = json.dumps({"features": features}).encode()
+        # A list is no value of a feature, but rows.
+        for parse in (reader.parse, lambda body: reader.validate(parse_json(body))):
+            try:
+                ((read,),) = parse(body)
+                outcomes.append(read)
+            except RequestError as refused:
+                outcomes.append(Refused(f"{refused.status}: {refused}"))
+    assert len({repr(each) for each in outcomes}) == 1, outcomes
+    return outcomes[0]
+
+
+NO_NUMBER, NO_STRING, NO_BOOLEAN = "422: a is not a number.", "422: a is not a string.", "422: a is not true or false."
+NOT_WHOLE, TOO_LARGE = "422: a is not a whole number, or too large.", "422: a is too large, or not finite."
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "value", "expected"),
+    [
+        ("number", [], 5, 5.0),
+        ("number", [], -2.5, -2.5),
+        ("number", [], 3.4e38, 3.4e38),
+        ("number", [], 3.5e38, Refused(TOO_LARGE)),
+        ("number", [], True, Refused(NO_NUMBER)),
+        ("number", [], "5", Refused(NO_NUMBER)),
+        ("number", [], None, Refused(NO_NUMBER)),
+        ("integer", [], 5, 5.0),
+        ("integer", [], 5.0, 5.0),
+        ("integer", [], -3, -3.0),
+        ("integer", [], 5.5, Refused(NOT_WHOLE)),
+        ("integer", [], 2**53 - 1, 9007199254740991.0),
+        ("integer", [], -(2**53) + 1, -9007199254740991.0),
+        ("integer", [], 2**53, Refused(NOT_WHOLE)),
+        ("integer", [], -(2**53), Refused(NOT_WHOLE)),
+        ("integer", [], 1e300, Refused(TOO_LARGE)),
+        ("integer", [], False, Refused(NO_NUMBER)),
+        ("integer", [], "5", Refused(NO_NUMBER)),
+        ("integer", [], None, Refused(NO_NUMBER)),
+        ("boolean", [], True, True),
+        ("boolean", [], False, False),
+        ("boolean", [], 1, Refused(NO_BOOLEAN)),
+        ("boolean", [], 0.0, Refused(NO_BOOLEAN)),
+        ("boolean", [], "true", Refused(NO_BOOLEAN)),
+        ("boolean", [], None, Refused(NO_BOOLEAN)),
+        ("string", [], "", ""),
+        ("string", [], "5", "5"),
+        ("string", [], 5, Refused(NO_STRING)),
+        ("string", [], True, Refused(NO_STRING)),
+        ("string", [], None, Refused(NO_STRING)),
+        ("category", ["Basel", "Bern"], "Bern", "Bern"),
+        ("category", ["Basel", "Bern"], "Chur", "Chur"),
+        ("category", ["Basel", "Bern"], 1, Refused(NO_STRING)),
+        ("category", ["Basel", "Bern"], None, Refused(NO_STRING)),
+        ("category", [1, 2], 2, 2.0),
+        ("category", [1, 2], 7.0, 7.0),
+        ("category", [1, 2], 1.5, Refused(NOT_WHOLE)),
+        ("category", [1, 2], "1", Refused(NO_NUMBER)),
+        ("category", [1, 2], True, Refused(NO_NUMBER)),
+        ("category", [0.5, 2], 1.5, 1.5),
+        ("category", [0.5, 2], False, Refused(NO_NUMBER)),
+    ],
+)
+def test_a_value_of_each_type_is_taken_or_refused_in_every_form(
+    kind: FeatureType, values: list[Label], value: object, expected: Value | Refused
+) -> None:
+    for missing in (False, True):
+        read = outcome(Feature("a", kind, values, missing=missing), value)
+        if missing and value is None:
+            assert read is None
+        else:
+            assert (type(read), read) == (type(expected), expected)
+
+
+UNKNOWN = "422: a is not one of the values that the model was trained with."
+
+
+@pytest.mark.parametrize(
+    ("values", "value", "expected"),
+    [
+        (["Basel", "Bern"], "Basel", "Basel"),
+        (["Basel", "Bern"], "Chur", Refused(UNKNOWN)),
+        (["Basel", "Bern"], "bern", Refused(UNKNOWN)),
+        (["Basel", "Bern"], 1, Refused(NO_STRING)),
+        ([0, 1], 1, 1.0),
+        ([0, 1], 1.0, 1.0),
+        ([0, 1], 2, Refused(UNKNOWN)),
+        ([0, 1], True, Refused(NO_NUMBER)),
+        ([0.5, 2], 2, 2.0),
+        ([0.5, 2], 1, Refused(UNKNOWN)),
+    ],
+)
+def test_other_values_of_a_category_may_be_refused(
+    values: list[Label], value: object, expected: Value | Refused
+) -> None:
+    read = outcome(Feature("a", "category", values), value, known_values_only=True)
+    assert (type(read), read) == (type(expected), expected)
+    assert outcome(Feature("a", "category", values, missing=True), None, known_values_only=True) is None
+
+
+def test_what_is_no_category_takes_any_value_of_its_type() -> None:
+    assert outcome(Feature("a", "string"), "Chur", known_values_only=True) == "Chur"
+    assert outcome(Feature("a", "integer"), 7, known_values_only=True) == 7
+
+
+def test_a_row_says_which_types_it_has() -> None:
+    with pytest.raises(RequestError) as refused:
+        ALL_TYPES.parse(b'{"features": [1]}')
+    assert str(refused.value).startswith("A row has 14 booleans, numbers and strings: number, integer, boolean, ")
+    switches = RequestParser([Feature("on", "boolean")], 3)
+    with pytest.raises(RequestError, match=r"^A row has 1 booleans: on\.$"):
+        switches.parse(b'{"features": [true, false]}')

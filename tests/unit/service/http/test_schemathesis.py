@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import schemathesis
 from schemathesis.engine import events, from_schema
 
-from service.contract import Row
+from service.contract import Feature, Row
 from service.http.app import App
 from service.http.asgi import Response
 from service.http.parsing import RequestError, RequestParser
@@ -75,6 +75,24 @@ def test_so_is_every_answer_of_a_regression_and_of_a_model_with_words(
     assert sorted({label for label, _ in cases}) == OPERATIONS
     assert cases["POST /predict", "positive"] >= 100
     assert cases["POST /predict", "negative"] >= 50
+
+
+@pytest.mark.parametrize("unknown_categories", ["accept", "reject"])
+def test_so_is_every_answer_of_a_model_with_features_of_every_type(
+    unknown_categories: Literal["accept", "reject"], tasks: dict[str, Model]
+) -> None:
+    settings = Settings(unknown_categories=unknown_categories)
+    cases, failures = asked(App(tasks["every_type"], settings, "1f3c9e2"))
+    assert failures == []
+    assert cases["POST /predict", "positive"] >= 100
+    assert cases["POST /predict", "negative"] >= 50
+
+
+@pytest.mark.parametrize("name", ["multilabel", "labels_alone", "values", "outliers", "clustering", "texts"])
+def test_so_is_every_answer_of_each_task(name: str, tasks: dict[str, Model]) -> None:
+    cases, failures = asked(App(tasks[name], Settings(), "1f3c9e2"))
+    assert failures == []
+    assert cases["POST /predict", "positive"] >= 50
 
 
 class Wrong(App):
@@ -146,7 +164,10 @@ class Lenient(RequestParser):
     [
         (Lenient, "Schema-violating request accepted"),
         # Takes words alone.
-        (lambda features, _, limit: RequestParser(features, ["string"] * 4, limit), "Schema-valid request rejected"),
+        (
+            lambda features, limit: RequestParser([Feature(each.name, "string") for each in features], limit),
+            "Schema-valid request rejected",
+        ),
     ],
 )
 def test_a_server_that_takes_other_kinds_than_it_documents_is_found_out(
@@ -154,6 +175,6 @@ def test_a_server_that_takes_other_kinds_than_it_documents_is_found_out(
 ) -> None:
     app = App(load_model(tickets), Settings(), "1f3c9e2")
     assert app._batcher is not None
-    app._batcher._parse = reader(app.model.contract.features, app.model.contract.feature_kinds, 1000).parse
+    app._batcher._parse = reader(app.model.contract.features, 1000).parse
     _, failures = asked(app)
     assert [failure for failure in failures if "/predict" in failure and found in failure], failures

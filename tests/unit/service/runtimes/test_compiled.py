@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import math
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from export.compile_forest import SOURCE, compile_library
+from export.compiled import flatten_trees
 from service.contract import ModelLoadError
 from service.model import load_model
 from service.runtimes.compiled import HEADER, LIBRARY, MAGIC, NODE, ForestPredictor
@@ -15,20 +21,20 @@ from tests.support.models import ENVIRONMENT, GOLDEN_OF_TWO_LABELS, replace_mode
 
 
 def forest(
-    nodes: list[tuple[float, int, int, int]],
+    nodes: Sequence[tuple[float, int, int, int] | tuple[float, int, int, int, int]],
     leaves: list[list[float]],
     roots: list[int],
     features: int = 1,
     declared: tuple[int, ...] = (),
 ) -> bytes:
-    """A forest's file; a leaf is (0, -1, its row, 0)."""
+    """A forest's file; a leaf is (0, -1, its row, 0). Without a fifth number, a missing value goes right."""
     shape = declared or (features, len(leaves[0]), len(roots), len(nodes), len(leaves))
     flat = [number for leaf in leaves for number in leaf]
     return b"".join(
         [
             HEADER.pack(MAGIC, *shape),
             struct.pack(f"<{len(flat)}d", *flat),
-            *(NODE.pack(*node) for node in nodes),
+            *(NODE.pack(*(*node, 0)[:5]) for node in nodes),
             struct.pack(f"<{len(roots)}i", *roots),
         ]
     )
@@ -52,6 +58,64 @@ def test_a_feature_is_compared_as_a_32_bit_float_as_scikit_learn_does() -> None:
 def test_trees_are_averaged() -> None:
     nodes = [(0.0, -1, 0, 0), (0.0, -1, 1, 0)]
     assert ForestPredictor(forest(nodes, LEAVES, [0, 1])).evaluate([[1.0]]) == [[0.625, 0.375]]
+
+
+@pytest.mark.parametrize(("goes_left", "answer"), [(1, LEAVES[0]), (0, LEAVES[1])])
+def test_a_row_without_the_feature_goes_where_the_split_says(goes_left: int, answer: list[float]) -> None:
+    stump = ForestPredictor(forest([(0.5, 0, 1, 2, goes_left), *STUMP[1:]], LEAVES, [0]))
+    # A missing value is None, or NaN.
+    assert stump.evaluate([[None]]) == stump.evaluate([[math.nan]]) == [answer]
+    assert stump.evaluate([[0.5], [None], [9.0]]) == [LEAVES[0], answer, LEAVES[1]]
+    assert stump.evaluate([[0.5], [math.nan], [9.0]]) == [LEAVES[0], answer, LEAVES[1]]
+
+
+def test_a_row_of_another_length_with_a_gap_is_refused() -> None:
+    with pytest.raises(ValueError, match="a row has 1 numbers"):
+        ForestPredictor(forest(STUMP, LEAVES, [0])).evaluate([[None, 1.0]])
+
+
+def rows_with_gaps(share: float, count: int = 400) -> np.ndarray:
+    generator = np.random.default_rng(5)
+    rows = generator.normal(size=(count, 4)).astype(np.float32).astype(float)
+    rows[generator.random(rows.shape) < share] = np.nan
+    return rows
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        DecisionTreeClassifier(random_state=1),
+        RandomForestClassifier(n_estimators=20, random_state=1),
+        DecisionTreeRegressor(random_state=1),
+        RandomForestRegressor(n_estimators=20, random_state=1),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_rows_with_gaps_are_answered_bit_for_bit_as_by_scikit_learn(
+    estimator: DecisionTreeClassifier, share: float
+) -> None:
+    rows = rows_with_gaps(share)
+    gaps = np.isnan(rows)
+    # What is missing says something by itself, to one side as to the other.
+    estimator.fit(rows, (np.nan_to_num(rows[:, 0]) > 0) ^ gaps[:, 1] ^ (gaps[:, 2] & ~gaps[:, 3]))
+    trees = [tree.tree_ for tree in getattr(estimator, "estimators_", [estimator])]
+    splits = np.concatenate([tree.children_left for tree in trees]) >= 0
+    left = np.concatenate([tree.missing_go_to_left for tree in trees])[splits]
+    assert {bool(each) for each in left} == {False, True}
+    # At some splits, a tree only asks whether the value is missing: these have a threshold of infinity.
+    assert any(np.isinf(tree.threshold).any() for tree in trees)
+    predictor = ForestPredictor(flatten_trees(estimator))
+    others = np.concatenate([rows, rows_with_gaps(0.5, 1000) * 3, np.full((1, 4), np.nan)])
+    itself = (
+        estimator.predict_proba(others)
+        if hasattr(estimator, "predict_proba")
+        else np.reshape(estimator.predict(others), (-1, 1))
+    )
+    plain = [[None if value != value else value for value in row] for row in others.tolist()]
+    assert (np.array(predictor.evaluate(plain)) == itself).all()
+    assert (np.array(predictor.evaluate(others.tolist())) == itself).all()
+    assert [predictor.evaluate([row])[0] for row in plain[:50]] == itself[:50].tolist()
 
 
 @pytest.mark.parametrize(

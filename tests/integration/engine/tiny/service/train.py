@@ -18,7 +18,7 @@ contract = {
     "name": "tiny",
     "task": "classification",
     "artifact": {"file": "model.pkl", "sha256": hashlib.sha256(model).hexdigest(), "size_bytes": len(model)},
-    "features": ["size"],
+    "features": [{"name": "size", "type": "number"}],
     "labels": ["small", "large"],
     "python": "3.13",
     "libraries": {},
