@@ -114,6 +114,6 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
 ENTRYPOINT ["python", "-m"]
 CMD ["service"]
 # Last, since every commit changes it; configuration makes no layer. The pipeline sets all other labels.
-ARG REVISION=unknown
-ENV DRYDOCK_REVISION=$REVISION
+ARG REVISION=unknown UNKNOWN_CATEGORIES=accept
+ENV DRYDOCK_REVISION=$REVISION DRYDOCK_UNKNOWN_CATEGORIES=$UNKNOWN_CATEGORIES
 LABEL org.opencontainers.image.description="A model, its server, and its contract"

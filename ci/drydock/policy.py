@@ -109,10 +109,11 @@ class BuildSection(_Section):
 
 
 class ModelSection(_Section):
-    """The source of the model: the command `train`, or the folder `path` if that is empty."""
+    """The source of the model: the command `train`, or the folder `path` if that is empty; and what it is asked."""
 
     train: Annotated[str, StringConstraints(strip_whitespace=True)] = "python -m training.iris --out /trained"
     path: Words = "artifacts"
+    unknown_categories: Literal["accept", "reject"] = "accept"
 
 
 class LimitsSection(_Section):

@@ -149,7 +149,9 @@ class EngineStages:
         with _build_errors(plan.policy.build.dockerfile):
             built = context.docker_build(
                 dockerfile=plan.policy.build.dockerfile,
-                build_args=self._build_arguments({"REVISION": plan.revision.name}),
+                build_args=self._build_arguments(
+                    {"REVISION": plan.revision.name, "UNKNOWN_CATEGORIES": plan.policy.model.unknown_categories}
+                ),
                 secrets=self._create_secrets(),
                 platform=self._platform,
             )

@@ -42,7 +42,12 @@ async def _run_smoke_test(
     try:
         ready_seconds, not_ready = await server.start(limits)
         if ready_seconds is not None:
-            answers, malformed = await predict_client.send_requests(server.base_url, contract, limits)
+            answers, malformed = await predict_client.send_requests(
+                server.base_url,
+                contract,
+                limits,
+                rejects_unknown=plan.policy.model.unknown_categories == "reject",
+            )
     finally:
         await server.stop()
     container_exit = ContainerExit("", "")

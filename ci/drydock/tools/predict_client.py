@@ -93,12 +93,14 @@ def describe_exit(exit_code: int, sockets: str, port: int) -> str:
 
 
 async def send_requests(
-    base_url: str, contract: Contract, limits: LimitsSection
+    base_url: str, contract: Contract, limits: LimitsSection, *, rejects_unknown: bool = False
 ) -> tuple[tuple[Answer, ...], tuple[Malformed, ...]]:
     """Send every golden row through /predict, then every malformed request; a status is 0 without an answer.
 
+    `rejects_unknown` says that the server must refuse a category's value that the model was not trained with.
     A server may close a connection after any answer, and sooner after a bad request: none of these shares one.
     """
+    requests = create_malformed_requests(contract, rejects_unknown=rejects_unknown)
     async with (
         _create_client(base_url, limits) as client,
         _create_client(base_url, limits, keep_connections=0) as fresh,
@@ -106,7 +108,7 @@ async def send_requests(
         answers = [await _predict(client, fresh, contract, row, limits) for row in contract.golden]
         malformed = [
             Malformed(name=name, status=response.status_code if response else 0)
-            for name, (method, content, content_type) in create_malformed_requests(contract).items()
+            for name, (method, content, content_type) in requests.items()
             for response in [await _send(fresh, limits, method, content, content_type)]
         ]
     return tuple(answers), tuple(malformed)
@@ -195,7 +197,9 @@ def _parse_predictions(response: httpx.Response | None, count: int) -> list[Any]
     return None
 
 
-def create_malformed_requests(contract: Contract) -> dict[str, tuple[str, bytes, str]]:
+def create_malformed_requests(
+    contract: Contract, *, rejects_unknown: bool = False
+) -> dict[str, tuple[str, bytes, str]]:
     """Requests to /predict that no client should send, each by its name: method, body and content type."""
     features = list(contract.golden[0].features)
 
@@ -208,6 +212,8 @@ def create_malformed_requests(contract: Contract) -> dict[str, tuple[str, bytes,
                 return {name: ("POST", _encode_body([*features[:place], value, *features[place + 1 :]]), JSON)}
         return {}
 
+    category = next((feature for feature in contract.features if rejects_unknown and feature.values), None)
+    unknown = {} if category is None else instead("an unknown category", _find_unknown(category), category.__eq__)
     return {
         "cut short": ("POST", _encode_body(features)[:-3], JSON),
         "nothing": ("POST", b"", JSON),
@@ -219,9 +225,18 @@ def create_malformed_requests(contract: Contract) -> dict[str, tuple[str, bytes,
         **instead("a number for a string", 1.0, lambda feature: feature.base_type == "string"),
         **instead("not a number", math.nan, lambda feature: feature.base_type in NUMBERS),
         **instead("a missing value", None, lambda feature: not feature.missing),
+        **unknown,
         "plain text": ("POST", _encode_body(features), "text/plain"),
         "GET": ("GET", b"", JSON),
     }
+
+
+def _find_unknown(feature: Feature) -> FeatureValue:
+    """A value of a category's type that the model was not trained with."""
+    values = feature.values
+    if feature.base_type == "string":
+        return next(word for number in range(len(values) + 1) if (word := f"unknown {number}") not in values)
+    return next(number for number in range(len(values) + 1) if number not in values)
 
 
 def _create_client(base_url: str, limits: LimitsSection, keep_connections: int | None = None) -> httpx.AsyncClient:

@@ -88,8 +88,10 @@ def test_words_and_numbers_go_through_the_whole_pipeline_to_their_digest(tickets
         ("waiting_hours", "number"),
     ]
     assert finished.row("answers /predict as trained")["measured"] == "12 of 12 rows"
-    names = {request["name"] for request in finished.report["smoke"]["malformed"]}
-    assert {"a string for a number", "a number for a string"} <= names
+    statuses = {request["name"]: request["status"] for request in finished.report["smoke"]["malformed"]}
+    # As the policy says.
+    for name in ("a string for a number", "a number for a string", "an unknown category"):
+        assert statuses[name] == 422
     packages = {package["name"] for package in finished.report["image"]["packages"]}
     assert {"pandas", "scikit-learn"} <= packages
     assert max(layer["size_bytes"] for layer in finished.report["image"]["layers"]) < 150_000_000

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from drydock.report import Answer, Contract, Feature, GoldenRow, Malformed
+from drydock.report import Answer, Contract, Feature, GoldenRow, Label, Malformed
 from drydock.report.model import FeatureValue
 from drydock.tools import predict_client
 from drydock.tools.predict_client import RowAnswer
@@ -120,6 +120,24 @@ def test_where_all_are_words_none_is_sent_for_a_number() -> None:
         *("cut short", "nothing", "another key", "a feature too few", "a feature too many", "a number for a string"),
         *("a missing value", "plain text", "GET"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "sent"),
+    [(("open", "shut"), '"unknown 0"'), (("unknown 0", "open"), '"unknown 1"'), ((0, 1, 3), "2"), ((0.5, 1.5), "0")],
+)
+def test_a_value_that_no_category_has_is_sent_if_the_server_must_refuse_it(
+    values: tuple[Label, ...], sent: str
+) -> None:
+    feature = Feature(name="state", type="category", values=values)
+    contract = examples.MIXED.model_copy(update={"features": (feature, *examples.MIXED.features[1:])})
+    assert "an unknown category" not in predict_client.create_malformed_requests(contract)
+    requests = predict_client.create_malformed_requests(contract, rejects_unknown=True)
+    assert requests["an unknown category"][1].decode() == f'{{"features": [{sent}, 2.0, "it burns"]}}'
+    # A model without categories has none to refuse.
+    assert "an unknown category" not in predict_client.create_malformed_requests(
+        examples.CONTRACT, rejects_unknown=True
+    )
 
 
 def test_each_type_is_sent_as_json_has_it_and_gets_a_value_of_another_type() -> None:
