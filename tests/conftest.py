@@ -22,6 +22,7 @@ SHARED = {
     "tests/integration/engine/test_release.py": "second engine",
     "tests/integration/engine/test_remote.py": "second engine",
     "tests/integration/engine/test_compose.py": "shipped image",
+    "tests/integration/engine/test_drift.py": "shipped image",
     "tests/integration/engine/test_good_run.py": "shipped image",
     "tests/integration/engine/test_outside.py": "shipped image",
     "tests/integration/engine/test_runtimes.py": "shipped image",
