@@ -302,7 +302,7 @@ MUTANTS = (
         "a feature that has another name",
         "schema as before",
         "feature added: length",
-        (Edit("service/train.py", '"features": ["size"]', '"features": ["length"]'),),
+        (Edit("service/train.py", '"name": "size"', '"name": "length"'),),
         says_too=("feature removed: size",),
         compared=True,
     ),

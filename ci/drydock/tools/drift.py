@@ -60,11 +60,9 @@ class Schema:
 
 
 def create_schema(contract: Mapping[str, Any]) -> Schema:
-    """The schema of a contract, as JSON. A feature is an object with its type, or a name, whose type is in `kinds`."""
-    kinds = contract.get("kinds") or ["number"] * len(contract["features"])
-    features = tuple(_parse_feature(each, kind) for each, kind in zip(contract["features"], kinds, strict=True))
+    """The schema of a contract, as JSON. A feature is an object, or a name alone; then its type is not known."""
     labels = tuple(each for each in contract.get("labels") or () if isinstance(each, str | bool | int | float))
-    return Schema(features, labels, str(contract.get("task") or ""))
+    return Schema(tuple(map(_parse_feature, contract["features"])), labels, str(contract.get("task") or ""))
 
 
 def parse_schema(contract: object) -> Schema | None:
@@ -78,9 +76,9 @@ def parse_schema(contract: object) -> Schema | None:
     return schema if schema.features and len(set(schema.names)) == len(schema.features) else None
 
 
-def _parse_feature(written: Any, kind: str) -> Feature:  # noqa: ANN401 - whatever JSON can say
+def _parse_feature(written: Any) -> Feature:  # noqa: ANN401 - whatever JSON can say
     if isinstance(written, str):
-        return Feature(written, kind)
+        return Feature(written)
     values = tuple(written.get("values") or ())
     return Feature(str(written["name"]), str(written["type"]), values, written.get("missing") is True)
 
@@ -97,7 +95,7 @@ def compare_schemas(before: Schema, after: Schema) -> SchemaChanges:
         features_retyped=tuple(
             FeatureType(name=name, before=old[name].description, after=new[name].description)
             for name in common
-            if _type_key(old[name]) != _type_key(new[name])
+            if old[name].type and new[name].type and _type_key(old[name]) != _type_key(new[name])
         ),
         features_moved=tuple(
             name for name, was in zip(common, [name for name in old if name in new], strict=True) if name != was
