@@ -32,7 +32,7 @@ from drydock.report import (
     Verdict,
     Waste,
 )
-from drydock.report.drift import FeatureType, LabelChange, LabelPair, SchemaChanges
+from drydock.report.drift import LabelChange, LabelPair, RetypedFeature, SchemaChanges
 from tests.support import examples
 
 KB = 1_000
@@ -295,7 +295,7 @@ def drift() -> Drift:
             }
         )
     )
-    retyped = FeatureType(name="petal width (cm)", before="number", after="integer")
+    retyped = RetypedFeature(name="petal width (cm)", before="number", after="integer")
     return examples.drift(
         image=f"{examples.REPOSITORY}:1.2.2@sha256:{'b7' * 32}",
         groups=(judged, *examples.drift().groups[1:]),

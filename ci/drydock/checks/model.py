@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from drydock import report
 from drydock.checks.check import Outcome, pass_if
@@ -68,7 +68,7 @@ def _describe_mistake(number: int, answer: report.Answer, smoke: report.Smoke) -
         return f"{row}: expected {_format_answer(expected)}, got {got}"
     if (answer.answer_fields, answer.values.keys()) != (expected.answer_fields, expected.values.keys()):
         return f"{row}: expected {_format_answer(expected)}, got an answer of another form"
-    if not is_same_label(answer.label, expected.label) or not _are_same_labels(answer.labels, expected.labels):
+    if not is_same_label(answer.label, expected.label) or not is_same_label(answer.labels, expected.labels):
         said, right = _format_answer(answer), _format_answer(expected)
         # As JSON if the words are the same: "1" is not 1.
         if right == said:
@@ -101,12 +101,6 @@ def _are_near(actual: Mapping[str, float | None], expected: Mapping[str, float |
         value is None or ((number := actual[name]) is not None and abs(number - value) <= tolerance)
         for name, value in expected.items()
     )
-
-
-def _are_same_labels(left: Sequence[object] | None, right: Sequence[object] | None) -> bool:
-    if left is None or right is None:
-        return left is right
-    return len(left) == len(right) and all(map(is_same_label, left, right))
 
 
 def _format_feature(value: FeatureValue) -> str:

@@ -62,7 +62,7 @@ class AnswerGroup(Value):
         return 100 * max(self.labels_changed or 0, self.unanswered) / self.rows
 
 
-class FeatureType(Value):
+class RetypedFeature(Value):
     """A feature whose type changed, each type in words."""
 
     name: str
@@ -77,7 +77,7 @@ class SchemaChanges(Value):
     task_after: str
     features_added: tuple[str, ...] = ()
     features_removed: tuple[str, ...] = ()
-    features_retyped: tuple[FeatureType, ...] = ()
+    features_retyped: tuple[RetypedFeature, ...] = ()
     features_moved: tuple[str, ...] = Field(default=(), description="in another place of a row that is a list")
     labels_added: tuple[Label, ...] = ()
     labels_removed: tuple[Label, ...] = ()

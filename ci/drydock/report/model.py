@@ -33,7 +33,9 @@ def label_text(label: Label) -> str:
 
 
 def is_same_label(left: object, right: object) -> bool:
-    """Whether both are the same in JSON, which has one kind of numbers, and booleans beside them."""
+    """Whether both are the same in JSON, which has one kind of numbers, and booleans beside them; so are lists."""
+    if isinstance(left, tuple) and isinstance(right, tuple):
+        return len(left) == len(right) and all(map(is_same_label, left, right))
     return left == right and isinstance(left, bool) == isinstance(right, bool)
 
 

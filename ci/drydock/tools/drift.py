@@ -6,13 +6,15 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
-from drydock.report import Drift, Finding, Scan
-from drydock.report.drift import AnswerGroup, FeatureType, LabelChange, LabelPair, Labels, SchemaChanges, Shift
+from pydantic import ValidationError
+
+from drydock.report import Drift, Finding, GoldenAnswer, Scan
+from drydock.report.drift import AnswerGroup, LabelChange, LabelPair, Labels, RetypedFeature, SchemaChanges, Shift
 from drydock.report.model import is_same_label
 from drydock.tools.predict_client import RowAnswer
 
@@ -22,6 +24,8 @@ MAX_VALUES = 2_000_000
 MAX_CHANGES = 20
 MAX_LABEL_PAIRS = 144
 HISTOGRAM_STEPS = 10
+# A number that is further away says no more, and would have no mean.
+MAX_SHIFT = 1e9
 MAX_NAMES = 5
 
 Origin = Literal["reference", "golden", "between"]
@@ -93,7 +97,7 @@ def compare_schemas(before: Schema, after: Schema) -> SchemaChanges:
         features_added=tuple(name for name in new if name not in old),
         features_removed=tuple(name for name in old if name not in new),
         features_retyped=tuple(
-            FeatureType(name=name, before=old[name].description, after=new[name].description)
+            RetypedFeature(name=name, before=old[name].description, after=new[name].description)
             for name in common
             if old[name].type and new[name].type and _type_key(old[name]) != _type_key(new[name])
         ),
@@ -201,35 +205,13 @@ def select_values(row: Row, schema: Schema) -> list[object]:
     return [values[name] for name in schema.names]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """An answer to one row: a label, or several, and numbers by name. Numbers are probabilities, or have a unit."""
-
-    labels: Any
-    numbers: Mapping[str, float]
-    are_probabilities: bool = False
-
-
-def parse_prediction(written: object) -> Prediction | None:
+def parse_prediction(written: object) -> GoldenAnswer | None:
     """A prediction in an answer of /predict; None if it is in none of the forms that a task has."""
-    if not isinstance(written, dict):
+    try:
+        answer = GoldenAnswer.model_validate(written, extra="ignore")
+    except ValidationError:
         return None
-    labels = written.get("label")
-    if isinstance(several := written.get("labels"), list):
-        labels = tuple(several)
-    probabilities = written.get("probabilities")
-    numbers = probabilities if isinstance(probabilities, dict) else written.get("values")
-    if not isinstance(numbers, dict):
-        numbers = {name: written[name] for name in ("value", "score") if name in written}
-    known = {str(name): float(number) for name, number in numbers.items() if _is_number(number)}
-    parts = labels if isinstance(labels, tuple) else (labels,)
-    is_whole = len(known) == len(numbers) and all(math.isfinite(number) for number in known.values())
-    if not is_whole or (labels is None and not known) or not all(isinstance(each, LABEL_TYPES) for each in parts):
-        return None
-    return Prediction(labels, known, isinstance(probabilities, dict))
-
-
-LABEL_TYPES = (str, bool, int, float, type(None))
+    return answer if answer.answer_fields else None
 
 
 def conclude(
@@ -268,14 +250,18 @@ def _describe_status(status: int) -> str:
 
 
 def compare_answers(
-    rows: Sequence[Row], before: Sequence[Prediction | None], after: Sequence[Prediction | None]
+    rows: Sequence[Row], before: Sequence[GoldenAnswer | None], after: Sequence[GoldenAnswer | None]
 ) -> tuple[AnswerGroup, ...]:
     """What changed in the answers to the rows that the image before answered, in groups by their origin.
 
-    A row that it answered, and this image does not, has another label. A distance is between two numbers of one name:
-    of probabilities as it is, of others as a share of the standard deviation of the numbers before.
+    A row that it answered, and this image does not, or in another form, has another label. A distance is between two
+    numbers of one name: of probabilities as it is, of others as a share of their standard deviation before.
     """
-    answered = [(row, was, now) for row, was, now in zip(rows, before, after, strict=True) if was]
+    answered = [
+        (row, was, now if now and _have_one_form(was, now) else None)
+        for row, was, now in zip(rows, before, after, strict=True)
+        if was
+    ]
     scales = _measure_scales([was for _, was, _ in answered])
     groups = (
         _compare_group(origin, [each for each in answered if each[0].origin == origin], scales) for origin in ORIGINS
@@ -283,27 +269,52 @@ def compare_answers(
     return tuple(group for group in groups if group)
 
 
-def _measure_scales(before: Sequence[Prediction]) -> dict[str, float]:
+def _get_labels(answer: GoldenAnswer) -> Labels | None:
+    return answer.labels if answer.label is None else answer.label
+
+
+def _get_numbers(answer: GoldenAnswer) -> dict[str, float]:
+    """The probabilities by label, the values by name, or the one value or score."""
+    one = {name: number for name in ("value", "score") if (number := getattr(answer, name)) is not None}
+    return answer.probabilities or answer.values or one
+
+
+def _have_one_form(was: GoldenAnswer, now: GoldenAnswer) -> bool:
+    """Whether something of both can be compared."""
+    common = was.answer_fields & now.answer_fields
+    return bool(common - {"values"} or was.values.keys() & now.values.keys())
+
+
+def _measure_scales(before: Sequence[GoldenAnswer]) -> dict[str, float]:
     """The length of one unit of each number."""
-    if any(each.are_probabilities for each in before):
+    if any(each.probabilities for each in before):
         return {}
     numbers: dict[str, list[float]] = {}
     for each in before:
-        for name, number in each.numbers.items():
+        for name, number in _get_numbers(each).items():
             numbers.setdefault(name, []).append(number)
     # Numbers that never differ have no deviation, so they count by their own size.
     return {name: statistics.pstdev(values) or max(map(abs, values)) or 1.0 for name, values in numbers.items()}
 
 
 def _compare_group(
-    origin: Origin, answered: Sequence[tuple[Row, Prediction, Prediction | None]], scales: Mapping[str, float]
+    origin: Origin, answered: Sequence[tuple[Row, GoldenAnswer, GoldenAnswer | None]], scales: Mapping[str, float]
 ) -> AnswerGroup | None:
     if not answered:
         return None
-    labelled = [(row, was.labels, now.labels if now else None) for row, was, now in answered if was.labels is not None]
-    changed = [(row, was, now) for row, was, now in labelled if not _is_same(was, now)]
-    shifts = [_measure_shift(was, now, scales) for _, was, now in answered if now and was.numbers and now.numbers]
-    is_probability = any(was.are_probabilities for _, was, _ in answered)
+    labelled = [
+        (row, label, _get_labels(now) if now else None)
+        for row, was, now in answered
+        if (label := _get_labels(was)) is not None
+    ]
+    changed = [(row, was, now) for row, was, now in labelled if not is_same_label(was, now)]
+    numbers = [(_get_numbers(was), _get_numbers(now)) for _, was, now in answered if now]
+    is_probability = any(was.probabilities for _, was, _ in answered)
+    shifts = [
+        _measure_shift(was, now, scales, was.keys() | now.keys() if is_probability else was.keys() & now.keys())
+        for was, now in numbers
+        if was and now
+    ]
     return AnswerGroup(
         origin=origin,
         rows=len(answered),
@@ -319,12 +330,6 @@ def _compare_group(
     )
 
 
-def _is_same(was: object, now: object) -> bool:
-    if isinstance(was, tuple) and isinstance(now, tuple):
-        return len(was) == len(now) and all(map(is_same_label, was, now))
-    return is_same_label(was, now)
-
-
 def _count_pairs(labels: Sequence[tuple[Labels, Labels | None]]) -> tuple[LabelPair, ...]:
     # As JSON, since True is 1 to Python.
     counts = Counter(json.dumps(pair) for pair in labels)
@@ -335,13 +340,12 @@ def _count_pairs(labels: Sequence[tuple[Labels, Labels | None]]) -> tuple[LabelP
     )
 
 
-def _measure_shift(was: Prediction, now: Prediction, scales: Mapping[str, float]) -> float:
-    """The largest distance of the row's numbers. A label that one image does not know has the probability 0 there."""
-    names = was.numbers.keys() | now.numbers.keys()
-    if not was.are_probabilities:
-        names = was.numbers.keys() & now.numbers.keys()
-    distances = (abs(now.numbers.get(name, 0.0) - was.numbers.get(name, 0.0)) / scales.get(name, 1.0) for name in names)
-    return max(distances, default=0.0)
+def _measure_shift(
+    was: Mapping[str, float], now: Mapping[str, float], scales: Mapping[str, float], names: Collection[str]
+) -> float:
+    """The largest distance of a row's numbers. A label that one image does not know has the probability 0 there."""
+    distances = (abs(now.get(name, 0.0) - was.get(name, 0.0)) / scales.get(name, 1.0) for name in names)
+    return min(max(distances), MAX_SHIFT)
 
 
 def _summarize_shifts(shifts: Sequence[float], unit: Literal["probability", "standard deviation"]) -> Shift | None:

@@ -4,7 +4,7 @@ import pytest
 
 from drydock.checks import Facts
 from drydock.report import CheckResult, Drift, Verdict
-from drydock.report.drift import AnswerGroup, FeatureType, SchemaChanges
+from drydock.report.drift import AnswerGroup, RetypedFeature, SchemaChanges
 from tests.support import examples
 
 NOTHING_COMPARED = examples.drift(reason="the image before did not start: it hangs", groups=(), schema_changes=None)
@@ -81,7 +81,7 @@ def test_each_change_of_the_schema_is_named(schema: str, verdict: Verdict) -> No
         task_after="regression",
         features_added=("age",),
         features_removed=("width",),
-        features_retyped=(FeatureType(name="city", before="string", after="category of 3 values"),),
+        features_retyped=(RetypedFeature(name="city", before="string", after="category of 3 values"),),
         features_moved=("height", "depth"),
         labels_added=(True,),
         labels_removed=(1, "large"),

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from drydock.report import Drift
-from drydock.report.drift import AnswerGroup, FeatureType, LabelChange, LabelPair, SchemaChanges, Shift
+from drydock.report import Drift, GoldenAnswer
+from drydock.report.drift import AnswerGroup, LabelChange, LabelPair, RetypedFeature, SchemaChanges, Shift
 from drydock.tools import drift
-from drydock.tools.drift import Feature, Prediction, Row, Schema
+from drydock.tools.drift import Feature, Row, Schema
 from drydock.tools.predict_client import RowAnswer
 
 CONTRACT = {
@@ -25,16 +27,17 @@ NO_PREDICTIONS: tuple[object, ...] = (
 SCHEMA = drift.create_schema(CONTRACT)
 
 
-def label(name: object) -> Prediction:
-    return Prediction(name, {})
+def label(name: Any) -> GoldenAnswer:  # noqa: ANN401 - whatever a label may be
+    return GoldenAnswer(labels=name) if isinstance(name, tuple) else GoldenAnswer(label=name)
 
 
-def probable(**probabilities: float) -> Prediction:
-    return Prediction(max(probabilities, key=lambda name: probabilities[name]), probabilities, are_probabilities=True)
+def probable(**probabilities: float) -> GoldenAnswer:
+    likely = max(probabilities, key=lambda name: probabilities[name])
+    return GoldenAnswer(label=likely, probabilities=probabilities)
 
 
-def valued(**values: float) -> Prediction:
-    return Prediction(None, values)
+def valued(value: float) -> GoldenAnswer:
+    return GoldenAnswer(value=value)
 
 
 def rows(count: int, origin: drift.Origin = "reference") -> list[Row]:
@@ -88,7 +91,7 @@ def test_each_difference_of_two_schemas_is_found() -> None:
         task_before="classification",
         task_after="regression",
         features_added=("height",),
-        features_retyped=(FeatureType(name="age", before="integer, may be missing", after="integer"),),
+        features_retyped=(RetypedFeature(name="age", before="integer, may be missing", after="integer"),),
         features_moved=("weight", "age"),
         labels_added=(False,),
         labels_removed=(True,),
@@ -106,7 +109,7 @@ def test_a_type_that_is_not_known_is_no_other_type() -> None:
 def test_a_category_with_other_values_is_another_type_and_its_values_are_not_repeated() -> None:
     fewer = Schema((Feature("city", "category", ("Bern",)),))
     [change] = drift.compare_schemas(Schema((Feature("city", "category", ("Basel", "Bern")),)), fewer).features_retyped
-    assert change == FeatureType(name="city", before="category of 2 values", after="category of 1 values")
+    assert change == RetypedFeature(name="city", before="category of 2 values", after="category of 1 values")
 
 
 def test_the_rows_are_those_of_both_contracts_each_once_and_rows_between() -> None:
@@ -156,17 +159,23 @@ def test_only_rows_that_have_the_features_of_both_are_asked() -> None:
     ("written", "prediction"),
     [
         ({"label": "a"}, label("a")),
-        ({"label": True, "probabilities": {"true": 1, "false": 0}}, Prediction(True, {"true": 1, "false": 0}, True)),
-        ({"labels": ["a", "b"], "probabilities": {"a": 0.9}}, Prediction(("a", "b"), {"a": 0.9}, True)),
+        (
+            {"label": True, "probabilities": {"true": 1.0, "false": 0.0}, "more": 1},
+            GoldenAnswer(label=True, probabilities={"true": 1.0, "false": 0.0}),
+        ),
+        (
+            {"labels": ["a", "b"], "probabilities": {"a": 0.9}},
+            GoldenAnswer(labels=("a", "b"), probabilities={"a": 0.9}),
+        ),
         ({"labels": []}, label(())),
-        ({"value": 3}, valued(value=3.0)),
-        ({"values": {"x": 1.5, "y": 2}}, valued(x=1.5, y=2.0)),
-        ({"label": -1, "score": -0.2}, Prediction(-1, {"score": -0.2})),
+        ({"value": 3}, valued(3.0)),
+        ({"values": {"x": 1.5, "y": 2}}, GoldenAnswer(values={"x": 1.5, "y": 2.0})),
+        ({"label": -1, "score": -0.2}, GoldenAnswer(label=-1, score=-0.2)),
         ({"label": "a", "probabilities": {"a": "0.5"}}, None),
         *[(each, None) for each in NO_PREDICTIONS],
     ],
 )
-def test_a_prediction_is_read_in_the_form_of_each_task(written: object, prediction: Prediction | None) -> None:
+def test_a_prediction_is_read_in_the_form_of_each_task(written: object, prediction: GoldenAnswer | None) -> None:
     assert drift.parse_prediction(written) == prediction
 
 
@@ -228,8 +237,8 @@ def test_the_shift_of_probabilities_is_the_largest_of_each_row() -> None:
 
 
 def test_the_shift_of_values_is_a_share_of_their_standard_deviation_before() -> None:
-    before = [valued(value=number) for number in (10.0, 30.0, 10.0, 30.0)]
-    after = [valued(value=number) for number in (11.0, 30.0, 10.0, 27.0)]
+    before = [valued(number) for number in (10.0, 30.0, 10.0, 30.0)]
+    after = [valued(number) for number in (11.0, 30.0, 10.0, 27.0)]
     [group] = drift.compare_answers(rows(4), before, after)
     assert (group.labels_changed, group.label_pairs) == (None, ())
     assert group.shift
@@ -239,21 +248,44 @@ def test_the_shift_of_values_is_a_share_of_their_standard_deviation_before() -> 
 
 
 def test_each_of_several_values_has_its_own_deviation_and_new_ones_have_none() -> None:
-    before = [valued(x=0.0, y=0.0), valued(x=2.0, y=2_000.0)]
-    after = [valued(x=0.5, y=100.0, z=9.0), valued(x=2.0, y=2_000.0, z=9.0)]
+    before = [GoldenAnswer(values=values) for values in ({"x": 0.0, "y": 0.0}, {"x": 2.0, "y": 2_000.0})]
+    after = [GoldenAnswer(values=values) for values in ({"x": 0.5, "y": 100.0, "z": 9.0}, {"x": 2.0, "y": 2_000.0})]
     [group] = drift.compare_answers(rows(2), before, after)
     assert group.shift
     assert group.shift.max == 0.5
 
 
 def test_values_that_never_differ_count_by_their_own_size() -> None:
-    constant = [valued(value=-4.0)] * 2
-    [group] = drift.compare_answers(rows(2), constant, [valued(value=-5.0)] * 2)
+    constant = [valued(-4.0)] * 2
+    [group] = drift.compare_answers(rows(2), constant, [valued(-5.0)] * 2)
     assert group.shift
     assert group.shift.mean == 0.25
-    [same] = drift.compare_answers(rows(2), [valued(value=0.0)] * 2, [valued(value=0.0)] * 2)
+    [same] = drift.compare_answers(rows(2), [valued(0.0)] * 2, [valued(0.0)] * 2)
     assert same.shift
     assert (same.shift.mean, same.shift.histogram) == (0.0, (2, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [label("a"), GoldenAnswer(values={"x": 1.0}), None],
+)
+def test_an_answer_of_another_form_is_none(other: GoldenAnswer | None) -> None:
+    [group] = drift.compare_answers(rows(2), [valued(1.0)] * 2, [valued(1.0), other])
+    assert (group.labels_changed, group.unanswered, group.changed_percent) == (None, 1, 50)
+    several = GoldenAnswer(values={"y": 1.0})
+    [group] = drift.compare_answers(rows(1), [several], [other])
+    assert (group.unanswered, group.shift) == (1, None)
+
+
+def test_labels_are_compared_if_only_one_image_gives_probabilities() -> None:
+    [group] = drift.compare_answers(rows(2), [label("a")] * 2, [probable(a=1.0), probable(b=1.0)])
+    assert (group.labels_changed, group.unanswered, group.shift) == (1, 0, None)
+
+
+def test_a_shift_that_no_number_can_hold_is_a_large_one() -> None:
+    [group] = drift.compare_answers(rows(2), [valued(1e308), valued(-1e308)], [valued(-1e308), valued(1e308)])
+    assert group.shift
+    assert group.shift.max == drift.MAX_SHIFT
 
 
 def test_the_99th_percentile_leaves_one_row_of_a_hundred_out() -> None:
