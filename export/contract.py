@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 
 from export.compiled import TRAINING_ROWS, check_features, flatten_trees
-from export.dataset import Table, create_dataset
+from export.dataset import Table, create_dataset, list_names
 from export.errors import ContractError, ContractWarning, ConversionError
 from export.estimator import (
     find_categories,
@@ -288,7 +288,7 @@ def _complete_features(
     names = [feature.name for feature in interface.features]
     for name in private:
         if name not in names:
-            raise ContractError(f"the model has no feature {name}; it has {', '.join(names)}.")
+            raise ContractError(f"the model has no feature {name}; it has {list_names(names)}.")
     categories, with_gaps = find_categories(estimator, names), find_columns_with_gaps(estimator, names)
     features = []
     for place, feature in enumerate(interface.features):

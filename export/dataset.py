@@ -27,6 +27,8 @@ from service.contract import MAX_INTEGER, Feature, FeatureType, Row, Value
 BOOLEANS = {"True": True, "true": True, "TRUE": True, "False": False, "false": False, "FALSE": False}
 # If more of a column's cells are numbers, its other cells are most likely mistakes.
 MOSTLY = 0.5
+# A table may have thousands of columns, and an error is one sentence.
+SHOWN_NAMES = 20
 # The line of a file's first row; its header is line 1.
 FIRST_ROW = 2
 # A postcode or an account: as a number it would lose its zero.
@@ -106,30 +108,31 @@ def create_dataset(
     `targets` are the columns of right answers. If there are none, they are the columns that are no features, or the
     last ones. An encoder in the model says which type its column has. Without one, a column of true and false has
     booleans, a column of whole numbers has integers unless it is in `number_columns`, a column of numbers has numbers,
-    and any other one has strings, as those in `string_columns` have. Raises ContractError.
+    and any other one has strings, as those in `string_columns` have. `raw` is empty afterwards: cells and values
+    together take twice the memory. Raises ContractError.
     """
-    columns = dict(raw.columns)
+    columns = raw.columns
     names = find_feature_names(estimator, list(columns))
     for name in targets:
         if name in names:
             raise ContractError(f"{name} is a feature of the model, so it cannot be the target; name another --target.")
     for name in (*targets, *string_columns, *number_columns):
         if name not in columns:
-            raise ContractError(f"{path.name} has no column {name}; it has {', '.join(columns)}.")
+            raise ContractError(f"{path.name} has no column {name}; it has {list_names(list(columns))}.")
     answers = {name: columns.pop(name) for name in targets or _find_targets(path, estimator, list(columns), names)}
-    columns = {name: columns[name] for name in select_features(estimator, list(columns))}
-    categories = find_categories(estimator, list(columns))
-    with_gaps = find_columns_with_gaps(estimator, list(columns))
+    names = select_features(estimator, list(columns))
+    categories, with_gaps = find_categories(estimator, names), find_columns_with_gaps(estimator, names)
     typed = {
         name: _type_cells(
             path,
             name,
-            cells,
+            columns.pop(name),
             categories.get(name, []) + ([None] if name in with_gaps else []),
             is_string=name in string_columns,
         )
-        for name, cells in columns.items()
+        for name in names
     }
+    columns.clear()
     features = [
         Feature(name, "number" if kind == "integer" and name in number_columns else kind, missing=None in values)
         for name, (kind, values) in typed.items()
@@ -153,7 +156,8 @@ def _find_targets(path: Path, estimator: Any, columns: Sequence[str], names: Seq
         if count > 1 and expected is not None and len(columns) - expected < count:
             raise _target_count_error(path, name, count, len(columns) - expected)
         return list(columns[-count:])
-    others = [name for name in columns if name not in names]
+    features = set(names)
+    others = [name for name in columns if name not in features]
     # An index is no answer if there are others.
     others = [name for name in others if name != UNNAMED.format(0)] or others
     if len(others) == count or (not needs_answers and not others):
@@ -163,6 +167,12 @@ def _find_targets(path: Path, estimator: Any, columns: Sequence[str], names: Seq
     if columns[-1] in names:
         raise _feature_error(path, columns[-1])
     return [columns[-1]]
+
+
+def list_names(names: Sequence[str]) -> str:
+    """The first names in a sentence, and how many more there are."""
+    more = len(names) - SHOWN_NAMES
+    return f"{', '.join(names[:SHOWN_NAMES])}{f' and {more:,} more' if more > 0 else ''}"
 
 
 def _target_count_error(path: Path, name: str, expected: int, count: int) -> ContractError:
@@ -182,7 +192,8 @@ def select_features(estimator: Any, columns: Sequence[str]) -> list[str]:  # noq
     """The columns that the model was trained with, in its order. Raises ContractError."""
     names = find_feature_names(estimator, columns)
     if names:
-        if missing := [name for name in names if name not in columns]:
+        known = set(columns)
+        if missing := [name for name in names if name not in known]:
             raise ContractError(f"the model takes {missing[0]}, but the data have no such column.")
         return names
     expected = getattr(estimator, "n_features_in_", len(columns))

@@ -27,7 +27,7 @@ del PLAIN.n_features_in_
 
 
 def typed(columns: dict[str, list[Any]], estimator: Any = PLAIN, *arguments: Any) -> Dataset:  # noqa: ANN401
-    return create_dataset(PATH, RawTable(columns), estimator, *arguments)
+    return create_dataset(PATH, RawTable(dict(columns)), estimator, *arguments)
 
 
 def one_column(cells: list[Any], estimator: Any = PLAIN, *arguments: Any) -> tuple[Feature, list[Any]]:  # noqa: ANN401
