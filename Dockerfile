@@ -69,8 +69,8 @@ RUN python -m export "$MODEL_RUNTIME" /trained /artifacts
 # The contract of a model that has none, from rows with their right answers.
 FROM exporter AS contract
 COPY input/ /input/
-# One option a line, such as --target=price: no column's name can be taken for a shell's word.
-RUN python -m export.contract /input/model.pkl /input/data.csv --out /artifacts @/input/options.txt >/summary.txt
+# The file of rows, and one option a line, such as --target=price: no name can be taken for a shell's word.
+RUN python -m export.contract /input/model.pkl @/input/arguments.txt --out /artifacts >/summary.txt
 
 FROM ${BASE_IMAGE} AS base
 # A numeric user, since only a number proves that it is not root. pip goes, so that nothing can be installed.

@@ -29,6 +29,7 @@ from export.estimator import (
     find_categories,
     find_columns_with_gaps,
     find_feature_names,
+    find_string_columns,
     find_task,
     load_estimator,
     needs_pandas,
@@ -430,7 +431,12 @@ def main() -> None:
         content = args.model.read_bytes()
         estimator = load_estimator(content)
         string_columns = _split(args.string_columns)
-        raw = read_table(args.data, decimal=args.decimal, encoding=args.encoding, string_columns=string_columns)
+        raw = read_table(
+            args.data,
+            decimal=args.decimal,
+            encoding=args.encoding,
+            find_strings=lambda columns: {*string_columns, *find_string_columns(estimator, columns)},
+        )
         table, targets = create_dataset(
             args.data, raw, estimator, _split(args.target), string_columns, _split(args.number_columns)
         )

@@ -16,6 +16,7 @@ from export.estimator import (
     find_categories,
     find_columns_with_gaps,
     find_feature_names,
+    find_string_columns,
     find_task,
     last_step,
 )
@@ -122,13 +123,14 @@ def create_dataset(
     answers = {name: columns.pop(name) for name in targets or _find_targets(path, estimator, list(columns), names)}
     names = select_features(estimator, list(columns))
     categories, with_gaps = find_categories(estimator, names), find_columns_with_gaps(estimator, names)
+    strings = {*string_columns, *find_string_columns(estimator, names)}
     typed = {
         name: _type_cells(
             path,
             name,
             columns.pop(name),
             categories.get(name, []) + ([None] if name in with_gaps else []),
-            is_string=name in string_columns,
+            is_string=name in strings,
         )
         for name in names
     }
@@ -213,7 +215,7 @@ def _type_cells(
     """The type of a column, and its values; `known` are those that the model was fitted on, as far as that shows."""
     is_gap = [cell is None or (isinstance(cell, str) and cell.strip().lower() in MISSING) for cell in cells]
     fitted = [value for value in known if value == value and value is not None]
-    if is_string or (fitted and all(isinstance(value, str) for value in fitted)):
+    if is_string:
         # "NA" may be Namibia. It is a gap if the encoder knows gaps, and does not know it.
         knows_gaps = len(fitted) < len(known)
         return "string", [

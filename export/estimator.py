@@ -173,6 +173,16 @@ def find_categories(estimator: Any, columns: Sequence[str]) -> dict[str, list[An
     return _collect(estimator, columns, read)
 
 
+def find_string_columns(estimator: Any, columns: Sequence[str]) -> set[str]:  # noqa: ANN401
+    """The columns whose encoder was fitted on strings alone, apart from gaps."""
+    categories = find_categories(estimator, find_feature_names(estimator, columns) or columns)
+    fitted = {
+        name: {type(value) for value in known if value == value and value is not None}
+        for name, known in categories.items()
+    }
+    return {name for name, types in fitted.items() if types and all(issubclass(each, str) for each in types)}
+
+
 def find_columns_with_gaps(estimator: Any, columns: Sequence[str]) -> dict[str, bool]:  # noqa: ANN401
     """The columns that the model was trained with gaps in, as far as it shows: True for each.
 

@@ -7,7 +7,7 @@ import csv
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,11 +48,17 @@ class RawTable(NamedTuple):
     columns: dict[str, list[Cell]]
 
 
-def read_table(path: Path, *, decimal: str = "", encoding: str = "", string_columns: Collection[str] = ()) -> RawTable:
+def read_table(
+    path: Path,
+    *,
+    decimal: str = "",
+    encoding: str = "",
+    find_strings: Callable[[Sequence[str]], Collection[str]] = lambda _: (),
+) -> RawTable:
     """The table in a CSV file with a header, or in a Parquet file.
 
     Separator, encoding and decimal mark are found, or the file is refused. `decimal` is the mark, "." or ",".
-    The cells of `string_columns` stay as they are, whatever they look like. Raises ContractError.
+    `find_strings` says of all columns which ones have strings, whatever these look like. Raises ContractError.
     """
     content = path.read_bytes()
     if content.startswith(MAGIC):
@@ -62,10 +68,10 @@ def read_table(path: Path, *, decimal: str = "", encoding: str = "", string_colu
     texts = dict(zip(_name_columns(path.name, head), map(list, zip(*rows, strict=True)), strict=True))
     # A wide table takes twenty times the memory of its file.
     del content, rows
-    columns_of_numbers = _rewrite_numbers(
-        path.name, {name: cells for name, cells in texts.items() if name not in string_columns}, decimal, separator
-    )
-    return RawTable({name: [*columns_of_numbers.pop(name, cells)] for name, cells in texts.items()})
+    strings = set(find_strings(list(texts)))
+    others = {name: cells for name, cells in texts.items() if name not in strings}
+    numbers = _rewrite_numbers(path.name, others, decimal, separator)
+    return RawTable({name: [*numbers.pop(name, cells)] for name, cells in texts.items()})
 
 
 def _name_columns(file: str, head: Sequence[str]) -> list[str]:

@@ -156,7 +156,7 @@ def _resolve_file(path: Path) -> Path:
     raise UsageError(
         f"{path} is no file that is there",
         likely_cause="its name is written differently, or it is seen from another folder",
-        next_step="drydock contract MODEL DATA: a model that joblib saved, and a CSV file",
+        next_step="drydock contract MODEL DATA: a model that joblib saved, and a CSV or Parquet file",
     )
 
 

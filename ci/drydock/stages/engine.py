@@ -102,13 +102,13 @@ class EngineStages:
         """Build the Dockerfile's stage `contract`, which creates the contract of a trained model; return its summary.
 
         The model and its contract are then in the folder that `model.path` names. `options` are those of
-        `python -m export.contract`, each with its value.
+        `python -m export.contract`, each with its value. `data` keeps its name, because errors say it.
         """
         context = (
             self._load_context()
             .with_file("input/model.pkl", host.load_file(model))
-            .with_file("input/data.csv", host.load_file(data))
-            .with_new_file("input/options.txt", "".join(f"{option}\n" for option in options))
+            .with_file(f"input/data/{data.name}", host.load_file(data))
+            .with_new_file("input/arguments.txt", "\n".join([f"/input/data/{data.name}", *options]))
         )
         made = self._build_stage("contract", context)
         with _build_errors(

@@ -61,6 +61,7 @@ def test_where_no_command_is_named_it_is_a_run(given: list[str], asked: dict[str
             [
                 *("contract", "model.pkl", "data.csv", "--target", "price", "--name", "mine"),
                 *("--string-columns", "zip", "year", "--private-columns", "income", "--golden", "synthetic"),
+                *("--decimal", ",", "--encoding", "cp1252"),
             ],
             {
                 **A_CONTRACT,
@@ -68,6 +69,8 @@ def test_where_no_command_is_named_it_is_a_run(given: list[str], asked: dict[str
                 "string_columns": ["zip", "year"],
                 "private_columns": ["income"],
                 "golden": "synthetic",
+                "decimal": ",",
+                "encoding": "cp1252",
                 "name": "mine",
             },
         ),
@@ -117,6 +120,7 @@ def test_the_lock_needs_no_policy_and_leaves_no_report() -> None:
             ["contract", "model.pkl", "data.csv", "--string-columns"],
             "argument --string-columns: expected at least one argument",
         ),
+        (["contract", "model.pkl", "data.csv", "--decimal", "'"], 'argument --decimal: invalid choice: "\'"'),
         (["explain", "--tag", "1"], "unrecognized arguments: --tag 1"),
         (["explain", "--layer", "base"], "argument --layer: invalid int value: 'base'"),
         (["generate-key-pair"], "the following arguments are required: FOLDER"),

@@ -582,7 +582,7 @@ def test_contract_of_what_is_not_there_is_exit_code_2_before_anything_starts(
     assert capsys.readouterr().err == (
         f"{project / named} is no file that is there\n"
         "  usually   its name is written differently, or it is seen from another folder\n"
-        "  next      drydock contract MODEL DATA: a model that joblib saved, and a CSV file\n"
+        "  next      drydock contract MODEL DATA: a model that joblib saved, and a CSV or Parquet file\n"
     )
     assert fake_stages.called == []
     assert not (project / "dist").exists()

@@ -314,6 +314,34 @@ def test_words_and_a_target_are_told_on_the_command_line(tmp_path: Path) -> None
     assert [row.features for row in contract.golden] == [["01067", "1"], ["99998", "2"]]
 
 
+def sizes() -> Any:  # noqa: ANN401
+    """A model that takes sizes such as 38,5 as text, and prices as numbers."""
+    frame = pandas.DataFrame({"größe": ["38,5", "39"], "price": [1659.5, 12.0]})
+    columns = ColumnTransformer([("size", OneHotEncoder(), ["größe"])], remainder="passthrough")
+    return make_pipeline(columns, DecisionTreeClassifier(random_state=0)).fit(frame, ["yes", "no"])
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "options"),
+    [
+        ("größe;price;sold\n38,5;1.659,50;yes\n39;12;no\n", "cp1252", ()),
+        ("größe;price;sold\n38,5;1'659.5;yes\n39;12;no\n", "mac-roman", ("--encoding", "mac-roman")),
+        ('größe,price,sold\n"38,5","1659,5",yes\n39,12,no\n', "utf-8", ("--decimal", ",")),
+        ("größe|price|sold\n38,5|1659.5|yes\n39|12|no\n", "utf-16", ()),
+    ],
+)
+def test_a_file_is_read_as_spreadsheets_write_it_but_a_text_of_the_encoder_stays_text(
+    text: str, encoding: str, options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(tmp_path, sizes(), text.encode(encoding))
+    in_process(tmp_path, monkeypatch, *options)
+    contract = load_model(tmp_path / "out").contract
+    assert sorted((row.features, row.label) for row in contract.golden) == [
+        (["38,5", 1659.5], "yes"),
+        (["39", 12.0], "no"),
+    ]
+
+
 def test_a_model_is_described_with_the_same_bytes_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given(tmp_path, signs(), SIGNS)
     described(tmp_path)

@@ -28,7 +28,7 @@ from sklearn.tree import DecisionTreeClassifier
 from export.contract import create_contract
 from export.dataset import Table, create_dataset, number_table
 from export.errors import ContractError, ContractWarning
-from export.estimator import find_categories, find_feature_names, load_estimator, needs_pandas
+from export.estimator import find_categories, find_feature_names, find_string_columns, load_estimator, needs_pandas
 from export.table import read_table
 from service.contract import Feature, Interface, Row
 from service.model import ClassPrediction, LabelPrediction, load_model
@@ -320,6 +320,13 @@ def test_categories_are_found_by_whatever_selects_their_column(selected: Any) ->
     columns = ColumnTransformer([("b", OrdinalEncoder(), selected)], remainder="passthrough")
     search = FixedThresholdClassifier(make_pipeline(columns, LogisticRegression())).fit(frame, [0, 1])
     assert find_categories(search, ["a", "b"]) == {"b": [3.0, 4.0]}
+
+
+def test_columns_of_strings_are_those_of_an_encoder_that_knows_nothing_else() -> None:
+    frame = pandas.DataFrame({"a": ["1", "2"], "b": [3, 4], "c": ["x", np.nan], "d": [True, False], "e": ["u", "v"]})
+    encoder = ColumnTransformer([("encoder", OneHotEncoder(), ["a", "b", "c", "d"])], remainder="drop")
+    pipeline = make_pipeline(encoder, LogisticRegression()).fit(frame, [0, 1])
+    assert find_string_columns(pipeline, ["index", "a", "b", "c", "d", "e", "target"]) == {"a", "c"}
 
 
 def test_a_row_has_a_row_of_numbers() -> None:

@@ -22,7 +22,7 @@ def read(
 ) -> dict[str, list[Cell]]:
     (folder / "data.csv").write_bytes(content.encode() if isinstance(content, str) else content)
     options = {"decimal": decimal, "encoding": encoding}
-    return read_table(folder / "data.csv", **options, string_columns=string_columns).columns
+    return read_table(folder / "data.csv", **options, find_strings=lambda _: string_columns).columns
 
 
 def refused(content: str | bytes, folder: Path, *, decimal: str = "", encoding: str = "") -> str:

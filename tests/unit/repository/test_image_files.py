@@ -253,7 +253,7 @@ def test_all_that_is_copied_reaches_the_build() -> None:
         "service/runtimes/": "base.py",
         "export/": "compiled.py",
         "training/": "iris.py",
-        "input/": "model.pkl",
+        "input/": "data/rows.csv",
         "artifacts/": "model.pkl",
     }
     values = {"${MODEL_RUNTIME}": "compiled", "${MODEL}": "remote", "tx[t]": "txt", "model.*": "model.forest"}

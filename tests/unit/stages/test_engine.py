@@ -108,12 +108,14 @@ def test_a_model_is_described_from_its_file_and_its_rows_and_put_where_the_polic
     staging = staged(tmp_path, monkeypatch, engine, policy)
     given = (tmp_path / "fitted.pkl", tmp_path / "rows.csv")
     assert anyio.run(staging.create_contract, *given, ["--name=mine", "--target=a price"]) == "the words"
-    assert engine.of("with_file")[:2] == [("input/model.pkl", engine), ("input/data.csv", engine)]
+    assert engine.of("with_file")[:2] == [("input/model.pkl", engine), ("input/data/rows.csv", engine)]
     # The order in which they are asked for is no matter.
     assert sorted(engine.of("file")) == sorted(
         [("fitted.pkl",), ("rows.csv",), ("/summary.txt",), ("model.json",), ("model.pkl",)]
     )
-    assert engine.of("with_new_file") == [("input/options.txt", "--name=mine\n--target=a price\n")]
+    assert engine.of("with_new_file") == [
+        ("input/arguments.txt", "/input/data/rows.csv\n--name=mine\n--target=a price")
+    ]
     assert engine.builds() == [("contract", OF_A_BUILD)]
     assert {path.name: path.read_text() for path in folder.iterdir()} == {
         "model.json": "new",
