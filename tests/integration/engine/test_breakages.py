@@ -73,7 +73,8 @@ def test_a_model_that_is_not_its_contracts_stops_the_run_before_anything_is_buil
     (artifacts / "model.json").write_text(json.dumps(contract))
     finished = tiny.run()
     tiny.assert_broken(finished, "train", 4)
-    assert [stage["name"] for stage in finished.report["stages"]] == ["check-registry", "check-signing-key", "train"]
+    stages = ["check-registry", "check-signing-key", "find-previous", "train"]
+    assert [stage["name"] for stage in finished.report["stages"]] == stages
 
 
 def test_a_registry_that_does_not_answer_is_known_before_any_work(tiny: Project) -> None:
