@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from drydock.report.base import Value
 from drydock.report.model import Label
@@ -89,10 +89,11 @@ class Pair(Value):
     before: int | float = Field(description="of the image before")
     after: int | float = Field(description="of this image")
 
+    @computed_field(description="how many times what it was; 1 if it was 0")  # type: ignore[prop-decorator]
     @property
     def ratio(self) -> float:
         """How many times what it was; 1 if it was 0."""
-        return self.after / self.before if self.before else 1.0
+        return round(self.after / self.before, 3) if self.before else 1.0
 
 
 class Drift(Value):

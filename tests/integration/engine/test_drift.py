@@ -47,7 +47,8 @@ def test_what_the_second_training_changed_is_a_warning_with_the_rows(other: Fini
 def test_the_sizes_the_times_and_the_findings_of_both_are_there(other: Finished, good: Finished) -> None:
     drift: dict[str, Any] = other.report["drift"]
     sizes = [sum(layer["compressed_bytes"] for layer in each.report["image"]["layers"]) for each in (good, other)]
-    assert drift["compressed_bytes"] == {"before": sizes[0], "after": sizes[1]}
+    ratio = round(sizes[1] / sizes[0], 3)
+    assert drift["compressed_bytes"] == {"before": sizes[0], "after": sizes[1], "ratio": ratio}
     assert min(drift["median_seconds"].values()) > 0
     # The same packages.
     assert (drift["findings_new"], drift["findings_gone"]) == ([], [])
