@@ -56,10 +56,11 @@ class AnswerGroup(Value):
     label_changes: tuple[LabelChange, ...] = Field(default=(), description="the first 20; none of rows between")
     shift: Shift | None = Field(default=None, description="null if the model gives no probabilities, values or scores")
 
+    @computed_field(description="the share of rows with another label or no answer")  # type: ignore[prop-decorator]
     @property
     def changed_percent(self) -> float:
         """The share of rows with another label or no answer, in percent."""
-        return 100 * max(self.labels_changed or 0, self.unanswered) / self.rows
+        return round(100 * max(self.labels_changed or 0, self.unanswered) / self.rows, 3)
 
 
 class RetypedFeature(Value):

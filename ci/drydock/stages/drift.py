@@ -76,7 +76,10 @@ async def _pull(shared: Session, plan: Plan, image: Reference, own_digest: str, 
         digest = await find_platform_digest(repository, image.digest, plan.policy.build.platform)
         if digest == own_digest:
             return None
-        await repository.pull(digest, path)
+        try:
+            await repository.pull(digest, path)
+        except OSError as error:
+            raise RegistryError(f"{path} cannot be written: {error.strerror}", next_step="free some space") from error
         return await repository.get_manifest(digest)
 
 
