@@ -435,7 +435,10 @@ def main() -> None:
             args.data,
             decimal=args.decimal,
             encoding=args.encoding,
-            find_strings=lambda columns: {*string_columns, *find_string_columns(estimator, columns)},
+            find_strings=lambda columns: {
+                *string_columns,
+                *find_string_columns(estimator, find_feature_names(estimator, columns)),
+            },
         )
         table, targets = create_dataset(
             args.data, raw, estimator, _split(args.target), string_columns, _split(args.number_columns)

@@ -174,8 +174,8 @@ def find_categories(estimator: Any, columns: Sequence[str]) -> dict[str, list[An
 
 
 def find_string_columns(estimator: Any, columns: Sequence[str]) -> set[str]:  # noqa: ANN401
-    """The columns whose encoder was fitted on strings alone, apart from gaps."""
-    categories = find_categories(estimator, find_feature_names(estimator, columns) or columns)
+    """Those of the model's `columns` whose encoder was fitted on strings alone, apart from gaps."""
+    categories = find_categories(estimator, columns) if columns else {}
     fitted = {
         name: {type(value) for value in known if value == value and value is not None}
         for name, known in categories.items()

@@ -342,6 +342,14 @@ def test_a_file_is_read_as_spreadsheets_write_it_but_a_text_of_the_encoder_stays
     ]
 
 
+@unnamed
+def test_a_table_without_the_columns_of_an_encoder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = ColumnTransformer([("size", OneHotEncoder(), [2])], remainder="passthrough")
+    rows = np.array([[1, 2, "38,5"], [3, 4, "39"]], dtype=object)
+    given(tmp_path, make_pipeline(encoder, LogisticRegression()).fit(rows, ["yes", "no"]), "a;b;sold\n1;2,5;yes\n")
+    assert refused(tmp_path, monkeypatch) == "the model takes 3 features, but the data have 2 beside their target."
+
+
 def test_a_model_is_described_with_the_same_bytes_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given(tmp_path, signs(), SIGNS)
     described(tmp_path)
