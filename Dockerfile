@@ -80,7 +80,8 @@ RUN export SOURCE_DATE_EPOCH=315532800 \
     && rm -rf /usr/local/lib/python3.*/site-packages/pip /usr/local/lib/python3.*/site-packages/pip-*.dist-info \
         /usr/local/lib/python3.*/ensurepip /usr/local/bin/pip* /var/log/*.log /etc/*- /var/cache/ldconfig/aux-cache
 # The environment's Python comes first; a read-only root cannot hold .pyc files; logs are not buffered.
-ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# One thread computes: a row is too little work for several, and on a busy machine they wait for each other.
+ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 WORKDIR /app
 # The largest and least changing layers first. All files belong to root: the server cannot change itself.
 COPY --from=packages /layers/scipy/ /

@@ -6,11 +6,15 @@ not a mark's, since pytest-xdist 3.8 does not see its own mark `xdist_group` und
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+# As in the image, and before anything loads scikit-learn: on a busy machine, threads wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["tests.support.models", "tests.support.tasks"]
 
