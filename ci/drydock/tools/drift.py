@@ -151,20 +151,18 @@ def choose_rows(before: Schema, after: Schema, rows: Sequence[Row]) -> tuple[Row
     needed = {*before.names, *after.names}
     limit = min(MAX_ROWS, max(1, MAX_VALUES // len(needed)))
     unique: dict[tuple[tuple[str, ...], str], Row] = {}
-    for row in rows:
+
+    def add(row: Row) -> None:
         if len(unique) < limit and needed.issubset(row.names):
             unique.setdefault((row.names, json.dumps(row.values)), row)
-    chosen = list(unique.values())
+
+    for row in rows:
+        add(row)
     types = {feature.name: feature.type for feature in after.features}
-    between = [
-        Row("between", 0, first.names, _interpolate(first, second, types))
-        for first, second in pairwise(chosen)
-        if first.names == second.names
-    ]
-    numbered = (
-        Row(row.origin, number, row.names, row.values) for number, row in enumerate(between[: limit - len(chosen)], 1)
-    )
-    return (*chosen, *numbered)
+    for number, (first, second) in enumerate(pairwise(list(unique.values())), 1):
+        if first.names == second.names:
+            add(Row("between", number, first.names, _interpolate(first, second, types)))
+    return tuple(unique.values())
 
 
 def describe_left_out(before: Schema, after: Schema, rows: Sequence[Row]) -> str:

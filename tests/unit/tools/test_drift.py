@@ -41,7 +41,7 @@ def valued(value: float) -> GoldenAnswer:
 
 
 def rows(count: int, origin: drift.Origin = "reference") -> list[Row]:
-    return [Row(origin, number, NAMES, (number, 0.5, "Bern")) for number in range(1, count + 1)]
+    return [Row(origin, number, NAMES, (2 * number, 0.5, "Bern")) for number in range(1, count + 1)]
 
 
 def test_a_schema_is_read_in_each_form_that_a_contract_has() -> None:
@@ -125,9 +125,15 @@ def test_the_rows_are_those_of_both_contracts_each_once_and_rows_between() -> No
         ("golden", 2, ("Bern", 0.5, 9)),
         # The midpoint of numbers, a whole one if the feature takes no other; of anything else the second row's.
         ("between", 1, (2, 1.0, "Bern")),
-        ("between", 2, ("Bern", 0.5, 5)),
+        ("between", 3, ("Bern", 0.5, 5)),
     ]
     assert len(drift.choose_rows(SCHEMA, SCHEMA, rows(2) + rows(2, "golden"))) == 3
+
+
+def test_a_row_between_that_is_another_row_is_not_asked_twice() -> None:
+    texts = drift.create_schema({"features": [{"name": "text", "type": "string"}]})
+    some = [Row("golden", number, ("text",), (word,)) for number, word in enumerate("abc", 1)]
+    assert drift.choose_rows(texts, texts, some) == tuple(some)
 
 
 def test_between_a_value_and_a_missing_one_is_the_value() -> None:
