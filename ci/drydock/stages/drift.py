@@ -146,7 +146,7 @@ async def _ask(plan: Plan, found: Drift, servers: list[Server], model: Model, in
     golden: list[Any] = [row.features for row in model.contract.golden]
     rows = drift.collect_rows(after, reference, golden, in_image)
     chosen = drift.choose_rows(before, after, rows)
-    notes = (note, drift.describe_left_out(before, after, rows))
+    notes = (note, drift.describe_skipped_rows(before, after, rows))
     found = found.model_copy(update={"notes": tuple(filter(None, notes))})
     if not chosen:
         return _skip(found, "no row has the features of both images")

@@ -165,7 +165,7 @@ def choose_rows(before: Schema, after: Schema, rows: Sequence[Row]) -> tuple[Row
     return tuple(unique.values())
 
 
-def describe_left_out(before: Schema, after: Schema, rows: Sequence[Row]) -> str:
+def describe_skipped_rows(before: Schema, after: Schema, rows: Sequence[Row]) -> str:
     """How many rows cannot be asked, and the features that they lack; empty if all can be."""
     needed = dict.fromkeys((*before.names, *after.names))
     left = sum(not needed.keys() <= set(row.names) for row in rows)
@@ -256,7 +256,7 @@ def compare_answers(
     numbers of one name: of probabilities as it is, of others as a share of their standard deviation before.
     """
     answered = [
-        (row, was, now if now and _have_one_form(was, now) else None)
+        (row, was, now if now and _share_form(was, now) else None)
         for row, was, now in zip(rows, before, after, strict=True)
         if was
     ]
@@ -277,7 +277,7 @@ def _get_numbers(answer: GoldenAnswer) -> dict[str, float]:
     return answer.probabilities or answer.values or one
 
 
-def _have_one_form(was: GoldenAnswer, now: GoldenAnswer) -> bool:
+def _share_form(was: GoldenAnswer, now: GoldenAnswer) -> bool:
     """Whether something of both can be compared."""
     common = was.answer_fields & now.answer_fields
     return bool(common - {"values"} or was.values.keys() & now.values.keys())

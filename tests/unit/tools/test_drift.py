@@ -153,10 +153,10 @@ def test_only_rows_that_have_the_features_of_both_are_asked() -> None:
     more = drift.create_schema({"features": [*NAMES, "height"]})
     found = rows(2)
     assert len(drift.choose_rows(less, SCHEMA, found)) == 3
-    assert drift.describe_left_out(less, SCHEMA, found) == ""
+    assert drift.describe_skipped_rows(less, SCHEMA, found) == ""
     assert drift.select_values(found[0], less) == [0.5, "Bern"]
     assert drift.choose_rows(more, SCHEMA, found) == ()
-    assert drift.describe_left_out(more, SCHEMA, found) == (
+    assert drift.describe_skipped_rows(more, SCHEMA, found) == (
         "2 of 2 rows were not asked: they lack a feature that only one image knows (height)"
     )
 
