@@ -156,5 +156,7 @@ async def _ask(plan: Plan, found: Drift, servers: list[Server], model: Model, in
         await predict_client.predict_rows(url, body, limits, median_seconds)
         for url, body, median_seconds in zip(urls, bodies, medians, strict=True)
     ]
-    seconds = Pair(before=round(medians[0], 5), after=round(medians[1], 5))
-    return drift.conclude(found.model_copy(update={"median_seconds": seconds}), chosen, *answers)
+    concluded = drift.conclude(found, chosen, *answers)
+    # How long an error took is not how long an answer takes.
+    seconds = Pair(before=round(medians[0], 5), after=round(medians[1], 5)) if concluded.groups else None
+    return concluded.model_copy(update={"median_seconds": seconds})

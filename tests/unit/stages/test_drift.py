@@ -155,6 +155,7 @@ def test_two_images_that_answer_alike(stand: Stand) -> None:
     assert found.compressed_bytes
     assert (found.compressed_bytes.before, found.compressed_bytes.after) == (84, 90)
     assert found.findings_before == (examples.HIGH,)
+    assert found.median_seconds
     assert judged(found) == [Verdict.PASS, Verdict.PASS]
     assert sorted(stand.stopped) == [AFTER, BEFORE]
     assert not (stand.folder / "previous.tar").exists()
@@ -217,7 +218,7 @@ def test_an_image_that_answers_500_is_a_reason_and_its_schema_is_judged(
 ) -> None:
     answers[BEFORE] = lambda request: predict(request) if request.path == "/model" else Response(500)
     found = stand.compare()
-    assert found.reason == "the image before answered HTTP 500"
+    assert (found.reason, found.median_seconds) == ("the image before answered HTTP 500", None)
     assert judged(found) == [Verdict.SKIP, Verdict.PASS]
 
 
