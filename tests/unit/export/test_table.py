@@ -45,6 +45,9 @@ def refused(content: str | bytes, folder: Path, *, decimal: str = "", encoding: 
             id="a comma in the header and in every row, but fewer cells",
         ),
         pytest.param(
+            "a, in m, out;b\n1;x\n", {"a, in m, out": ["1"], "b": ["x"]}, id="more commas in the header alone"
+        ),
+        pytest.param(
             'a;"b;c"\n"x\n""y"";z";1\n', {"a": ['x\n"y";z'], "b;c": ["1"]}, id="quotes, and all else between them"
         ),
         pytest.param('a,b\n5" pipe,1\n', {"a": ['5" pipe'], "b": ["1"]}, id="a quote in the middle is a character"),
@@ -192,6 +195,8 @@ def test_an_encoding_is_taken_as_it_is_named(encoding: str, tmp_path: Path) -> N
         pytest.param(
             "a,b\n1,Москва\n".encode("cp1251"), "", "UTF-8: line 2 has a byte that does not fit", id="Russian"
         ),
+        # All of its bytes are letters of Western Europe too, but three in a row.
+        pytest.param("a,b\n1,йод\n".encode("cp1251"), "", "UTF-8: line 2 has a byte that does not fit", id="iodine"),
         pytest.param(
             "a,b\n1,東京\n".encode("shift-jis"), "", "UTF-8: line 2 has a byte that does not fit", id="Japanese"
         ),
@@ -229,6 +234,7 @@ def test_utf_16_without_its_mark_is_refused(tmp_path: Path) -> None:
         (b"\x1f\x8b\x08", {}, "data.csv is compressed by gzip. Save the table as CSV or Parquet."),
         ("a,b,c\n1,2,3\n1,2\n", {}, "row 3 of data.csv has 2 cells, its header 3."),
         ("a;b\n1,5;2\n1,5;2;3\n", {}, "row 3 of data.csv has 3 cells, its header 2."),
+        ('"a";"b"\n1;2;3\n', {}, "row 2 of data.csv has 3 cells, its header 2."),
         # R writes no name for its index, and pandas would shift all names by one.
         ("a,b\n1,2,3\n2,3,4\n", {}, "row 2 of data.csv has 3 cells, its header 2."),
         ("a,b,a\n1,2,3\n", {}, "two columns of data.csv are called a; give each its own name."),
