@@ -56,7 +56,8 @@ class SklearnPredictor:
                     sets = self.predict_label_sets(inputs)
                 elif self._places and not self._trees:
                     labels = self.predict_labels(inputs)
-            except ValueError as error:
+            # A table of counts has no place for a value that it does not know.
+            except (ValueError, IndexError) as error:
                 raise PredictionError(
                     "The model does not take one of these rows: a string may be one that it was not trained on."
                 ) from error
@@ -142,7 +143,10 @@ def find_labels(estimator: Any, task: Task) -> list[Any]:  # noqa: ANN401
 
 def count_clusters(estimator: Any) -> int:  # noqa: ANN401
     """How many clusters `predict` chooses from; 0 if the estimator does not know."""
-    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    inner = estimator.steps[-1][1] if hasattr(estimator, "steps") else getattr(estimator, "best_estimator_", None)
+    if inner is not None:
+        return count_clusters(inner)
+    last = estimator
     if hasattr(last, "labels_"):
         return int(np.max(last.labels_)) + 1
     return int(getattr(last, "n_components", None) or getattr(last, "n_clusters", None) or 0)

@@ -23,8 +23,8 @@ def frame_types(features: list[Feature], rows: list[Row]) -> dict[str, tuple[str
         # A request's numbers are floats. Integers become floats in a column with gaps, as pandas reads them.
         ("integer", [], 5.0, "int64", "float64"),
         ("boolean", [], True, "bool", "object"),
-        ("string", [], "a", "object", "object"),
-        ("category", ["Bern"], "Bern", "object", "object"),
+        ("string", [], "a", "str", "str"),
+        ("category", ["Bern"], "Bern", "str", "str"),
         ("category", [1, 2], 2.0, "int64", "float64"),
         ("category", [0.5, 2], 2.0, "float64", "float64"),
     ],
@@ -48,7 +48,7 @@ def test_a_column_of_gaps_alone_is_a_column() -> None:
         "number": "float64",
         "integer": "float64",
         "boolean": "object",
-        "string": "object",
+        "string": "str",
     }
 
 
@@ -56,6 +56,6 @@ def test_columns_stand_in_the_models_order() -> None:
     features = [Feature("b", "number"), Feature("a", "string")]
     assert frame_types(features, [[1.0, "x"], [2.0, "y"]]) == {
         "b": ("float64", [1.0, 2.0]),
-        "a": ("object", ["x", "y"]),
+        "a": ("str", ["x", "y"]),
     }
     assert list(frame_types(features, [[1.0, "x"]])) == ["b", "a"]
