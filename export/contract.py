@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 
 from export.compiled import TRAINING_ROWS, check_features, flatten_trees
-from export.dataset import Table, create_dataset, list_names
+from export.dataset import Table, create_dataset, list_names, refuse_types, require_unique_names
 from export.errors import ContractError, ContractWarning, ConversionError
 from export.estimator import (
     find_categories,
@@ -31,6 +31,7 @@ from export.estimator import (
     find_feature_names,
     find_string_columns,
     find_task,
+    is_gap,
     load_estimator,
     needs_pandas,
 )
@@ -40,6 +41,8 @@ from export.scores import NO_SCORES, CustomScores, describe_scores
 from export.stability import find_first_difference, predict_rows, require_stable_answers
 from export.table import read_table
 from service.contract import (
+    MAX_FLOAT32,
+    MAX_INTEGER,
     Artifact,
     Contract,
     Feature,
@@ -97,10 +100,11 @@ def create_contract(
     """
     content = pickle_bytes or _pickle(estimator)
     task = find_task(estimator)
-    if twice := [name for name, times in Counter(_names(held_out)).items() if times > 1]:
-        raise ContractError(f"two features are called {twice[0]}; give each its own name.")
+    require_unique_names(_names(held_out))
+    held_out = _order_columns(estimator, held_out)
+    _require_json_numbers(held_out)
     columns = _name_targets(targets)
-    _check_categories(estimator, held_out)
+    _check_categories(estimator, held_out, private)
     names = find_label_names(estimator, task, labels, columns)
     has_probabilities = task in ("classification", "multilabel", "clustering") and hasattr(estimator, "predict_proba")
     interface = Interface(
@@ -113,7 +117,8 @@ def create_contract(
     asked = _ask(estimator, content, interface, held_out.rows)
     runtime, predictor, interface, rows, answers = asked
     evaluation = evaluate(estimator, interface, answers, columns, scores)
-    require_stable_answers(predictor, rows, answers, evaluation.tolerance)
+    tolerances = np.array([output.tolerance for output in evaluation.outputs])
+    require_stable_answers(predictor, rows, answers, tolerances if len(tolerances) else evaluation.tolerance)
     interface = _complete_features(estimator, interface, predictor, rows, private)
     predictor = predictor.with_interface(interface)
     table = Table(interface.features, rows)
@@ -156,6 +161,32 @@ def create_contract(
 
 def _names(table: Table) -> list[str]:
     return [feature.name for feature in table.features]
+
+
+def _order_columns(estimator: Any, table: Table) -> Table:  # noqa: ANN401
+    """The columns that the model was trained with, in its order, if it knows their names."""
+    given = _names(table)
+    names = find_feature_names(estimator, given)
+    if names == given or not names or not set(names) <= set(given):
+        return table
+    places = [given.index(name) for name in names]
+    return Table([table.features[place] for place in places], [[row[place] for place in places] for row in table.rows])
+
+
+def _require_json_numbers(table: Table) -> None:
+    """Raise ContractError for a number that a server does not take."""
+    for place, feature in enumerate(table.features):
+        if feature.base_type not in ("number", "integer"):
+            continue
+        limit = MAX_FLOAT32 if feature.base_type == "number" else MAX_INTEGER
+        for number, row in enumerate(table.rows, start=1):
+            value = row[place]
+            # Not `>`: a NaN would pass.
+            if value is not None and not abs(value) <= limit:  # type: ignore[arg-type]
+                raise ContractError(
+                    f"row {number} of the data has a number in {feature.name} that no server takes: the limit is "
+                    f"{limit:.4g}. Convert the column before the model is trained, or leave it out."
+                )
 
 
 def _name_targets(targets: Mapping[str, Sequence[Any]] | Sequence[Any] | np.ndarray | None) -> dict[str, Sequence[Any]]:
@@ -241,13 +272,21 @@ def _choose_runtime(
     takes_numbers = all(feature.base_type != "string" for feature in interface.features)
     plain = SklearnPredictor(content, interface)
     some = list(rows[:COMPARED_ROWS])
+    # Two rows at least: what takes a list of texts would take the name of the column for its only row.
+    some = some if len(some) > 1 else some * 2
+    names = find_feature_names(estimator, [feature.name for feature in interface.features])
     plain_answers: Answers | None = None
     if takes_numbers and not needs_pandas(estimator):
         # Any code may be in a model.
         with suppress(Exception):
             plain_answers = plain.predict(some)
-            if not find_feature_names(estimator, [feature.name for feature in interface.features]):
+            if not names:
                 return "sklearn", plain
+    if not names and [feature.type for feature in interface.features] == ["string"]:
+        texts = plain.with_interface(interface._replace(input="texts"))
+        with suppress(Exception):
+            if texts.predict([[text or ""] for (text,) in some]).row_count == len(some):
+                return "sklearn", texts
     try:
         # Imported here, because a training of plain numbers does not need it.
         from service.runtimes.pandas import DataFramePredictor
@@ -259,23 +298,19 @@ def _choose_runtime(
         ) from error
     framed = DataFramePredictor(content, interface)
     try:
-        # Two rows at least: what takes a list of texts would take the name of the column for its only row.
-        asked = some if len(some) > 1 else some * 2
-        answers = framed.predict(asked)
-        is_framed = answers.row_count == len(asked)
+        answers = framed.predict(some)
+        is_framed = answers.row_count == len(some)
     except Exception:
         is_framed = False
     if plain_answers is not None and (
         not is_framed or find_first_difference(plain_answers, answers, _tolerance(answers)) is None
     ):
         return "sklearn", plain
-    if not is_framed and [feature.type for feature in interface.features] == ["string"]:
-        return "sklearn", plain.with_interface(interface._replace(input="texts"))
     return "pandas", framed
 
 
-def _tolerance(answers: Answers) -> float:
-    return TOLERANCE * float(np.abs(np.array(answers.numbers)).max()) if answers.numbers else 0.0
+def _tolerance(answers: Answers) -> np.ndarray:
+    return np.asarray(TOLERANCE * np.abs(np.array(answers.numbers)).max(axis=0, initial=0))
 
 
 def _complete_features(
@@ -294,7 +329,8 @@ def _complete_features(
     features = []
     for place, feature in enumerate(interface.features):
         changed = msgspec.structs.replace(feature, private=feature.name in private)
-        values = _find_values(changed, categories.get(feature.name, []))
+        present = [row[place] for row in rows if row[place] is not None]
+        values = _find_values(changed, categories.get(feature.name, []), present)
         if values and not changed.private:
             changed = msgspec.structs.replace(changed, type="category", values=values)
         if feature.name in with_gaps and not feature.missing:
@@ -309,37 +345,45 @@ def _complete_features(
     return interface._replace(features=features)
 
 
-def _find_values(feature: Feature, known: Sequence[Any]) -> list[Label]:
-    """The values of a category in JSON; empty if it is none, or has too many."""
-    values = [value.item() if isinstance(value, np.generic) else value for value in known]
-    values = [value for value in values if value is not None and value == value]
+def _find_values(feature: Feature, known: Sequence[Any], present: Sequence[Any]) -> list[Label]:
+    """The values of a category in JSON; empty if it is none, or has too many. `present` are those of the rows."""
+    values = [_plain(value) for value in known if not is_gap(value)]
     if feature.type == "boolean" or not 0 < len(values) <= MAX_VALUES:
         return []
     if feature.type == "string":
         return values if all(isinstance(value, str) for value in values) else []
     if any(isinstance(value, str | bool) for value in values):
         return []
-    is_integer = all(float(value).is_integer() for value in values)
+    is_integer = all(float(value).is_integer() for value in (*values, *present))
     return [int(value) if is_integer else float(value) for value in values]
 
 
-def _check_categories(estimator: Any, table: Table) -> None:  # noqa: ANN401
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _check_categories(estimator: Any, table: Table, private: Sequence[str]) -> None:  # noqa: ANN401
     """Warn of values that an encoder of the model does not know, and refuse a column that has no other ones.
 
-    An encoder may ignore what it does not know: the model then answers as if the column were not there.
+    An encoder may ignore what it does not know: the model then answers as if the column were not there. The values of
+    `private` columns are in no message.
     """
     names = _names(table)
     categories = find_categories(estimator, names)
     for place, name in enumerate(names):
         if name not in categories:
             continue
+        fitted = dict.fromkeys(map(_plain, (each for each in categories[name] if not is_gap(each))))
+        if other_types := {type(each) for each in fitted} - {str, bool, int, float}:
+            raise refuse_types(name, other_types)
         values = dict.fromkeys(row[place] for row in table.rows if row[place] is not None)
-        fitted = set(categories[name])
         unknown = [value for value in values if value not in fitted]
         if not unknown:
             continue
-        known = ", ".join(repr(each.item() if hasattr(each, "item") else each) for each in categories[name][:SHOWN])
-        given = ", ".join(map(repr, unknown[:SHOWN]))
+        known, given = (
+            "private values" if name in private else ", ".join(map(repr, each[:SHOWN]))
+            for each in (list(fitted), unknown)
+        )
         if len(unknown) == len(values):
             raise ContractError(
                 f"the model knows none of the values of {name}. The data have {given}; the model was trained with "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +13,14 @@ import numpy as np
 
 from export.errors import ContractError
 from export.estimator import (
+    count_features,
     count_outputs,
     find_categories,
     find_columns_with_gaps,
     find_feature_names,
     find_string_columns,
     find_task,
+    is_gap,
     last_step,
 )
 from export.parquet import Cell
@@ -53,6 +56,7 @@ def frame_table(frame: Any) -> Table:  # noqa: ANN401 - pandas is not always the
     import pandas
 
     types = pandas.api.types
+    require_unique_names([str(name) for name in frame.columns])
     features, columns = [], []
     for name in frame.columns:
         series = frame[name]
@@ -83,10 +87,22 @@ def _type_objects(name: str, values: Sequence[Any]) -> tuple[FeatureType, list[V
         return "integer" if present == {int} else "number", list(values)
     if present <= {str}:
         return "string", list(values)
-    raise ContractError(
-        f"{name} has values of the type {min(kind.__name__ for kind in present - {str})}; a feature is a number, a "
-        "boolean or a string. Convert it before the model is trained."
+    raise refuse_types(name, present)
+
+
+def refuse_types(name: str, types: Iterable[type]) -> ContractError:
+    """The error for a column whose values have these types: they are more than one, or not of JSON."""
+    found = " and ".join(sorted(kind.__name__ for kind in types))
+    return ContractError(
+        f"{name} has values of the type {found}; a feature is a number, a boolean or a string. Convert it before the "
+        "model is trained."
     )
+
+
+def require_unique_names(names: Sequence[str]) -> None:
+    """Raise ContractError if two features have one name."""
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise ContractError(f"two features are called {twice[0]}; give each its own name.")
 
 
 class Dataset(NamedTuple):
@@ -107,10 +123,11 @@ def create_dataset(
     """Give each column of a file a type, and take the right answers out of it.
 
     `targets` are the columns of right answers. If there are none, they are the columns that are no features, or the
-    last ones. An encoder in the model says which type its column has. Without one, a column of true and false has
-    booleans, a column of whole numbers has integers unless it is in `number_columns`, a column of numbers has numbers,
-    and any other one has strings, as those in `string_columns` have. `raw` is empty afterwards: cells and values
-    together take twice the memory. Raises ContractError.
+    last ones. An encoder in the model says which type its column has, and what counts words takes strings. Without
+    these, a column of true and false has booleans, a column of whole numbers has integers unless it is in
+    `number_columns`, a column of numbers has numbers, and any other one has strings. So have those in `string_columns`,
+    and those of strings in a Parquet file. `raw` is empty afterwards: cells and values together take twice the memory.
+    Raises ContractError.
     """
     columns = raw.columns
     names = find_feature_names(estimator, list(columns))
@@ -124,6 +141,8 @@ def create_dataset(
     names = select_features(estimator, list(columns))
     categories, with_gaps = find_categories(estimator, names), find_columns_with_gaps(estimator, names)
     strings = {*string_columns, *find_string_columns(estimator, names)}
+    if raw.has_types:
+        strings |= {name for name in names if any(isinstance(cell, str) for cell in columns[name])}
     typed = {
         name: _type_cells(
             path,
@@ -150,7 +169,7 @@ def _find_targets(path: Path, estimator: Any, columns: Sequence[str], names: Seq
     needs_answers = task not in ("outliers", "clustering")
     if not names or not set(names) <= set(columns):
         # What the model was trained with has no names. An index may come first.
-        expected = getattr(estimator, "n_features_in_", None)
+        expected = count_features(estimator)
         if not needs_answers and expected in (len(columns), len(columns) - columns.count(UNNAMED.format(0))):
             return []
         if names and columns[-1] in names:
@@ -198,14 +217,14 @@ def select_features(estimator: Any, columns: Sequence[str]) -> list[str]:  # noq
         if missing := [name for name in names if name not in known]:
             raise ContractError(f"the model takes {missing[0]}, but the data have no such column.")
         return names
-    expected = getattr(estimator, "n_features_in_", len(columns))
-    if columns[0] == UNNAMED.format(0) and expected == len(columns) - 1:
+    expected = count_features(estimator)
+    if expected == len(columns) - 1 and columns[0] == UNNAMED.format(0):
         # The first column is an index.
         return list(columns[1:])
-    if expected != len(columns):
-        raise ContractError(
-            f"the model takes {expected} features, but the data have {len(columns)} beside their target."
-        )
+    if expected not in (None, len(columns)):
+        words = f"{expected} feature{'' if expected == 1 else 's'}"
+        listed = f": {list_names(columns)}" if columns else ""
+        raise ContractError(f"the model takes {words}, but the data have {len(columns)} beside their target{listed}.")
     return list(columns)
 
 
@@ -213,40 +232,43 @@ def _type_cells(
     path: Path, name: str, cells: Sequence[Cell], known: Sequence[Any], *, is_string: bool
 ) -> tuple[FeatureType, list[Value]]:
     """The type of a column, and its values; `known` are those that the model was fitted on, as far as that shows."""
-    is_gap = [cell is None or (isinstance(cell, str) and cell.strip().lower() in MISSING) for cell in cells]
-    fitted = [value for value in known if value == value and value is not None]
+    gaps = [cell is None or (isinstance(cell, str) and cell.strip().lower() in MISSING) for cell in cells]
+    fitted = [value for value in known if not is_gap(value)]
     if is_string:
         # "NA" may be Namibia. It is a gap if the encoder knows gaps, and does not know it.
         knows_gaps = len(fitted) < len(known)
         return "string", [
-            None if gap and (cell is None or (knows_gaps and cell not in fitted)) else _format_cell(cell)
-            for cell, gap in zip(cells, is_gap, strict=True)
+            None if gap and cell not in fitted and (knows_gaps or cell in (None, "")) else str(cell)
+            for cell, gap in zip(cells, gaps, strict=True)
         ]
     is_boolean = bool(fitted) and all(isinstance(value, bool | np.bool_) for value in fitted)
     booleans: list[Value] = [_parse_boolean(cell, accepts_numbers=is_boolean) for cell in cells]
-    if not all(is_gap) and all(gap or value is not None for gap, value in zip(is_gap, booleans, strict=True)):
+    if not all(gaps) and all(gap or value is not None for gap, value in zip(gaps, booleans, strict=True)):
         return "boolean", booleans
-    numbers = [None if gap else _parse_cell(cell) for cell, gap in zip(cells, is_gap, strict=True)]
-    words = [row for row, gap in enumerate(is_gap) if not gap and numbers[row] is None]
+    numbers = [None if gap else _parse_cell(cell) for cell, gap in zip(cells, gaps, strict=True)]
+    read = booleans if is_boolean else numbers
+    words = [row for row, gap in enumerate(gaps) if not gap and read[row] is None]
     has_code = any(isinstance(cell, str) and LEADING_ZERO.match(cell.strip()) for cell in cells)
     if not words and (fitted or not has_code):
         _require_exact(path, name, cells)
-        is_integer = all(gap or _is_integer(cell) for cell, gap in zip(cells, is_gap, strict=True)) and all(
+        is_integer = all(gap or _is_integer(cell) for cell, gap in zip(cells, gaps, strict=True)) and all(
             number is None or abs(number) <= MAX_INTEGER for number in numbers
         )
-        return ("integer" if is_integer and not all(is_gap) else "number"), [
+        return ("integer" if is_integer and not all(gaps) else "number"), [
             int(number) if is_integer and number is not None else number for number in numbers
         ]
-    if not fitted and words and len(cells) - sum(is_gap) - len(words) > MOSTLY * len(cells):
+    other_count = len(cells) - sum(gaps) - len(words)
+    if fitted and words and other_count:
+        raise ContractError(
+            f"row {words[0] + FIRST_ROW} of {path.name} has {name} {cells[words[0]]!r}, and the model was trained with "
+            f"{list_names(list(map(str, fitted)))}. Write it as it was when the model was trained, or remove the row."
+        )
+    if words and other_count > MOSTLY * len(cells):
         raise ContractError(
             f"row {words[0] + FIRST_ROW} of {path.name} has {name} {cells[words[0]]!r}, and most cells of this column "
             f"are numbers. Write it as a number, such as 1659.5, or name the column with --string-columns {name}."
         )
-    return "string", [None if cell is None or cell == "" else _format_cell(cell) for cell in cells]
-
-
-def _format_cell(cell: Cell) -> str:
-    return "" if cell is None else str(cell)
+    return "string", [None if cell is None or cell == "" else str(cell) for cell in cells]
 
 
 def _parse_boolean(cell: Cell, *, accepts_numbers: bool) -> bool | None:

@@ -7,9 +7,9 @@ import re
 import traceback
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import joblib
 import numpy as np
@@ -18,7 +18,7 @@ from sklearn.base import is_classifier, is_clusterer, is_outlier_detector, is_re
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.multioutput import MultiOutputRegressor, RegressorChain
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
 
 from export.errors import ContractError
 from service.contract import Task
@@ -26,6 +26,20 @@ from service.runtimes.sklearn import iter_estimators
 
 # Each estimator's state has it: the name, at most twelve bytes of opcodes and length, the version.
 SKLEARN_VERSION = re.compile(rb"_sklearn_version.{1,12}?(\d+\.\d+(?:\.\d+)*(?:(?:rc|\.dev|\.post)\d+)?)", re.DOTALL)
+
+
+IMPUTERS = "sklearn.impute."
+# Where a search, a threshold, a calibration or a vote keeps a fitted model, or a list of them. Boosted trees encode by
+# themselves.
+INNER = (
+    "best_estimator_",
+    "estimator_",
+    "regressor_",
+    "estimators_",
+    "calibrated_classifiers_",
+    "estimator",
+    "_preprocessor",
+)
 
 
 def load_estimator(content: bytes) -> Any:  # noqa: ANN401 - whatever was trained
@@ -89,8 +103,9 @@ def _find_classification(estimator: Any, name: str) -> Task:  # noqa: ANN401
         if all(set(np.asarray(classes).tolist()) <= {0, 1} for classes in estimator.classes_):
             return "multilabel"
         raise ContractError(
-            f"{name} gives {len(estimator.classes_)} labels to each row, and some have more than two values. A model "
-            "gives one label, or says of several whether a row has them. Train one classifier for each."
+            f"{name} gives {len(estimator.classes_)} labels to each row, and some have other values than 1 and 0. A "
+            "model gives one label, or says of several whether a row has them. Train with 1 and 0, or one classifier "
+            "for each."
         )
     last = _unwrap(estimator)
     binarizer = getattr(last, "_label_binarizer", None)
@@ -113,17 +128,15 @@ def count_outputs(estimator: Any, task: Task) -> int:  # noqa: ANN401
     """How many columns of right answers belong to the model."""
     if task == "multilabel":
         return len(estimator.classes_)
-    last = _unwrap(estimator)
     if task != "regression":
         return 1
+    last = _unwrap(estimator)
     if isinstance(last, MultiOutputRegressor | RegressorChain):
         return len(last.estimators_)
-    # What linear models, and those of neighbours, keep has a row or a column for each output.
-    coefficients, answers = getattr(last, "coef_", None), getattr(last, "_y", None)
-    if isinstance(coefficients, np.ndarray) and coefficients.ndim == 2:
-        return len(coefficients)
-    if isinstance(answers, np.ndarray) and answers.ndim == 2:
-        return int(answers.shape[1])
+    # The last step takes numbers, most often. It may raise anything, or warn of what it is asked.
+    with suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return int(np.asarray(last.predict(np.zeros((1, last.n_features_in_)))).size)
     return int(getattr(last, "n_outputs_", 1))
 
 
@@ -164,34 +177,33 @@ def _steps(estimator: Any) -> list[Any]:  # noqa: ANN401
 def find_categories(estimator: Any, columns: Sequence[str]) -> dict[str, list[Any]]:  # noqa: ANN401
     """The values that an encoder of each column was fitted on; columns without an encoder are left out."""
 
-    def read(step: Any, names: Sequence[str]) -> dict[str, list[Any]]:  # noqa: ANN401
+    def read(step: Any, names: Sequence[str]) -> Found:  # noqa: ANN401
         known = getattr(step, "categories_", ())
-        if len(known) != len(names):
-            return {}
-        return {name: list(values) for name, values in zip(names, known, strict=True)}
+        return (
+            {name: list(values) for name, values in zip(names, known, strict=True)} if len(known) == len(names) else {}
+        )
 
-    return _collect(estimator, columns, read)
+    return _collect(estimator, columns, read, keeps_values=True)
 
 
 def find_string_columns(estimator: Any, columns: Sequence[str]) -> set[str]:  # noqa: ANN401
-    """Those of the model's `columns` whose encoder was fitted on strings alone, apart from gaps."""
+    """Those of the model's `columns` that it reads as texts, or whose encoder was fitted on strings alone, but gaps."""
     categories = find_categories(estimator, columns) if columns else {}
-    fitted = {
-        name: {type(value) for value in known if value == value and value is not None}
-        for name, known in categories.items()
-    }
-    return {name for name, types in fitted.items() if types and all(issubclass(each, str) for each in types)}
+    fitted = {name: {type(value) for value in known if not is_gap(value)} for name, known in categories.items()}
+    encoded = {name for name, types in fitted.items() if types and all(issubclass(each, str) for each in types)}
+    return encoded | find_texts(estimator, columns)
 
 
-def find_columns_with_gaps(estimator: Any, columns: Sequence[str]) -> dict[str, bool]:  # noqa: ANN401
-    """The columns that the model was trained with gaps in, as far as it shows: True for each.
+def find_columns_with_gaps(estimator: Any, columns: Sequence[str]) -> set[str]:  # noqa: ANN401
+    """The columns that the model was trained with gaps in, as far as it shows.
 
-    They are those of an imputer, and those of which a tree asks whether they are missing.
+    They are those of an imputer, those with a gap among the values of an encoder, and those of which a tree asks
+    whether they are missing.
     """
 
-    def read(step: Any, names: Sequence[str]) -> dict[str, bool]:  # noqa: ANN401
-        if type(step).__module__.startswith("sklearn.impute."):
-            return dict.fromkeys(names, True)
+    def read(step: Any, names: Sequence[str]) -> Found:  # noqa: ANN401
+        if type(step).__module__.startswith(IMPUTERS):
+            return {name: [None] for name in names}
         splits = [
             *((each.tree_.feature, each.tree_.threshold) for each in iter_estimators(step) if hasattr(each, "tree_")),
             *(
@@ -201,40 +213,91 @@ def find_columns_with_gaps(estimator: Any, columns: Sequence[str]) -> dict[str, 
             ),
         ]
         places = {int(place) for feature, threshold in splits for place in feature[np.isinf(threshold)]}
-        return {names[place]: True for place in places if place < len(names)}
+        return {names[place]: [None] for place in places if place < len(names)}
 
-    return _collect(estimator, columns, read)
+    encoded = {name for name, values in find_categories(estimator, columns).items() if any(map(is_gap, values))}
+    return encoded | set(_collect(estimator, columns, read))
 
 
-Found = TypeVar("Found")
+def find_texts(estimator: Any, columns: Sequence[str]) -> set[str]:  # noqa: ANN401
+    """The columns that are read as texts, whatever their cells look like."""
+
+    def read(step: Any, names: Sequence[str]) -> Found:  # noqa: ANN401
+        # A transformer of counts is in the same module.
+        is_reader = type(step).__module__ == "sklearn.feature_extraction.text" and hasattr(step, "build_analyzer")
+        return {name: [None] for name in names} if is_reader and len(names) == 1 else {}
+
+    return set(_collect(estimator, columns, read))
+
+
+def count_features(estimator: Any) -> int | None:  # noqa: ANN401
+    """How many columns the model takes: one if it reads texts. None if it does not say."""
+    count: int | None = getattr(estimator, "n_features_in_", None)
+    return 1 if count is None and find_texts(estimator, ["text"]) else count
+
+
+def is_gap(value: Any) -> bool:  # noqa: ANN401
+    """Whether a value is a missing one: None, NaN, or what pandas has in its place."""
+    return not isinstance(value, str) and str(value) in ("None", "nan", "NaT", "<NA>")
+
+
+# What a step says of columns, by their names.
+Found = dict[str, list[Any]]
 
 
 def _collect(
     estimator: Any,  # noqa: ANN401
     columns: Sequence[str],
-    read: Callable[[Any, Sequence[str]], dict[str, Found]],
-) -> dict[str, Found]:
-    """What the first steps that know these columns say of them."""
+    read: Callable[[Any, Sequence[str]], Found],
+    *,
+    keeps_values: bool = False,
+) -> Found:
+    """What the first steps that know these columns say of them.
+
+    With `keeps_values` no step is asked that gets other values than the model: only an imputer may come before it.
+    """
+
+    def collect(inner: Any, names: Sequence[str]) -> Found:  # noqa: ANN401
+        return _collect(inner, names, read, keeps_values=keeps_values)
+
     if isinstance(estimator, Pipeline):
         for _, step in estimator.steps:
-            if found := _collect(step, columns, read):
+            if found := collect(step, columns):
                 return found
-            if isinstance(step, ColumnTransformer):
-                # What comes behind it has other columns.
+            # What comes behind them has other columns.
+            if isinstance(step, ColumnTransformer | FeatureUnion):
+                break
+            if keeps_values and step != "passthrough" and not type(step).__module__.startswith(IMPUTERS):
                 break
         return {}
     if isinstance(estimator, ColumnTransformer):
-        found = {}
+        if getattr(estimator, "n_features_in_", 0) != len(columns):
+            return {}
         # Whatever selected them: names, places, a slice, a mask.
         selected = estimator._transformer_to_input_indices
-        for name, step, _ in estimator.transformers_:
-            found |= _collect(step, [columns[place] for place in selected[name]], read)
-        return found
+        return _merge(
+            collect(step, [columns[place] for place in selected[name]]) for name, step, _ in estimator.transformers_
+        )
+    if isinstance(estimator, FeatureUnion):
+        return _merge(collect(step, columns) for _, step in estimator.transformer_list)
     if found := read(estimator, columns):
         return found
-    # A search, a threshold, a calibration: the fitted model is one of these. Boosted trees encode by themselves.
-    inner = (getattr(estimator, name, None) for name in ("best_estimator_", "estimator_", "_preprocessor"))
-    return next((found for each in inner if each is not None and (found := _collect(each, columns, read))), {})
+    # Members of a bag have other columns.
+    if not hasattr(estimator, "__dict__") or hasattr(estimator, "estimators_features_"):
+        return {}
+    inner = [vars(estimator).get(name) for name in INNER]
+    return _merge(collect(each, columns) for one in inner for each in (one if isinstance(one, list) else [one]))
+
+
+def _merge(parts: Iterable[Found]) -> Found:
+    """All that is known of each column, in the order in which it was found."""
+    merged: Found = {}
+    for part in parts:
+        for name, values in part.items():
+            known = merged.setdefault(name, [])
+            seen = set(known)
+            known += [value for value in values if value not in seen]
+    return merged
 
 
 def needs_pandas(estimator: Any) -> bool:  # noqa: ANN401

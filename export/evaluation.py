@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from export.dataset import BOOLEANS, parse_number
+from export.dataset import BOOLEANS, list_names, parse_number
 from export.errors import ContractError
-from export.estimator import last_step
+from export.estimator import is_gap, last_step
 from export.scores import (
     CustomScores,
     score_classifier,
@@ -89,6 +89,10 @@ def evaluate(
     custom_scores: CustomScores,
 ) -> Evaluation:
     """Score the answers to the held-out rows. Raises ContractError if they are no better than guessing."""
+    for name, cells in targets.items():
+        if row := next((row for row, cell in enumerate(cells, start=1) if cell == "" or is_gap(cell)), 0):
+            column = f" in {name}" if name else ""
+            raise ContractError(f"row {row} of the data has no right answer{column}. Fill it in, or remove the row.")
     match interface.task:
         case "regression":
             return _evaluate_regressor(answers, targets, custom_scores)
@@ -101,7 +105,7 @@ def evaluate(
             right = next((np.unique(cells, return_inverse=True)[1] for cells in map(_to_texts, targets.values())), None)
             return Evaluation(score_clustering(places, right, custom_scores), TOLERANCE, [])
         case _:
-            return _evaluate_classifier(estimator, interface, answers, _only(targets), custom_scores)
+            return _evaluate_classifier(estimator, interface, answers, targets, custom_scores)
 
 
 def find_places(answers: Answers) -> np.ndarray:
@@ -109,13 +113,13 @@ def find_places(answers: Answers) -> np.ndarray:
     return np.array(answers.numbers).argmax(axis=1) if answers.labels is None else np.array(answers.labels)
 
 
-def _only(targets: Targets) -> Sequence[Any]:
+def _only(targets: Targets) -> tuple[str, Sequence[Any]]:
     if len(targets) != 1:
         raise ContractError(
             f"the model gives one answer to each row, and the data have {len(targets)} columns of right answers; name "
             "one with --target."
         )
-    return next(iter(targets.values()))
+    return next(iter(targets.items()))
 
 
 def _to_texts(cells: Sequence[Any]) -> np.ndarray:
@@ -126,7 +130,7 @@ def _evaluate_classifier(
     estimator: Any,  # noqa: ANN401
     interface: Interface,
     answers: Answers,
-    targets: Sequence[Any],
+    targets: Targets,
     custom_scores: CustomScores,
 ) -> Evaluation:
     places, right = find_places(answers), _find_classes(estimator.classes_, targets)
@@ -150,7 +154,7 @@ def _evaluate_multilabel(
 
 def _evaluate_outliers(answers: Answers, targets: Targets, custom_scores: CustomScores) -> Evaluation:
     places, scores = np.array(answers.labels), np.array(answers.numbers)
-    right = _find_classes(np.array(OUTLIER_LABELS), _only(targets)) if targets else None
+    right = _find_classes(np.array(OUTLIER_LABELS), targets) if targets else None
     return Evaluation(score_outliers(right, places, custom_scores), _scale_tolerance(scores), [])
 
 
@@ -158,20 +162,22 @@ def _evaluate_regressor(answers: Answers, targets: Targets, custom_scores: Custo
     values = np.array(answers.numbers)
     if values.shape[1] != len(targets):
         raise ContractError(
-            f"the model gives {values.shape[1]} values to each row, and the data have {len(targets)} columns of right "
-            "answers; name one for each value with --target A,B."
+            f"the model gives {values.shape[1]} values to each row, and the data have {len(targets)} "
+            f"column{'' if len(targets) == 1 else 's'} of right answers; name one for each value with --target A,B."
         )
     right = np.column_stack([_find_values(name, cells) for name, cells in targets.items()])
     if len(right) < 2:
         raise ContractError("the data have one row, but the score of a regression needs at least two.")
     names = [str(name) for name in targets] if len(targets) > 1 else []
     holdout = score_regressor(names, right, values, custom_scores)
-    r2 = holdout.scores.get("r2", 0)
-    if r2 < 0 and len(right) >= MIN_SCORED_ROWS:
-        raise ContractError(
-            f"the model is worse than always saying the mean of the {len(right)} rows (r2 {r2:.4g}). Most often the "
-            "target is another column, or the columns are in another order."
-        )
+    for name in names or [""]:
+        r2 = holdout.scores.get(f"r2.{name}" if name else "r2", 0)
+        if r2 < 0 and len(right) >= MIN_SCORED_ROWS:
+            value = f" of {name}" if name else ""
+            raise ContractError(
+                f"the model is worse than always saying the mean of the {len(right)} rows{value} (r2 {r2:.4g}). Most "
+                "often the target is another column, or the columns are in another order."
+            )
     outputs = [Output(name, _scale_tolerance(values[:, place])) for place, name in enumerate(names)]
     return Evaluation(holdout, _scale_tolerance(values), outputs)
 
@@ -200,22 +206,24 @@ def _require_better_than_guessing(places: np.ndarray, right: np.ndarray, label: 
         )
 
 
-def _find_classes(classes: Any, targets: Sequence[Any]) -> np.ndarray:  # noqa: ANN401
+def _find_classes(classes: Any, targets: Targets) -> np.ndarray:  # noqa: ANN401
     """The index of each right answer's class. Answers from a file are strings, whatever the classes are."""
+    column, cells = _only(targets)
     places = {str(name): place for place, name in enumerate(classes)}
     if np.asarray(classes).dtype == bool:
         words = {word: str(value) for word, value in BOOLEANS.items()} | {"1": "True", "0": "False"}
         places |= {word: places[name] for word, name in words.items() if name in places}
     if np.issubdtype(np.asarray(classes).dtype, np.number):
         by_number = {float(name): place for place, name in enumerate(classes)}
-        numbers = {str(target): parse_number(str(target)) for target in targets}
+        numbers = {str(cell): BOOLEANS.get(str(cell), parse_number(str(cell))) for cell in cells}
         places |= {name: by_number[number] for name, number in numbers.items() if number in by_number}
-    unknown = next((target for target in targets if str(target) not in places), None)
+    unknown = next((cell for cell in cells if str(cell) not in places), None)
     if unknown is not None:
         raise ContractError(
-            f"the data have the answer {unknown}, but the model has only {', '.join(map(str, classes))}."
+            f"{f'the column {column} has' if column else 'the data have'} the answer {unknown}, but the model has only "
+            f"{list_names(list(map(str, classes)))}."
         )
-    return np.array([places[str(target)] for target in targets])
+    return np.array([places[str(cell)] for cell in cells])
 
 
 def _find_flags(name: str, cells: Sequence[Any]) -> np.ndarray:

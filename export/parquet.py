@@ -51,7 +51,7 @@ def read_parquet(file: str, content: bytes) -> tuple[list[str], list[list[Cell]]
         raise ContractError(
             f"{file} is not a readable Parquet file: {reason}. Write it again, or write CSV."
         ) from error
-    if len(columns) < 2 or not columns[0]:
+    if not columns or not columns[0]:
         raise ContractError(f"{file} needs rows of features and a target.")
     names = reader.schema.names
     order = sorted(range(len(names)), key=lambda place: names[place] not in index)

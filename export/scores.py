@@ -94,7 +94,9 @@ def score_regressor(
         spread = np.square(target - target.mean(axis=0)).sum(axis=0)
         r2 = 1 - _divide(np.square(error).sum(axis=0), spread)
         size = np.abs(error).mean(axis=0)
-        scores = {"r2": float(r2.mean())}
+        # A value that never changes has none.
+        known = r2[np.isfinite(r2)]
+        scores = {"r2": float(known.mean()) if len(known) else np.nan}
         if outputs:
             scores |= {f"r2.{name}": float(value) for name, value in zip(outputs, r2, strict=True)}
             scores |= {f"mean_absolute_error.{name}": float(value) for name, value in zip(outputs, size, strict=True)}

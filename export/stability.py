@@ -29,7 +29,11 @@ def predict_rows(predictor: Predictor, rows: Sequence[Row]) -> Answers:
     return answers
 
 
-def require_stable_answers(predictor: Predictor, rows: Sequence[Row], answers: Answers, tolerance: float) -> None:
+# One for all numbers of a row, or one for each.
+Tolerance = float | np.ndarray
+
+
+def require_stable_answers(predictor: Predictor, rows: Sequence[Row], answers: Answers, tolerance: Tolerance) -> None:
     """Raise ContractError if rows get other answers in a second call, in another order, or one at a time.
 
     A server gathers the rows of several requests in one call, so nobody may be answered by their neighbours.
@@ -69,7 +73,7 @@ def _select(answers: Answers, places: Sequence[int]) -> Answers:
     )
 
 
-def find_first_difference(left: Answers, right: Answers, tolerance: float) -> int | None:
+def find_first_difference(left: Answers, right: Answers, tolerance: Tolerance) -> int | None:
     """The first row with another label, or with numbers that differ by more than the tolerance."""
     if left.row_count != right.row_count:
         return 0

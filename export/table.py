@@ -46,6 +46,8 @@ class RawTable(NamedTuple):
     """
 
     columns: dict[str, list[Cell]]
+    # Of a Parquet file: a string that looks like a number is a string.
+    has_types: bool = False
 
 
 def read_table(
@@ -63,7 +65,7 @@ def read_table(
     content = path.read_bytes()
     if content.startswith(MAGIC):
         names, columns = read_parquet(path.name, content)
-        return RawTable(dict(zip(_name_columns(path.name, names), columns, strict=True)))
+        return RawTable(dict(zip(_name_columns(path.name, names), columns, strict=True)), has_types=True)
     separator, head, rows = _split_rows(path.name, _decode(path.name, content, encoding))
     texts = dict(zip(_name_columns(path.name, head), map(list, zip(*rows, strict=True)), strict=True))
     # A wide table takes twenty times the memory of its file.
@@ -119,6 +121,12 @@ def _split_rows(file: str, text: str) -> tuple[str, list[str], list[list[str]]]:
     pandas would fill up a short row, and take the first cell of longer ones for an index.
     """
     tables, broken = _try_separators(text)
+    if not tables and not broken:
+        # Texts or numbers for a clustering need no other column.
+        tables, broken = _try_separators(text, min_width=1)
+        tables = {
+            mark: rows for mark, rows in tables.items() if mark == "," and SEPARATORS.keys().isdisjoint(rows[0][0])
+        }
     even = {mark: rows for mark, rows in tables.items() if all(len(row) == len(rows[0]) for row in rows)}
     # A separator that the header does not have may well break a quote.
     if broken and not even and (max(broken) > 1 or not tables):
@@ -139,7 +147,7 @@ def _split_rows(file: str, text: str) -> tuple[str, list[str], list[list[str]]]:
     return separator, head, rows
 
 
-def _try_separators(text: str) -> tuple[dict[str, list[list[str]]], dict[int, csv.Error]]:
+def _try_separators(text: str, min_width: int = 2) -> tuple[dict[str, list[list[str]]], dict[int, csv.Error]]:
     """Header and rows for each separator that the header has; and errors, by the row at which each ended a try."""
     tables: dict[str, list[list[str]]] = {}
     broken: dict[int, csv.Error] = {}
@@ -149,13 +157,13 @@ def _try_separators(text: str) -> tuple[dict[str, list[list[str]]], dict[int, cs
             for row in csv.reader(_iter_lines(text), delimiter=separator, strict=True):
                 if row:
                     rows.append(row)
-                if len(rows) == 1 and len(rows[0]) == 1:
+                if len(rows) == 1 and len(rows[0]) < min_width:
                     break
         except csv.Error as error:
             broken[len(rows) + 1] = error
             continue
         rows = _cut_empty_cells(rows)
-        if len(rows) > 1 and len(rows[0]) > 1:
+        if len(rows) > 1 and len(rows[0]) >= min_width:
             tables[separator] = rows
     return tables, broken
 

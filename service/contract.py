@@ -25,6 +25,8 @@ Row = Sequence[Value]
 Label = str | bool | int | float
 # Of two larger whole numbers a 64-bit float may make one.
 MAX_INTEGER = 2**53 - 1
+# A forest computes with 32-bit floats, and takes no larger number.
+MAX_FLOAT32 = 3.4e38
 # What an outlier detector's `predict` says: -1 is an outlier.
 OUTLIER_LABELS: tuple[Label, ...] = (-1, 1)
 # One plain name: a path would lead out of the contract's own folder. In Python `$` also matches before a last newline.

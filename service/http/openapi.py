@@ -11,7 +11,7 @@ from fastapi import Response as FastAPIResponse
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
-from service.contract import MAX_INTEGER, Contract, Feature
+from service.contract import MAX_FLOAT32, MAX_INTEGER, Contract, Feature
 from service.http.asgi import Handler, Receive, Response, Scope
 from service.http.bodies import (
     ClassificationBody,
@@ -25,7 +25,6 @@ from service.http.bodies import (
     ValuesBody,
 )
 from service.http.page import CONTENT_SECURITY_POLICY, Limit, render_page
-from service.http.parsing import MAX_FLOAT32
 from service.settings import Settings, iter_settings, redact_uri
 
 TYPES: dict[str, dict[str, Any]] = {

@@ -11,10 +11,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from service.contract import MAX_INTEGER, Feature, Row, Value
+from service.contract import MAX_FLOAT32, MAX_INTEGER, Feature, Row, Value
 
-# A forest computes with 32-bit floats, and takes no larger number.
-MAX_FLOAT32 = 3.4e38
 # A model may have thousands of features, and an error is one sentence.
 MAX_NAMES = 20
 MAX_NAME_CHARACTERS = 60

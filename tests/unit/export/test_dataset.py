@@ -106,7 +106,8 @@ def encoded(values: list[Any]) -> Any:  # noqa: ANN401
         # Namibia, if the encoder knows it.
         (["NA", "CH"], ["NA", "CH"], "string", ["NA", "CH"]),
         (["CH", "DE", np.nan, np.nan], ["NA", "CH"], "string", [None, "CH"]),
-        (["CH", "DE"], ["", "CH"], "string", ["", "CH"]),
+        (["CH", "DE"], ["", "CH"], "string", [None, "CH"]),
+        (["", "DE"], ["", "DE"], "string", ["", "DE"]),
     ],
 )
 def test_an_encoder_says_which_type_its_column_has(
@@ -215,7 +216,7 @@ def test_the_right_answers_are_the_columns_that_are_no_features(
         (
             LinearRegression().fit([[1.0, 2.0, 3.0]], [1]),
             (),
-            "the model takes 3 features, but the data have 2 beside their target.",
+            "the model takes 3 features, but the data have 2 beside their target: a, b.",
         ),
     ],
 )

@@ -12,23 +12,46 @@ import joblib
 import numpy as np
 import pandas
 import pytest
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
-from sklearn.compose import ColumnTransformer
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_iris
-from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, VotingClassifier
+from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, StackingClassifier, VotingClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import LinearRegression, LogisticRegression, RANSACRegressor, Ridge, RidgeClassifier
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KBinsDiscretizer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+)
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from export.contract import create_contract
-from export.dataset import Table, create_dataset, number_table
+from export.dataset import Table, create_dataset, frame_table, number_table
 from export.errors import ContractError, ContractWarning
-from export.estimator import find_categories, find_feature_names, find_string_columns, load_estimator, needs_pandas
+from export.estimator import (
+    count_features,
+    count_outputs,
+    find_categories,
+    find_columns_with_gaps,
+    find_feature_names,
+    find_string_columns,
+    find_texts,
+    load_estimator,
+    needs_pandas,
+)
 from export.table import read_table
 from service.contract import Feature, Interface, Row
 from service.model import ClassPrediction, LabelPrediction, load_model
@@ -329,6 +352,157 @@ def test_columns_of_strings_are_those_of_an_encoder_that_knows_nothing_else() ->
     assert find_string_columns(pipeline, ["a", "b", "c", "d", "e"]) == {"a", "c"}
     # A model that knows no names: which column is which is known only when an index and the target are left out.
     assert find_string_columns(pipeline, []) == set()
+
+
+ENCODED = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+CODES = pandas.DataFrame({"code": ["3011", "4051"] * 6})
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        CalibratedClassifierCV(ENCODED, cv=2),
+        VotingClassifier([("one", ENCODED)]),
+        StackingClassifier([("one", ENCODED)], cv=2),
+        OneVsRestClassifier(ENCODED),
+        FixedThresholdClassifier(FrozenEstimator(clone(ENCODED).fit(CODES, ["a", "b"] * 6))),
+        make_pipeline(FeatureUnion([("one", OneHotEncoder()), ("two", OrdinalEncoder())]), LogisticRegression()),
+        TransformedTargetRegressor(make_pipeline(OneHotEncoder(), Ridge())),
+        MultiOutputRegressor(make_pipeline(OneHotEncoder(), Ridge())),
+        make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(), LogisticRegression()),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_an_encoder_is_found_in_whatever_holds_it(estimator: Any) -> None:  # noqa: ANN401
+    regression = hasattr(estimator, "regressor") or isinstance(estimator, MultiOutputRegressor)
+    targets: Any = np.tile([1.0, 2.0], (2, 6)).T if regression else ["a", "b"] * 6
+    assert find_categories(estimator.fit(CODES, targets), ["code"]) == {"code": ["3011", "4051"]}
+
+
+def test_the_folds_of_a_calibration_know_all_values_together() -> None:
+    codes = pandas.DataFrame({"code": ["a", "a", "b", "b", "c", "d"]})
+    estimator = CalibratedClassifierCV(ENCODED, cv=[([0, 1, 2, 3, 4], [5, 0]), ([0, 1, 2, 3, 5], [4, 2])])
+    estimator.fit(codes, [0, 1, 0, 1, 0, 1])
+    assert find_categories(estimator, ["code"]) == {"code": ["a", "b", "c", "d"]}
+
+
+@pytest.mark.parametrize(
+    "first", [KBinsDiscretizer(2, encode="ordinal"), FunctionTransformer(np.round)], ids=["bins", "round"]
+)
+def test_an_encoder_of_other_values_says_nothing_of_the_models(first: Any) -> None:  # noqa: ANN401
+    if isinstance(first, KBinsDiscretizer):
+        first.set_params(quantile_method="averaged_inverted_cdf")
+    estimator = make_pipeline(first, OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(ROWS, ALARMS)
+    assert find_categories(estimator, NAMES) == {}
+
+
+def test_an_encoder_that_knows_gaps_says_so() -> None:
+    frame = pandas.DataFrame({"a": ["x", np.nan, "y", "x"], "b": ["x", "y", "y", "x"]})
+    estimator = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(frame, [0, 1, 0, 1])
+    assert find_columns_with_gaps(estimator, ["a", "b"]) == {"a"}
+    imputed = make_pipeline(SimpleImputer(), Ridge())
+    targets = ROWS.sum(axis=1)
+    assert find_columns_with_gaps(TransformedTargetRegressor(imputed).fit(ROWS, targets), NAMES) == set(NAMES)
+
+
+def test_the_columns_of_texts_are_found() -> None:
+    texts = pandas.DataFrame({"text": ["1.0", "2.0", "3.5", "4.5"], "size": [1.0, 2.0, 3.0, 4.0]})
+    vectorizer = TfidfVectorizer(analyzer="char")
+    beside = ColumnTransformer([("text", vectorizer, "text")], remainder="passthrough")
+    estimator = make_pipeline(beside, LogisticRegression()).fit(texts, [0, 0, 1, 1])
+    assert find_texts(estimator, ["text", "size"]) == {"text"}
+    assert count_features(estimator) == 2
+    alone = CalibratedClassifierCV(make_pipeline(vectorizer, LogisticRegression()), cv=2).fit(
+        texts["text"], [0, 0, 1, 1]
+    )
+    assert find_texts(alone, ["text"]) == {"text"}
+    assert count_features(alone) == 1
+    assert find_texts(ENCODED, ["code"]) == set()
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        GaussianProcessRegressor(),
+        KernelRidge(),
+        RANSACRegressor(random_state=1),
+        Ridge(),
+        KNeighborsRegressor(),
+        MultiOutputRegressor(Ridge()),
+        make_pipeline(StandardScaler(), TransformedTargetRegressor(GridSearchCV(Ridge(), {"alpha": [1, 2]}, cv=2))),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_the_values_of_a_regression_are_counted(estimator: Any) -> None:  # noqa: ANN401
+    assert count_outputs(estimator.fit(ROWS, ROWS[:, :2]), "regression") == 2
+    if not isinstance(estimator, MultiOutputRegressor):
+        assert count_outputs(estimator.fit(ROWS, ROWS[:, 0]), "regression") == 1
+
+
+def test_the_values_of_a_private_column_are_in_no_message(tmp_path: Path) -> None:
+    estimator = members(OneHotEncoder(handle_unknown="ignore"), ["Bern", "Basel"])
+    features = [Feature("member", "string"), Feature("age", "number")]
+    with pytest.warns(ContractWarning) as warned:
+        table = Table(features, [["Bern", 1.0], ["Chur", 2.0]])
+        create_contract(estimator, table, ["no", "yes"], tmp_path, name="members", private=["member"])
+    with pytest.raises(ContractError) as refused:
+        table = Table(features, [["Zug", 1.0], ["Chur", 2.0]])
+        create_contract(estimator, table, ["no", "yes"], tmp_path, name="members", private=["member"])
+    for sentence in (str(warned[0].message), str(refused.value)):
+        assert not re.search("Bern|Basel|Chur|Zug", sentence)
+
+
+def test_a_number_that_is_no_whole_one_makes_no_category_of_whole_numbers(tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"grade": [1.0, 2.0, 3.0, 4.0] * 5})
+    estimator = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+    estimator.fit(frame, [0, 0, 1, 1] * 5)
+    table = Table([Feature("grade", "number")], [[1.0], [2.5], [3.0], [4.0]])
+    with pytest.warns(ContractWarning, match=re.escape("grade has values that the model was not trained with: 2.5.")):
+        contract = create_contract(estimator, table, [0, 0, 1, 1], tmp_path, name="grades")
+    assert (contract.features[0].values, contract.features[0].base_type) == ([1.0, 2.0, 3.0, 4.0], "number")
+
+
+def test_dates_are_refused_by_their_type(tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"day": pandas.date_range("2024-01-01", periods=4)})
+    estimator = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(frame, [0, 1, 0, 1])
+    table = Table([Feature("day", "string")], [["2024-01-01"], ["2024-01-02"]])
+    with pytest.raises(
+        ContractError, match=r"day has values of the type (datetime|int); a feature is a number, a boole"
+    ):
+        create_contract(estimator, table, [0, 1], tmp_path, name="days")
+
+
+def test_a_data_frame_is_put_into_the_models_order(tmp_path: Path) -> None:
+    frame = pandas.DataFrame(ROWS, columns=NAMES)
+    estimator = LogisticRegression().fit(frame, ALARMS)
+    table = frame_table(frame.assign(note="words")[["note", "c", "b", "a"]])
+    contract = create_contract(estimator, table, ALARMS, tmp_path, name="alarms")
+    assert (contract.feature_names, contract.runtime) == (NAMES, "sklearn")
+    assert contract.golden[0].features in ROWS.tolist()
+
+
+def test_one_row_of_numbers_needs_no_pandas(tmp_path: Path) -> None:
+    frame = pandas.DataFrame(ROWS, columns=NAMES)
+    estimator = LogisticRegression().fit(frame, ALARMS)
+    contract = create_contract(estimator, frame_table(frame[:1]), ALARMS[:1], tmp_path, name="alarms")
+    assert contract.runtime == "sklearn"
+
+
+class Neighbours(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Its second value, which is a small one, depends on the rows beside it."""
+
+    def fit(self, rows: np.ndarray, targets: np.ndarray) -> Neighbours:
+        self.n_features_in_, self.n_outputs_ = rows.shape[1], targets.shape[1]
+        return self
+
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        return np.column_stack([1e6 * rows[:, 0], 1e-6 * (rows[:, 1] - rows[:, 1].mean())])
+
+
+def test_a_small_value_that_depends_on_the_rows_beside_it_is_refused(tmp_path: Path) -> None:
+    targets = ROWS[:, :2] * [1e6, 1e-6]
+    with pytest.raises(ContractError, match="the answer depends on the rows beside it"):
+        create_contract(Neighbours().fit(ROWS, targets), TABLE, targets, tmp_path, name="values")
 
 
 def test_a_row_has_a_row_of_numbers() -> None:

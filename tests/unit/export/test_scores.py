@@ -69,6 +69,8 @@ def test_the_interval_holds_the_true_accuracy_in_about_95_of_100_tries() -> None
 def test_what_these_rows_cannot_say_is_no_score() -> None:
     never = score_classifier(LABELS, np.array([0, 0, 1]), np.array([0, 1, 1]), np.zeros((0, 0)))
     assert list(never.scores) == ["accuracy", "balanced_accuracy", "precision.a", "precision.b", "recall.a", "recall.b"]
+    two = np.array([[1.0, 1.0], [1.0, 2.0]])
+    assert score_regressor(["same", "other"], two, two).scores["r2"] == 1
     assert "r2" not in score_regressor([], np.array([[1.0], [1.0]]), np.array([[1.0], [2.0]])).scores
 
 

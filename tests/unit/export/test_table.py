@@ -253,11 +253,26 @@ def test_what_cannot_be_read_is_refused(
     assert refused(content, tmp_path, **options) == sentence
 
 
-@pytest.mark.parametrize("text", ["", "\n", "a,b\n", "a\n1\n", "a b\n1 2\n", "a,\n1,\n", "a;b\n;\n\n"])
+@pytest.mark.parametrize("text", ["", "\n", "a,b\n", "a\n", "a;b\n;\n\n"])
 def test_a_file_without_columns_or_rows_is_refused(text: str, tmp_path: Path) -> None:
     assert refused(text, tmp_path) == (
         "data.csv needs a line of column names, and rows of features and a target below it."
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "cells"),
+    [
+        ("a\n1\n", "a", ["1"]),
+        ("a b\n1 2\n", "a b", ["1 2"]),
+        ("a,\n1,\n", "a", ["1"]),
+        ('a\n"x, y"\n""\n"z\nz"\n', "a", ["x, y", "", "z\nz"]),
+        ("a\nx; y\n", "a", ["x; y"]),
+    ],
+)
+def test_one_column_is_a_table(text: str, name: str, cells: list[str], tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text(text, encoding="utf-8")
+    assert read_table(tmp_path / "data.csv").columns == {name: cells}
 
 
 @pytest.mark.parametrize(

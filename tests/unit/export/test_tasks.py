@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import joblib
 import numpy as np
 import pandas
 import pytest
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans, MeanShift
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import (
@@ -31,7 +34,13 @@ from sklearn.multioutput import ClassifierChain, MultiOutputClassifier, MultiOut
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.neighbors import KNeighborsRegressor, LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KBinsDiscretizer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+)
 from sklearn.svm import SVR, LinearSVC, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 
@@ -75,6 +84,13 @@ TEXTS = [
     )
 ]
 OPINIONS = np.array(["fan" if text.startswith("good") else "critic" for text in TEXTS])
+
+
+CODES = pandas.DataFrame({"code": GENERATOR.choice(["3011", "4051", "7000"], COUNT)})
+CODED = np.where(CODES["code"] == "3011", "old", "new")
+DIGITS = [f"{first}.{last}" for first, last in GENERATOR.integers(1, 4, (COUNT, 2))]
+CITIES = pandas.DataFrame({"city": PEOPLE["city"].astype(object).where(GAPS["income"].notna(), None)})
+ENCODED = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
 
 
 def encode(encoder: Any) -> ColumnTransformer:  # noqa: ANN401
@@ -198,7 +214,7 @@ MODELS: dict[str, tuple[Any, Any, Any, str, str]] = {
     "a regressor for each value": (
         MultiOutputRegressor(SVR()),
         NUMBERS,
-        SIZES * [1e9, 1],
+        SIZES * [1e9, 1e-3],
         "integer number",
         "sklearn table regression",
     ),
@@ -227,6 +243,87 @@ MODELS: dict[str, tuple[Any, Any, Any, str, str]] = {
     ),
     "a mixture": (GaussianMixture(3, random_state=0), NUMBERS, None, "integer number", "sklearn table clustering"),
     "clusters that it counts": (MeanShift(), NUMBERS, None, "integer number", "sklearn table clustering"),
+    "a calibrated encoder": (
+        CalibratedClassifierCV(ENCODED, cv=2),
+        CODES,
+        CODED,
+        "category",
+        "pandas table classification",
+    ),
+    "a transformed target of an encoder": (
+        TransformedTargetRegressor(make_pipeline(OneHotEncoder(), Ridge())),
+        CODES,
+        (CODED == "old").astype(float),
+        "category",
+        "pandas table regression",
+    ),
+    "encoded bins": (
+        make_pipeline(
+            KBinsDiscretizer(4, encode="ordinal", quantile_method="averaged_inverted_cdf"), OneHotEncoder(), LOGISTIC
+        ),
+        NUMBERS,
+        FLAGS["old"],
+        "integer number",
+        "sklearn table classification",
+    ),
+    "columns by their type": (
+        make_pipeline(FunctionTransformer(operator.methodcaller("select_dtypes", "str")), *map(clone, ENCODED)),
+        PEOPLE[["city", "age"]],
+        np.where(PEOPLE["city"] == "Bern", "near", "far"),
+        "string integer",
+        "pandas table classification",
+    ),
+    "None in a column": (
+        make_pipeline(OneHotEncoder(handle_unknown="ignore"), LOGISTIC),
+        CITIES,
+        np.where(CITIES["city"].isna(), "gone", "there"),
+        "category?",
+        "pandas table classification",
+    ),
+    "an encoder that met no gap": (
+        make_pipeline(OneHotEncoder(handle_unknown="ignore"), LOGISTIC),
+        pandas.DataFrame({"city": PEOPLE["city"].mask(PEOPLE.index == COUNT - 1)}),
+        np.where(PEOPLE["city"] == "Bern", "near", "far"),
+        "category?",
+        "pandas table classification",
+    ),
+    "texts that look like numbers": (
+        make_pipeline(TfidfVectorizer(analyzer="char"), LOGISTIC),
+        DIGITS,
+        np.array([text[0] for text in DIGITS]),
+        "string",
+        "sklearn texts classification",
+    ),
+    "a text that looks like numbers, beside a number": (
+        make_pipeline(
+            ColumnTransformer([("text", CountVectorizer(analyzer="char"), "text")], remainder="passthrough"), FOREST
+        ),
+        pandas.DataFrame({"text": DIGITS, "age": PEOPLE["age"]}),
+        np.array([text[0] for text in DIGITS]),
+        "string integer",
+        "pandas table classification",
+    ),
+    "calibrated texts": (
+        CalibratedClassifierCV(make_pipeline(TfidfVectorizer(), LinearSVC()), cv=2),
+        TEXTS,
+        OPINIONS,
+        "string",
+        "sklearn texts classification",
+    ),
+    "clusters of texts": (
+        make_pipeline(TfidfVectorizer(), KMeans(2, random_state=0, n_init=2)),
+        TEXTS,
+        None,
+        "string",
+        "sklearn texts clustering",
+    ),
+    "clusters of a search": (
+        GridSearchCV(KMeans(random_state=0, n_init=2), {"n_clusters": [2, 3]}, cv=2),
+        NUMBERS,
+        None,
+        "integer number",
+        "sklearn table clustering",
+    ),
     "texts": (make_pipeline(TfidfVectorizer(), LOGISTIC), TEXTS, OPINIONS, "string", "sklearn texts classification"),
     "hashed texts": (
         make_pipeline(HashingVectorizer(n_features=64), SGDClassifier(random_state=0)),
@@ -346,6 +443,37 @@ def test_a_label_that_is_no_better_than_guessed_is_refused(name: str, tmp_path: 
     write_data(tmp_path / "data.csv", NUMBERS, wrong)
     with pytest.raises(ContractError, match=f"rows of {name}; always the same label would be right on "):
         make_contract(MultiOutputClassifier(LOGISTIC).fit(NUMBERS, FLAGS), tmp_path / "data.csv", tmp_path / "out")
+
+
+def test_a_value_that_is_worse_than_its_mean_is_refused(tmp_path: Path) -> None:
+    write_data(tmp_path / "data.csv", NUMBERS, SIZES.assign(tiny=SIZES["tiny"].to_numpy()[::-1]))
+    with pytest.raises(ContractError, match=r"mean of the 240 rows of tiny \(r2 -"):
+        make_contract(LinearRegression().fit(NUMBERS, SIZES), tmp_path / "data.csv", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("targets", "name"), [(FLAGS["old"], "answer"), (FLAGS, "rich"), (SIZES, "large")])
+def test_a_row_without_its_right_answer_is_named(targets: Any, name: str, tmp_path: Path) -> None:  # noqa: ANN401
+    estimator = KNeighborsRegressor() if targets is SIZES else clone(FOREST)
+    estimator.fit(NUMBERS, targets)
+    answers = pandas.DataFrame(targets).rename(columns={"old": "answer"} if name == "answer" else {})
+    answers[name] = answers[name].mask(answers.index == 3)
+    write_data(tmp_path / "data.csv", NUMBERS, answers)
+    with pytest.raises(ContractError) as refused:
+        make_contract(estimator, tmp_path / "data.csv", tmp_path / "out")
+    assert str(refused.value) == f"row 4 of the data has no right answer in {name}. Fill it in, or remove the row."
+
+
+def test_a_word_among_the_numbers_of_an_encoder_is_named(tmp_path: Path) -> None:
+    grades = pandas.DataFrame({"grade": PEOPLE["age"] // 30})
+    estimator = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LOGISTIC).fit(grades, BUYS)
+    other = grades["grade"].astype(object).mask(grades.index == 3, "other")
+    write_data(tmp_path / "data.csv", pandas.DataFrame({"grade": other}), BUYS)
+    with pytest.raises(ContractError) as refused:
+        make_contract(estimator, tmp_path / "data.csv", tmp_path / "out")
+    assert str(refused.value) == (
+        "row 5 of data.csv has grade 'other', and the model was trained with 0, 1, 2. Write it as it was when the "
+        "model was trained, or remove the row."
+    )
 
 
 def test_a_gap_is_refused_if_the_model_takes_none(tmp_path: Path) -> None:
