@@ -202,8 +202,9 @@ def compare(
         differing = np.flatnonzero(other_label | ~(difference <= contract.tolerance))
         if len(differing) and not wrong:
             row = differing[0]
+            shown = ["…" if each.private else value for each, value in zip(contract.features, inputs[row], strict=True)]
             first = (
-                f"on {inputs[row]} it says {_format_answer(contract, actual[row])}, the trained one "
+                f"on {shown} it says {_format_answer(contract, actual[row])}, the trained one "
                 f"{_format_answer(contract, expected[row])}"
             )
         asked, wrong = asked + len(rows), wrong + len(differing)

@@ -17,6 +17,7 @@ import sklearn
 from sklearn.base import is_classifier, is_clusterer, is_outlier_detector, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 from sklearn.multioutput import MultiOutputRegressor, RegressorChain
 from sklearn.pipeline import FeatureUnion, Pipeline
 
@@ -72,8 +73,14 @@ def _require_same_version(content: bytes, error: Exception) -> None:
 
 
 def find_task(estimator: Any) -> Task:  # noqa: ANN401
-    """What the model does. Raises ContractError for what cannot be served, by the name of its last step."""
+    """What the model does. Raises ContractError for what cannot be served, by the name of the step."""
     name = type(last_step(estimator)).__name__
+    for each in iter_estimators(estimator):
+        if isinstance(each, DictVectorizer | FeatureHasher):
+            raise ContractError(
+                f"{type(each).__name__} takes dictionaries or lists, and no table. Use a OneHotEncoder in its "
+                "place, or a HashingVectorizer for texts."
+            )
     # All of these raise for an object that is not an estimator.
     with suppress(AttributeError, TypeError):
         if is_regressor(estimator):

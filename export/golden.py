@@ -9,6 +9,7 @@ import numpy as np
 
 from export.dataset import Table
 from export.evaluation import find_places
+from export.stability import select_answers
 from service.contract import Feature, GoldenRow, Interface, Row, Value
 from service.runtimes import Answers
 
@@ -24,7 +25,18 @@ MAX_REPEATED_SHARE = 0.5
 
 
 def create_golden_rows(interface: Interface, rows: Sequence[Row], answers: Answers) -> list[GoldenRow]:
-    """The golden rows among `rows`, with the answers that they got."""
+    """The golden rows among `rows`, with the answers that they got.
+
+    A row with a value that the model was not trained with is none if there are others: a server may refuse it.
+    """
+    categories = [(place, frozenset(each.values)) for place, each in enumerate(interface.features) if each.values]
+    known = [
+        number
+        for number, row in enumerate(rows)
+        if all(row[place] is None or row[place] in values for place, values in categories)
+    ]
+    if known and len(known) < len(rows):
+        rows, answers = [rows[number] for number in known], select_answers(answers, known)
     return [_create_golden_row(interface, list(rows[row]), answers, row) for row in _choose_rows(interface, answers)]
 
 

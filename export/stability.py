@@ -40,8 +40,8 @@ def require_stable_answers(predictor: Predictor, rows: Sequence[Row], answers: A
     """
     places = [int(place) for place in np.linspace(0, len(rows) - 1, min(MAX_ROWS, len(rows)))]
     chosen = [rows[place] for place in places]
-    expected = _select(answers, places)
-    again = _select(predict_rows(predictor, rows), places)
+    expected = select_answers(answers, places)
+    again = select_answers(predict_rows(predictor, rows), places)
     if (place := find_first_difference(expected, again, tolerance)) is not None:
         raise ContractError(
             f"the model gives row {places[place] + 1} of the data another answer when it is asked again. A model must "
@@ -49,7 +49,7 @@ def require_stable_answers(predictor: Predictor, rows: Sequence[Row], answers: A
         )
     alone = [predict_rows(predictor, [row]) for row in chosen]
     others = {
-        "in another order": _select(predict_rows(predictor, chosen[::-1]), range(len(chosen) - 1, -1, -1)),
+        "in another order": select_answers(predict_rows(predictor, chosen[::-1]), range(len(chosen) - 1, -1, -1)),
         "alone": Answers(
             [numbers for each in alone for numbers in each.numbers],
             None if answers.labels is None else [label for each in alone for label in each.labels or ()],
@@ -65,7 +65,8 @@ def require_stable_answers(predictor: Predictor, rows: Sequence[Row], answers: A
             )
 
 
-def _select(answers: Answers, places: Sequence[int]) -> Answers:
+def select_answers(answers: Answers, places: Sequence[int]) -> Answers:
+    """The answers to the rows at these places."""
     return Answers(
         [answers.numbers[place] for place in places] if answers.numbers else [],
         None if answers.labels is None else [answers.labels[place] for place in places],

@@ -59,7 +59,7 @@ class SklearnPredictor:
             # A table of counts has no place for a value that it does not know.
             except (ValueError, IndexError) as error:
                 raise PredictionError(
-                    "The model does not take one of these rows: a string may be one that it was not trained on."
+                    "The model does not take one of these rows: it may have a value that the model does not know."
                 ) from error
         if not np.isfinite(numbers).all():
             raise PredictionError("One of these rows is so far from the training data that its answer is not a number.")

@@ -168,6 +168,10 @@ def test_a_regression_that_says_another_value_is_found_and_both_are_shown(diabet
     sentence = str(found.value)
     assert sentence.startswith(f"the compiled model differs on 1 of 1 rows; on {row} it says [70.84299802974")
     assert sentence.endswith("], the trained one [70.82299802974802]")
+    features = [msgspec.structs.replace(feature, private=True) for feature in model.contract.features]
+    private = msgspec.structs.replace(model.contract, features=features)
+    with pytest.raises(ConversionError, match=r"rows; on \[('…'(, )?)+\] it says"):
+        compare(private, [rows[1:]], model.predictor, ForestPredictor(bytes(content)))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from sklearn.cluster import DBSCAN
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import LocalOutlierFactor
@@ -477,6 +478,11 @@ TWO = [[1, 2], [3, 4]]
             LinearRegression().fit(X, TWO),
             "LinearRegression gives 2 answers to each row, and data.csv has 1 column beside the features. Add the "
             "right answers, one column for each, or name them with --target A,B.",
+        ),
+        (
+            make_pipeline(DictVectorizer(), LogisticRegression()).fit([{"a": 1}, {"a": 2}], ["open", "shut"]),
+            "DictVectorizer takes dictionaries or lists, and no table. Use a OneHotEncoder in its place, or a "
+            "HashingVectorizer for texts.",
         ),
         (
             DBSCAN().fit(X),

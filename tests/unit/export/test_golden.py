@@ -14,9 +14,10 @@ from sklearn.preprocessing import OneHotEncoder
 
 from export.contract import create_contract
 from export.dataset import Table, frame_table
-from export.errors import ContractError
+from export.errors import ContractError, ContractWarning
 from export.golden import create_synthetic_rows, find_free_text
-from service.contract import Feature, Row
+from service.contract import Feature, GoldenSource, Row
+from service.http.parsing import RequestParser
 from service.model import load_model
 
 LIKE_A_KEY = "AKIA0EXAMPLE0EXAMPLE"
@@ -41,6 +42,18 @@ def test_free_text_is_found_by_strings_that_hardly_repeat() -> None:
     names = Table([Feature("name", "string")], [["Ada"], ["Grace"], ["Ada"], [None]])
     assert find_free_text(names) == ["name"]
     assert find_free_text(Table(names.features, [["S"], ["M"], ["S"], ["M"]])) == []
+
+
+@pytest.mark.parametrize("golden", ["holdout", "synthetic"])
+def test_a_golden_row_has_known_values_as_a_server_may_refuse_others(golden: GoldenSource, tmp_path: Path) -> None:
+    frame = FRAME.assign(city=FRAME["city"].mask(FRAME["age"] % 10 == 0, "Zug"))
+    encoder = ColumnTransformer([("city", OneHotEncoder(handle_unknown="ignore"), ["city"])], remainder="passthrough")
+    model = make_pipeline(encoder, LogisticRegression(max_iter=2_000)).fit(FRAME[["city", "age"]], TOPICS)
+    with pytest.warns(ContractWarning, match="city has values that the model was not trained with: 'Zug'"):
+        table = frame_table(frame[["city", "age"]])
+        contract = create_contract(model, table, TOPICS, tmp_path, name="router", golden=golden)
+    assert {row.features[0] for row in contract.golden} <= {"Basel", "Bern", "Chur"}
+    RequestParser(contract.features, 1, known_values_only=True).validate({"features": contract.golden[0].features})
 
 
 def test_golden_rows_of_free_text_are_made_up_by_default(tmp_path: Path) -> None:

@@ -906,7 +906,7 @@ def exponential(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load_model(directory)
 
 
-UNKNOWN = "The model does not take one of these rows: a string may be one that it was not trained on."
+UNKNOWN = "The model does not take one of these rows: it may have a value that the model does not know."
 NO_FINITE = "One of these rows is so far from the training data that its answer is not a number."
 
 
