@@ -179,8 +179,8 @@ def _find_targets(path: Path, estimator: Any, columns: Sequence[str], names: Seq
         return list(columns[-count:])
     features = set(names)
     others = [name for name in columns if name not in features]
-    # An index is no answer if there are others.
-    others = [name for name in others if name != UNNAMED.format(0)] or others
+    # An index is no answer if there are others, or if none is needed.
+    others = [name for name in others if name != UNNAMED.format(0)] or (others if needs_answers else [])
     if len(others) == count or (not needs_answers and not others):
         return others
     if count > 1:

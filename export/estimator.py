@@ -278,7 +278,7 @@ def _collect(
                 break
         return {}
     if isinstance(estimator, ColumnTransformer):
-        if getattr(estimator, "n_features_in_", 0) != len(columns):
+        if getattr(estimator, "n_features_in_", None) != len(columns):
             return {}
         # Whatever selected them: names, places, a slice, a mask.
         selected = estimator._transformer_to_input_indices

@@ -503,6 +503,10 @@ TWO = [[1, 2], [3, 4]]
         (DecisionTreeClassifier, f"ABCMeta {NO_PREDICTION}"),
         (LogisticRegression(), "LogisticRegression is not fitted; fit it before it is saved."),
         (
+            make_pipeline(ColumnTransformer([("width", OneHotEncoder(), ["width"])]), LogisticRegression()),
+            "LogisticRegression is not fitted; fit it before it is saved.",
+        ),
+        (
             make_pipeline(StandardScaler(), LogisticRegression()),
             "LogisticRegression is not fitted; fit it before it is saved.",
         ),

@@ -516,8 +516,9 @@ def test_detectors_and_clusters_are_scored_if_the_answers_are_known(tmp_path: Pa
     write_data(tmp_path / "data.csv", NUMBERS, clusters.labels_)
     contract = make_contract(clusters, tmp_path / "data.csv", tmp_path / "clusters")
     assert contract.holdout.scores == {"adjusted_rand": 1.0}
-    write_data(tmp_path / "data.csv", NUMBERS, None)
-    assert make_contract(clusters, tmp_path / "data.csv", tmp_path / "none").holdout.scores == {}
+    for has_index in (False, True):
+        NUMBERS.to_csv(tmp_path / "data.csv", index=has_index)
+        assert make_contract(clusters, tmp_path / "data.csv", tmp_path / "none").holdout.scores == {}
 
 
 def test_a_score_of_the_trainings_own_is_in_the_contract(tmp_path: Path) -> None:
