@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from arro3.io import infer_csv_schema, read_csv, write_parquet
 
 from tests.integration.engine.conftest import copied
 from tests.integration.engine.project import REPOSITORY_ROOT, Finished, Project
@@ -108,7 +109,9 @@ def test_a_model_that_came_trained_gets_its_contract_from_data_and_then_its_dige
     project.edit("pipeline.toml", 'runtime = "compiled" ', 'runtime = "pandas"')
     project.edit("pipeline.toml", 'train = "python -m training.iris --out /trained"', 'train = ""')
     project.edit("pipeline.toml", 'path = "artifacts"', 'path = "mine"')
-    data = REPOSITORY_ROOT / "training" / "tickets.csv"
+    # The image that makes contracts reads Parquet, which a training does not need.
+    data, rows = tmp_path / "rows of tickets.parquet", REPOSITORY_ROOT / "training" / "tickets.csv"
+    write_parquet(read_csv(rows, infer_csv_schema(rows, has_header=True), has_header=True), data)
     written = project.command("contract", str(model), str(data), "--name", "mine", "--target", "team")
     assert written.exit_code == 0, written.output
     assert (

@@ -4,14 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from arro3.core import Array, DataType, Field, Table, struct_array
+from arro3.io import write_parquet
 
 from export.errors import ContractError
 from export.table import read_table
-
-pytest.importorskip("arro3.io")
-
-from arro3.core import Array, DataType, Field, Table, struct_array
-from arro3.io import write_parquet
 
 FLOAT, INTEGER, STRING = DataType.float64(), DataType.int64(), DataType.string()
 LEFT = Array(["no", "yes"], STRING)
@@ -108,7 +105,8 @@ def test_values_that_json_has_not_are_refused(column: Array, sentence: str, tmp_
     assert refused(write(tmp_path, a=column, left=LEFT)) == sentence
 
 
-def test_a_table_without_rows_or_features_is_refused(tmp_path: Path) -> None:
+def test_one_column_is_a_table_but_no_row_is_none(tmp_path: Path) -> None:
+    assert read_table(write(tmp_path, left=LEFT)).columns == {"left": ["no", "yes"]}
     empty = write(tmp_path, a=Array([], INTEGER), left=Array([], STRING))
     assert refused(empty) == "rows.parquet needs rows of features and a target."
 
