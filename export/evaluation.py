@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from export.dataset import BOOLEANS, list_names, parse_number
-from export.errors import ContractError
+from export.errors import ContractError, ContractWarning
 from export.estimator import is_gap, last_step
 from export.scores import (
+    MAX_LABELS,
     CustomScores,
     score_classifier,
     score_clustering,
@@ -28,6 +30,8 @@ MIN_SCORED_ROWS = 20
 # Only the order of a sum differs between processors. The tolerance of values is a millionth of the largest one: an
 # absolute one would let any model pass whose values are small.
 TOLERANCE = 1e-6
+# If two columns of right answers fit so much better the other way round, they are most likely in another order.
+SWAP_GAIN = 0.02
 # Each column of right answers by its name.
 Targets = Mapping[str, Sequence[Any]]
 
@@ -149,6 +153,8 @@ def _evaluate_multilabel(
     names = [label_text(label) for label in interface.labels]
     for place, name in enumerate(names):
         _require_better_than_guessing(predicted[:, place].astype(int), right[:, place].astype(int), f" of {name}")
+    if 1 < len(names) <= MAX_LABELS and len(right) >= MIN_SCORED_ROWS:
+        _warn_of_another_order(names, (predicted[:, :, None] == right[:, None, :]).mean(axis=0))
     return Evaluation(score_multilabel(names, right, predicted, custom_scores), TOLERANCE, [])
 
 
@@ -178,8 +184,32 @@ def _evaluate_regressor(answers: Answers, targets: Targets, custom_scores: Custo
                 f"the model is worse than always saying the mean of the {len(right)} rows{value} (r2 {r2:.4g}). Most "
                 "often the target is another column, or the columns are in another order."
             )
+    if 1 < len(names) <= MAX_LABELS and len(right) >= MIN_SCORED_ROWS:
+        # Of a column that never changes, and of numbers as large as 1e200.
+        with np.errstate(over="ignore", invalid="ignore"):
+            errors = np.square(values[:, :, None] - right[:, None, :]).mean(axis=0)
+            fit = np.exp(-errors / np.maximum(right.var(axis=0), np.finfo(float).tiny))
+        _warn_of_another_order(names, fit)
     outputs = [Output(name, _scale_tolerance(values[:, place])) for place, name in enumerate(names)]
     return Evaluation(holdout, _scale_tolerance(values), outputs)
+
+
+def _warn_of_another_order(names: Sequence[str], fit: np.ndarray) -> None:
+    """Warn if two columns of right answers are most likely exchanged: the model does not say which is which.
+
+    `fit` says how well the answers of each row fit each column: 1 is perfect, 0 is not at all.
+    """
+    own = np.diag(fit)
+    gain = np.triu(fit + fit.T - own[:, None] - own)
+    first, second = np.unravel_index(gain.argmax(), gain.shape)
+    if gain[first, second] > SWAP_GAIN:
+        warnings.warn(
+            f"the answers for {names[first]} fit {names[second]} better, and the other way round. Most often the "
+            "columns of right answers are in another order than in the training: name them in that order with "
+            "--target A,B.",
+            ContractWarning,
+            stacklevel=2,
+        )
 
 
 def _scale_tolerance(values: np.ndarray) -> float:

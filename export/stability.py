@@ -21,7 +21,11 @@ def predict_rows(predictor: Predictor, rows: Sequence[Row]) -> Answers:
     # A model is anybody's code, and may raise anything, in several lines.
     except Exception as error:
         why = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
-        raise ContractError(f"the model does not answer these data: {why}.") from error
+        # A setting of the training is not in the pickle, and the pipeline's own is.
+        hint = (
+            " Call set_output(transform='pandas') of the pipeline, not set_config." if "for dataframes" in why else ""
+        )
+        raise ContractError(f"the model does not answer these data: {why}.{hint}") from error
     if answers.row_count != len(rows):
         raise ContractError(
             f"the model gives {answers.row_count} numbers to {len(rows)} rows; a model predicts one thing."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import joblib
 import numpy as np
 import pandas
 import pytest
+import sklearn
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans, MeanShift
@@ -46,7 +48,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from export.contract import create_contract
 from export.dataset import create_dataset
-from export.errors import ContractError
+from export.errors import ContractError, ContractWarning
 from export.table import read_table
 from service.contract import Contract, Value
 from service.http.parsing import RequestParser
@@ -461,6 +463,41 @@ def test_a_row_without_its_right_answer_is_named(targets: Any, name: str, tmp_pa
     with pytest.raises(ContractError) as refused:
         make_contract(estimator, tmp_path / "data.csv", tmp_path / "out")
     assert str(refused.value) == f"row 4 of the data has no right answer in {name}. Fill it in, or remove the row."
+
+
+NEAR = pandas.DataFrame({"over": PEOPLE["age"] > 50, "above": PEOPLE["age"] > 58}).astype(int)
+HORIZONS = pandas.DataFrame({"today": PEOPLE["age"] * 2.0, "later": PEOPLE["age"] * 1.7 + PEOPLE["income"]})
+
+
+@pytest.mark.parametrize(
+    ("estimator", "targets"), [(FOREST, NEAR), (LinearRegression(), HORIZONS)], ids=["labels", "values"]
+)
+def test_right_answers_in_another_order_are_warned_of(
+    estimator: object, targets: pandas.DataFrame, tmp_path: Path
+) -> None:
+    fitted = clone(estimator).fit(NUMBERS, targets)
+    write_data(tmp_path / "data.csv", NUMBERS, targets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ContractWarning)
+        make_contract(fitted, tmp_path / "data.csv", tmp_path / "out")
+    first, second = targets
+    write_data(tmp_path / "data.csv", NUMBERS, targets[[second, first]])
+    with pytest.warns(ContractWarning) as warned:
+        make_contract(fitted, tmp_path / "data.csv", tmp_path / "out")
+    assert [str(each.message) for each in warned if each.category is ContractWarning] == [
+        f"the answers for {second} fit {first} better, and the other way round. Most often the columns of right "
+        "answers are in another order than in the training: name them in that order with --target A,B."
+    ]
+
+
+def test_a_setting_that_is_not_in_the_pickle_is_named(tmp_path: Path) -> None:
+    scaled = make_pipeline(StandardScaler(), ColumnTransformer([("age", "passthrough", ["age"])]), clone(LOGISTIC))
+    with sklearn.config_context(transform_output="pandas"):
+        scaled.fit(NUMBERS, FLAGS["old"])
+    write_data(tmp_path / "data.csv", NUMBERS, FLAGS["old"])
+    with pytest.raises(ContractError) as refused:
+        make_contract(scaled, tmp_path / "data.csv", tmp_path / "out")
+    assert str(refused.value).endswith(" Call set_output(transform='pandas') of the pipeline, not set_config.")
 
 
 def test_a_word_among_the_numbers_of_an_encoder_is_named(tmp_path: Path) -> None:
