@@ -21,7 +21,7 @@ from drydock.cli import arguments
 from drydock.cli.console import Terminal
 from drydock.cli.guard import run_guarded
 from drydock.cli.interrupts import Interrupts
-from drydock.errors import Interrupted, UsageError
+from drydock.errors import BuildError, Interrupted, UsageError
 from drydock.oci import analysis, archive, media_types, reference
 from drydock.pipeline.plan import Plan, create_plan
 from drydock.pipeline.promote import promote
@@ -131,11 +131,22 @@ def _contract(args: Namespace, terminal: Terminal) -> int:
 
     with files.lock_directory(plan.report_dir):
         files.prepare_directory(plan.report_dir)
-        lines = run_cancellable(create_contract()).splitlines()
+        try:
+            lines = run_cancellable(create_contract()).splitlines()
+        except BuildError as error:
+            raise _shorten_refusal(error, args.model) from error
     if plan.policy.model.train:
         lines.append(f'next       set train = "" under [model] in {args.config}, or the next run trains its own model')
     terminal.show("".join(f"{line}\n" for line in lines))
     return 0
+
+
+def _shorten_refusal(error: BuildError, model: Path) -> BuildError:
+    """The sentence in which a contract is refused, instead of the command that said it; else the error itself."""
+    [*others, sentence] = error.log.splitlines() or [""]
+    if others or not sentence.endswith("."):
+        return error
+    return BuildError(f"{model.name} gets no contract: {sentence}", next_step="change what it names, then run again")
 
 
 def _require_stage(plan: Plan, stage: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from drydock import checks, stages
 from drydock.cli import commands
-from drydock.errors import EngineError, ScanError, UsageError
+from drydock.errors import BuildError, EngineError, ScanError, UsageError
 from drydock.oci import archive
 from drydock.report import Archive, Scan
 from tests.support import examples
@@ -548,6 +548,33 @@ def test_contract_takes_its_columns_and_a_name_and_says_what_would_pass_over_the
     assert shown == f"model      of a test\nnext       {following.format(project / 'pipeline.toml')}"
     page = (ROOT / "docs" / "your-model.md").read_text(encoding="utf-8")
     assert f"next       {following.format('pipeline.toml')}" in page
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (
+            "the model takes hours, but the data have no such column.",
+            "fitted.pkl gets no contract: the model takes hours, but the data have no such column.\n"
+            "  next      change what it names, then run again\n",
+        ),
+        (
+            "Traceback (most recent call last):\nValueError: no.",
+            "the contract of fitted.pkl did not build: exit code: 1\n"
+            "  Traceback (most recent call last):\n"
+            "  ValueError: no.\n"
+            "  next      read the log\n",
+        ),
+        ("", "the contract of fitted.pkl did not build: exit code: 1\n  next      read the log\n"),
+    ],
+)
+def test_a_refusal_of_a_contract_is_its_own_sentence(
+    log: str, said: str, fake_stages: FakeStages, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = "the contract of fitted.pkl did not build: exit code: 1"
+    fake_stages.breaks["contract"] = BuildError(message, next_step="read the log", log=log)
+    assert commands.main(["contract", str(project / "fitted.pkl"), str(project / "rows.csv"), *of(project)]) == 4
+    assert capsys.readouterr().err == said
 
 
 def test_contract_says_that_a_dockerfile_of_ones_own_makes_none(
