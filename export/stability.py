@@ -51,7 +51,7 @@ def require_stable_answers(predictor: Predictor, rows: Sequence[Row], answers: A
             f"the model gives row {places[place] + 1} of the data another answer when it is asked again. A model must "
             "answer the same row in the same way: give it a fixed random_state."
         )
-    alone = [predict_rows(predictor, [row]) for row in chosen]
+    alone = [_predict_alone(predictor, row, places[number] + 1) for number, row in enumerate(chosen)]
     others = {
         "in another order": select_answers(predict_rows(predictor, chosen[::-1]), range(len(chosen) - 1, -1, -1)),
         "alone": Answers(
@@ -67,6 +67,16 @@ def require_stable_answers(predictor: Predictor, rows: Sequence[Row], answers: A
                 "answer depends on the rows beside it. Fit what scales or ranks on the training data, not when "
                 "predicting."
             )
+
+
+def _predict_alone(predictor: Predictor, row: Row, number: int) -> Answers:
+    try:
+        return predict_rows(predictor, [row])
+    except ContractError as error:
+        raise ContractError(
+            f"the model answers the rows together, but not row {number} alone. A step may make its columns from the "
+            "rows that it gets, as get_dummies does: use one that is fitted, such as OneHotEncoder."
+        ) from error
 
 
 def select_answers(answers: Answers, places: Sequence[int]) -> Answers:

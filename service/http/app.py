@@ -255,7 +255,7 @@ class App:
 
 
 def longest_row_bytes(contract: Contract) -> int:
-    """The longest JSON body of one row: all digits of a number, and strings of four times the longest golden one.
+    """The longest JSON body of one row by name: all digits of a number, and strings of four times the longest golden.
 
     Only the golden rows, and the values of categories, tell how long strings are.
     """
@@ -266,4 +266,6 @@ def longest_row_bytes(contract: Contract) -> int:
     strings_bytes += sum(
         max((len(msgspec.json.encode(value)) for value in feature.values), default=0) for feature in contract.features
     )
-    return len('{"features": []}') + MAX_NUMBER_BYTES * len(contract.features) + 4 * strings_bytes
+    # Each with a colon and a blank behind it.
+    names_bytes = sum(len(msgspec.json.encode(feature.name)) + 2 for feature in contract.features)
+    return len('{"features": {}}') + names_bytes + MAX_NUMBER_BYTES * len(contract.features) + 4 * strings_bytes

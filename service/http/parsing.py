@@ -190,7 +190,9 @@ def _decoded_type(feature: Feature) -> Any:  # noqa: ANN401 - a type that is mad
 def _check_value(value: object, feature: Feature) -> Value:
     name = _shorten(feature.name)
     match feature.base_type:
-        case _ if value is None and feature.missing:
+        case _ if value is None:
+            if not feature.missing:
+                raise RequestError(422, f"{name} is null, and the model takes no missing value there.")
             return None
         case "string":
             return _check_string(value, name)

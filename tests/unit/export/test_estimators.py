@@ -194,7 +194,10 @@ def test_an_answer_that_is_another_one_each_time_is_refused(tmp_path: Path) -> N
 
 def test_a_model_that_answers_no_row_alone_is_refused_in_a_sentence(tmp_path: Path) -> None:
     estimator = make_pipeline(PairScaler(), LogisticRegression()).fit(ROWS, ALARMS)
-    assert refusal(estimator, ALARMS, tmp_path) == "the model does not answer these data: it takes two rows or more."
+    assert refusal(estimator, ALARMS, tmp_path) == (
+        "the model answers the rows together, but not row 1 alone. A step may make its columns from the rows that it "
+        "gets, as get_dummies does: use one that is fitted, such as OneHotEncoder."
+    )
 
 
 def test_a_label_that_is_not_one_of_the_classes_is_refused(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ A_LIST = (
 )
 FOUR_NUMBERS = "A row has 4 numbers: sepal length (cm), sepal width (cm), petal length (cm), petal width (cm)."
 NO_NUMBER = "petal width (cm) is not a number."
+NULL = "petal width (cm) is null, and the model takes no missing value there."
 TOO_LARGE = "petal width (cm) is too large, or not finite."
 TOO_MANY_ROWS = "A request has at most 1000 rows; send them in several requests."
 TOO_MANY_BYTES = "A request has at most 1000000 bytes; send the rows in several requests."
@@ -155,10 +156,10 @@ def test_json_is_json_however_its_type_is_written(content_type: str, model: Mode
         pytest.param(features(b"[[5.1, 3.5, 1.4, [0.2]]]"), 422, NO_NUMBER, id="a list for a number"),
         pytest.param(features(b"[5.1, 3.5, 1.4, true]"), 422, NO_NUMBER, id="true"),
         pytest.param(features(b"[5.1, 3.5, 1.4, false]"), 422, NO_NUMBER, id="false"),
-        pytest.param(features(b"[5.1, 3.5, 1.4, null]"), 422, NO_NUMBER, id="null"),
+        pytest.param(features(b"[5.1, 3.5, 1.4, null]"), 422, NULL, id="null"),
         pytest.param(features(b'[5.1, 3.5, 1.4, "0.2"]'), 422, NO_NUMBER, id="a string"),
         pytest.param(features(b'[5.1, 3.5, 1.4, "NaN"]'), 422, NO_NUMBER, id="NaN as a string"),
-        pytest.param(features(b"[[5.1, 3.5, 1.4, 0.2], [5.1, 3.5, 1.4, null]]"), 422, NO_NUMBER, id="null in row 2"),
+        pytest.param(features(b"[[5.1, 3.5, 1.4, 0.2], [5.1, 3.5, 1.4, null]]"), 422, NULL, id="null in row 2"),
         pytest.param(features(b"[5.1, 3.5, 1.4, 1e400]"), 422, TOO_LARGE, id="1e400"),
         pytest.param(features(b"[5.1, 3.5, 1.4, -1e400]"), 422, TOO_LARGE, id="-1e400"),
         # Finite to Python, infinite to the forest's 32-bit floats.
@@ -372,14 +373,14 @@ def test_the_limits_are_documented_as_they_are_here(model: Model) -> None:
 
 
 def test_limits_are_those_that_are_set(model: Model) -> None:
-    settings = Settings(max_rows=1, max_body_bytes=200)
+    settings = Settings(max_rows=1, max_body_bytes=300)
     two = ask(model, "POST", "/predict", features(b"[[1,2,3,4],[1,2,3,4]]"), JSON, settings=settings)
     assert (two.status_code, two.json()) == (
         413,
         {"error": "A request has at most 1 rows; send them in several requests."},
     )
-    long = ask(model, "POST", "/predict", features(b"[1, 2, 3, 4]") + b" " * 200, JSON, settings=settings)
-    assert long.json() == {"error": "A request has at most 200 bytes; send the rows in several requests."}
+    long = ask(model, "POST", "/predict", features(b"[1, 2, 3, 4]") + b" " * 300, JSON, settings=settings)
+    assert long.json() == {"error": "A request has at most 300 bytes; send the rows in several requests."}
 
 
 class Constant:
@@ -449,14 +450,16 @@ def test_one_row_is_answered_however_long_it_is(compiled_artifacts: Path) -> Non
     assert len(row) > 1_500_000
     assert ask(wide, "POST", "/predict", row, JSON).status_code == 200
     assert ask(wide, "POST", "/predict", row, JSON, settings=Settings(max_body_bytes=60)).status_code == 200
+    named = features(json.dumps(dict.fromkeys(wide.contract.feature_names, -1.2345678901234567e-308)).encode())
+    assert ask(wide, "POST", "/predict", named, JSON).status_code == 200
     # What is longer is none: the limit is as long as one row, and shown so.
-    refused = ask(wide, "POST", "/predict", row + b" " * 200_000, JSON)
+    refused = ask(wide, "POST", "/predict", row + b" " * 800_000, JSON)
     assert (refused.status_code, refused.json()) == (
         413,
-        {"error": "A request has at most 1560016 bytes; send the rows in several requests."},
+        {"error": "A request has at most 2148906 bytes; send the rows in several requests."},
     )
     described = ask(wide, "GET", "/openapi.json").json()["info"]["description"]
-    assert "| `DRYDOCK_MAX_BODY_BYTES` | 1560016 | 1000000 | " in described
+    assert "| `DRYDOCK_MAX_BODY_BYTES` | 2148906 | 1000000 | " in described
 
 
 def test_one_row_of_long_words_is_answered(mixed: Model) -> None:
@@ -793,7 +796,7 @@ def test_words_are_answered(mixed: Model) -> None:
     [
         (["printer", "phone", "2", 1.5], "customer_years is not a number."),
         ([7, "phone", 2, 1.5], "subject is not a string."),
-        (["printer", None, 2, 1.5], "channel is not a string."),
+        (["printer", None, 2, 1.5], "channel is null, and the model takes no missing value there."),
         (["printer", "phone", 2], "A row has 4 numbers and strings: subject, channel, customer_years, waiting_hours."),
         (
             [],

@@ -161,7 +161,7 @@ FORM = (
         (["a", True, "b"], "hours is not a number."),
         (["a", 10**400, "b"], "hours is too large, or not finite."),
         ([1, 1, "b"], "subject is not a string."),
-        (["a", 1, None], "channel is not a string."),
+        (["a", 1, None], "channel is null, and the model takes no missing value there."),
         (["a", 1, False], "channel is not a string."),
         (["a", 1, {"b": 1}], "channel is not a string."),
         (["a", 1, "\ud800"], "channel is not a string."),
@@ -299,6 +299,7 @@ def outcome(feature: Feature, value: object, *, known_values_only: bool = False)
 
 
 NO_NUMBER, NO_STRING, NO_BOOLEAN = "422: a is not a number.", "422: a is not a string.", "422: a is not true or false."
+NULL = "422: a is null, and the model takes no missing value there."
 NOT_WHOLE, TOO_LARGE = "422: a is not a whole number, or too large.", "422: a is too large, or not finite."
 
 
@@ -311,7 +312,7 @@ NOT_WHOLE, TOO_LARGE = "422: a is not a whole number, or too large.", "422: a is
         ("number", [], 3.5e38, Refused(TOO_LARGE)),
         ("number", [], True, Refused(NO_NUMBER)),
         ("number", [], "5", Refused(NO_NUMBER)),
-        ("number", [], None, Refused(NO_NUMBER)),
+        ("number", [], None, Refused(NULL)),
         ("integer", [], 5, 5.0),
         ("integer", [], 5.0, 5.0),
         ("integer", [], -3, -3.0),
@@ -323,22 +324,22 @@ NOT_WHOLE, TOO_LARGE = "422: a is not a whole number, or too large.", "422: a is
         ("integer", [], 1e300, Refused(TOO_LARGE)),
         ("integer", [], False, Refused(NO_NUMBER)),
         ("integer", [], "5", Refused(NO_NUMBER)),
-        ("integer", [], None, Refused(NO_NUMBER)),
+        ("integer", [], None, Refused(NULL)),
         ("boolean", [], True, True),
         ("boolean", [], False, False),
         ("boolean", [], 1, Refused(NO_BOOLEAN)),
         ("boolean", [], 0.0, Refused(NO_BOOLEAN)),
         ("boolean", [], "true", Refused(NO_BOOLEAN)),
-        ("boolean", [], None, Refused(NO_BOOLEAN)),
+        ("boolean", [], None, Refused(NULL)),
         ("string", [], "", ""),
         ("string", [], "5", "5"),
         ("string", [], 5, Refused(NO_STRING)),
         ("string", [], True, Refused(NO_STRING)),
-        ("string", [], None, Refused(NO_STRING)),
+        ("string", [], None, Refused(NULL)),
         ("category", ["Basel", "Bern"], "Bern", "Bern"),
         ("category", ["Basel", "Bern"], "Chur", "Chur"),
         ("category", ["Basel", "Bern"], 1, Refused(NO_STRING)),
-        ("category", ["Basel", "Bern"], None, Refused(NO_STRING)),
+        ("category", ["Basel", "Bern"], None, Refused(NULL)),
         ("category", [1, 2], 2, 2.0),
         ("category", [1, 2], 7.0, 7.0),
         ("category", [1, 2], 1.5, Refused(NOT_WHOLE)),
