@@ -62,6 +62,8 @@ MAX_REFERENCE_ROWS = 1_000
 MAX_REFERENCE_BYTES = 20_000_000
 # How many values a message lists.
 SHOWN = 5
+# How many features the summary lists.
+SHOWN_FEATURES = 10
 # A category of more values is a string: a contract and a page are no place to list them.
 MAX_VALUES = 1_000
 # On so many rows an estimator is asked with and without names.
@@ -409,6 +411,7 @@ def summary(contract: Contract, conversion_error: str, warned: Sequence[str] = (
     """
     lines = [
         f"model      {contract.task}: {_describe_features(contract)} → {_describe_answers(contract)}",
+        f"features   {_list_features(contract)}",
         f"scores     {describe_scores(contract.holdout)}",
         f"contract   {len(contract.golden)} golden rows, tolerance {contract.tolerance:g}, "
         f"sha256 {contract.artifact.sha256[:12]}",
@@ -430,6 +433,16 @@ def _describe_features(contract: Contract) -> str:
     words = [f"{count} {plurals.get(name, f'{name}s') if count > 1 else name}" for name, count in types.items()]
     *others, last = words
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def _list_features(contract: Contract) -> str:
+    """The first features with their types, to be compared with one's own."""
+    words = [
+        f"{feature.name}: {feature.type}{' or null' if feature.missing else ''}"
+        for feature in contract.features[:SHOWN_FEATURES]
+    ]
+    more = len(contract.features) - SHOWN_FEATURES
+    return f"{', '.join(words)}{f' and {more:,} more' if more > 0 else ''}"
 
 
 def _describe_answers(contract: Contract) -> str:

@@ -224,7 +224,8 @@ def test_a_classifier_is_described_from_its_file_and_a_table(tmp_path: Path) -> 
     given(tmp_path, doors(), DOORS)
     said, contract = described(tmp_path, "--name", "doors")
     assert said == (
-        "model      classification: 1 number and 1 integer → 2 labels\nscores     accuracy 0.75 (0.25 to 1) on 4 rows\n"
+        "model      classification: 1 number and 1 integer → 2 labels\n"
+        "features   width: number, height: integer\nscores     accuracy 0.75 (0.25 to 1) on 4 rows\n"
         f"contract   4 golden rows, tolerance 1e-06, sha256 {sha256_of(tmp_path)}\n"
         f"{DATA}\n"
         'next       runtime = "compiled" serves it, and "sklearn" as well\n'
@@ -246,6 +247,7 @@ def test_a_regressor_is_described_and_what_the_lean_runtime_lacks_is_named(tmp_p
     assert said == (
         # 1 - 2 / 442, the squares of what it is off by and of what the days differ by.
         "model      regression: 2 integers → a value\n"
+        "features   day: integer, hours: integer\n"
         "scores     r2 0.9955 (0.9506 to 1), mean absolute error 0.5 (0 to 1) on 4 rows\n"
         f"contract   4 golden rows, tolerance 4e-05, sha256 {sha256_of(tmp_path)}\n"
         f"{DATA}\n"
@@ -271,7 +273,8 @@ def test_a_model_with_words_is_a_frame(tmp_path: Path) -> None:
     given(tmp_path, signs(), SIGNS)
     said, contract = described(tmp_path)
     assert said == (
-        "model      classification: 1 category and 1 integer → 2 labels\nscores     accuracy 1 (1 to 1) on 4 rows\n"
+        "model      classification: 1 category and 1 integer → 2 labels\n"
+        "features   sign: category, width: integer\nscores     accuracy 1 (1 to 1) on 4 rows\n"
         f"contract   4 golden rows, tolerance 1e-06, sha256 {sha256_of(tmp_path)}\n"
         f"{DATA}\n"
         "note       the compiled runtime takes only numbers, but sign is a string\n"
@@ -309,7 +312,8 @@ def test_words_and_a_target_are_told_on_the_command_line(tmp_path: Path) -> None
     given(tmp_path, pipeline, "side,zip,floor\neast,01067,1\nwest,99998,2\n")
     said, contract = described(tmp_path, "--target", "side", "--string-columns", "zip,floor")
     assert said.startswith(
-        "model      classification: 2 categories → 2 labels\nscores     accuracy 1 (1 to 1) on 2 rows\n"
+        "model      classification: 2 categories → 2 labels\n"
+        "features   zip: category, floor: category\nscores     accuracy 1 (1 to 1) on 2 rows\n"
     )
     assert [row.features for row in contract.golden] == [["01067", "1"], ["99998", "2"]]
 
