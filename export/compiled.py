@@ -59,10 +59,11 @@ class ComparisonRows:
         sides = [np.nextafter(value, np.float32(-np.inf)), value, np.nextafter(value, np.float32(np.inf))]
         self._sides = np.stack(sides).astype(np.float64)
         self._places = self._generator.integers(len(self._known), size=len(splits))
-        span = np.concatenate([self._known, golden])
-        # A column may have gaps alone.
-        span = np.where(np.isnan(span), np.nanmean(np.append(span, [[0.0] * span.shape[1]], axis=0), axis=0), span)
-        self._low, self._high = span.min(axis=0), span.max(axis=0)
+        # Both pass over gaps, without a copy of the rows. A column may have gaps alone.
+        self._low, self._high = (
+            np.nan_to_num(extreme(extreme.reduce(self._known, axis=0), extreme.reduce(golden, axis=0)))
+            for extreme in (np.fmin, np.fmax)
+        )
         np.minimum.at(self._low, self._features, self._sides[0])
         np.maximum.at(self._high, self._features, self._sides[2])
         self._missing = np.array([feature.missing for feature in contract.features])
