@@ -171,7 +171,8 @@ def _order_columns(estimator: Any, table: Table) -> Table:  # noqa: ANN401
     names = find_feature_names(estimator, given)
     if names == given or not names or not set(names) <= set(given):
         return table
-    places = [given.index(name) for name in names]
+    place_of = {name: place for place, name in enumerate(given)}
+    places = [place_of[name] for name in names]
     return Table([table.features[place] for place in places], [[row[place] for place in places] for row in table.rows])
 
 
@@ -234,12 +235,12 @@ def _ask(estimator: Any, content: bytes, interface: Interface, rows: list[Row]) 
     """Ask the model as it was trained, with the smallest runtime that gives the same answers. Raises ContractError."""
     runtime, predictor = _choose_runtime(estimator, content, interface, rows)
     interface = predictor.interface
-    gaps = [(row, place) for row, values in enumerate(rows) for place, value in enumerate(values) if value is None]
-    if not gaps:
-        return _Asked(runtime, predictor, interface, rows, predict_rows(predictor, rows))
     try:
         return _Asked(runtime, predictor, interface, rows, predict_rows(predictor, rows))
     except ContractError:
+        gaps = [(row, place) for row, values in enumerate(rows) for place, value in enumerate(values) if value is None]
+        if not gaps:
+            raise
         # In a file an empty cell among texts may be an empty text.
         strings = {place for place, feature in enumerate(interface.features) if feature.base_type == "string"}
         filled: list[Row] = [

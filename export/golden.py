@@ -66,8 +66,9 @@ def _choose_rows(interface: Interface, answers: Answers) -> list[int]:
             by_output = [evenly_spaced_rows(values) for values in numbers.T[: MAX_ROWS // ROWS_PER_OUTPUT]]
             return list(dict.fromkeys(row for rows in by_output for row in rows))
         case "multilabel":
-            sets = Counter(map(tuple, answers.label_sets))
-            places = np.array([list(sets).index(tuple(each)) for each in answers.label_sets])
+            sets = list(map(tuple, answers.label_sets))
+            place_of = {each: place for place, each in enumerate(dict.fromkeys(sets))}
+            places = np.array([place_of[each] for each in sets])
             certainty = np.abs(numbers - 0.5).min(axis=1) if numbers.size else np.zeros(len(places))
         case "outliers":
             places, certainty = find_places(answers), np.abs(numbers[:, 0])

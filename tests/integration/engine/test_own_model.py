@@ -117,8 +117,7 @@ def test_a_model_that_came_trained_gets_its_contract_from_data_and_then_its_dige
     assert (
         "model      classification: 1 string, 1 category and 2 numbers → 3 labels\n"
         "features   subject: string, channel: category, customer_years: number, waiting_hours: number\n"
-        "scores     accuracy "
-        in written.output
+        "scores     accuracy " in written.output
     )
     assert "note       the compiled runtime takes only numbers, but subject is a string\n" in written.output
     assert sorted(path.name for path in (project.root / "mine").iterdir()) == [

@@ -541,14 +541,14 @@ def test_what_is_not_answered_when_time_is_up_is_not_sent(monkeypatch: pytest.Mo
 
 
 def test_the_contract_is_what_model_answers() -> None:
-    def asked(answer: Response | None) -> object:
+    def read_contract(answer: Response | None) -> object:
         with serve(lambda request: answer if (request.method, request.path) == ("GET", "/model") else None) as host:
             return anyio.run(predict_client.read_contract, f"http://{host}", LIMITS)
 
-    assert asked(Response(200, b'{"contract": {"features": ["a"]}, "revision": "1"}')) == {"features": ["a"]}
+    assert read_contract(Response(200, b'{"contract": {"features": ["a"]}, "revision": "1"}')) == {"features": ["a"]}
     for body in (b"", b"{}", b"[]", b"[" * 10_000):
-        assert asked(Response(200, body)) is None
-    assert asked(None) is None
+        assert read_contract(Response(200, body)) is None
+    assert read_contract(None) is None
 
 
 def test_both_images_are_timed_in_turn_and_without_their_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:

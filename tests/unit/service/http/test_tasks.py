@@ -200,7 +200,7 @@ def test_other_values_of_a_category_are_refused_if_the_server_is_told_to(tasks: 
     assert [response.status_code for response in strict[:4]] == [422, 422, 422, 200]
 
 
-def documented(model: Model, settings: Settings) -> dict[str, Any]:
+def read_request_schema(model: Model, settings: Settings) -> dict[str, Any]:
     *_, document, _ = ask(model, settings=settings)
     body = document.json()["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert isinstance(body, dict)
@@ -230,7 +230,7 @@ def test_each_type_is_documented_at_its_place(tasks: dict[str, Model]) -> None:
     }
     model = tasks["every_type"]
     for settings in (Settings(), REJECT):
-        schema = documented(model, settings)
+        schema = read_request_schema(model, settings)
         listed, named, many = schema["properties"]["features"]["oneOf"]
         assert listed["prefixItems"] == rows[settings.unknown_categories]
         assert named["properties"] == dict(
